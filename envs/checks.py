@@ -1,0 +1,58 @@
+"""Checks of what a person wrote, answered in one sentence that says what to write instead."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A wrong input. Its message is one sentence for the person who made it; no traceback."""
+
+
+def integer_at_least(name: str, value: object, least: int = 1) -> int:
+    """Return `value` as an int.
+
+    Raises:
+        UserError: if it is not a whole number of at least `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    return int(value)
+
+
+def number(name: str, value: object, *, above: float | None = None, least: float | None = None,
+           most: float | None = None) -> float:
+    """Return `value` as a finite float within the bounds given (`above` is exclusive).
+
+    Raises:
+        UserError: if it is not a finite number, or outside the bounds.
+    """
+    limits = [f"above {above:g}"] if above is not None else []
+    limits += [f"of at least {least:g}"] if least is not None else []
+    limits += [f"of at most {most:g}"] if most is not None else []
+    wanted = " ".join(["a finite number", " and ".join(limits)]).strip()
+    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not valid or not math.isfinite(value):  # type: ignore[arg-type]
+        raise UserError(f"{name} must be {wanted}, not {value!r}.")
+    result = float(value)  # type: ignore[arg-type]
+    low = (above is not None and result <= above) or (least is not None and result < least)
+    if low or (most is not None and result > most):
+        raise UserError(f"{name} must be {wanted}, not {value!r}.")
+    return result
+
+
+def one_of(name: str, value: object, choices: Iterable[str]) -> str:
+    """Return `value` if it is one of `choices`.
+
+    Raises:
+        UserError: naming the choices, the nearest first.
+    """
+    known = sorted(choices)
+    if isinstance(value, str) and value in known:
+        return value
+    near = get_close_matches(str(value), known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UserError(f"{name}={value} is unknown; choose one of {', '.join(known)}.{hint}")

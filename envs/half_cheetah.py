@@ -1,0 +1,100 @@
+"""Half-cheetah task distributions: direction (forward or backward) and target velocity."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium.envs.mujoco
+import numpy as np
+
+from envs.mujoco import MujocoTaskDistribution, Preset, State, namespace
+from envs.task_distribution import Tasks
+
+ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfCheetahPreset(Preset):
+    """A source's half-cheetah: what it observes, what an action costs, how fast it is to run."""
+
+    torso_position: bool = True  # append the torso's world position to the observation
+    control_cost: float = 0.05  # weight of the squared norm of the applied action
+    top_velocity: float = 2.0  # targets of the velocity tasks are uniform on [0, top_velocity], m/s
+
+
+class HalfCheetah(MujocoTaskDistribution):
+    """Gymnasium's half-cheetah body (nine joints, six motors, 0.01 s a physics step).
+
+    Presets: `deleu` (pytorch-maml-rl, the default), `finn2017` (frame skip 1 as rllab's model; this
+    is Gymnasium's body, so levels do not transfer), `promp` (no torso position; velocities to 3).
+    """
+
+    xml = ASSETS / "half_cheetah.xml"
+    fields = ("xpos",)
+    camera: ClassVar[Mapping[str, Any]] = {"distance": 4.0}
+    presets: ClassVar[Mapping[str, HalfCheetahPreset]] = {
+        "deleu": HalfCheetahPreset(frame_skip=5, horizon=100, action_scale=0.1),
+        "finn2017": HalfCheetahPreset(frame_skip=1, horizon=200, action_scale=1.0),
+        "promp": HalfCheetahPreset(
+            frame_skip=5, horizon=100, action_scale=0.1, torso_position=False, top_velocity=3.0
+        ),
+    }
+    preset: HalfCheetahPreset
+
+    def reset(self, rng: np.random.Generator) -> State:
+        """Add noise to the pose as Gymnasium's HalfCheetah-v5 does, draw for draw."""
+        noise = rng.uniform(-0.1, 0.1, size=self.model.nq)
+        return {
+            "qpos": self.model.qpos0 + noise,
+            "qvel": 0.1 * rng.standard_normal(self.model.nv),
+        }
+
+    def observe(self, state: State) -> Any:
+        """Return qpos without x, qvel, and the torso's position where the preset has it: [..., O]."""
+        parts = [state["qpos"][..., 1:], state["qvel"]]
+        if self.preset.torso_position:
+            parts.append(state["xpos"][..., 1, :])  # body 1 is the torso
+        return namespace(state["qpos"]).concatenate(parts, -1)
+
+    def velocity(self, before: State, after: State) -> Any:
+        """Return the torso's mean velocity over a control step, [...] in m/s."""
+        return (after["qpos"][..., 0] - before["qpos"][..., 0]) / self.dt
+
+    def control_cost(self, action: Any) -> Any:
+        """Return weight * |action|^2, [...]."""
+        return self.preset.control_cost * (action * action).sum(-1)
+
+    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+        """Record the velocity, [...] in m/s."""
+        return {"x_velocity": self.velocity(before, after)}
+
+
+class HalfCheetahDir(HalfCheetah):
+    """Run forward or backward: reward d * v_x - cost, direction d = 1 or -1 with probability 1/2."""
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw directions, [M]."""
+        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
+
+    def finite_tasks(self) -> Tasks:
+        """Forward and backward."""
+        return {"direction": np.array([1.0, -1.0])}
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return d * v_x - cost, [...]."""
+        return task["direction"] * self.velocity(before, after) - self.control_cost(action)
+
+
+class HalfCheetahVel(HalfCheetah):
+    """Run at a target velocity v*, uniform on [0, top]: reward -|v_x - v*| - cost."""
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw target velocities, [M] in m/s."""
+        return {"velocity": rng.uniform(0.0, self.preset.top_velocity, size=num_tasks)}
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return -|v_x - v*| - cost, [...]."""
+        return -abs(self.velocity(before, after) - task["velocity"]) - self.control_cost(action)

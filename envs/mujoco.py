@@ -1,0 +1,409 @@
+"""MuJoCo task distributions: one class of pure functions, a batched back end, a Gymnasium form.
+
+A task distribution on a MuJoCo body says what is observed, what is rewarded and when an episode
+ends. From the same class come `BatchedMujoco` (all tasks and episodes as rows of one
+`mujoco.batch.Batch`) and `MujocoTaskEnv` (one Gymnasium environment, for rendering and for other
+libraries), so that no task is written twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from mujoco.batch import Batch
+
+from envs.checks import UserError, integer_at_least, number, one_of
+from envs.task_distribution import Array, Step, Tasks, count_tasks
+
+State = dict[str, Any]
+"""Fields of MjData by name, "qpos" and "qvel" among them, each a copy of shape [..., size]."""
+
+
+class SimulationError(RuntimeError):
+    """A simulation became unstable, or gave a value that is not finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """What papers leave vague, given a source's name. Body-specific presets extend it."""
+
+    frame_skip: int
+    horizon: int
+    action_scale: float = 1.0
+
+
+def namespace(array: Any) -> ModuleType:
+    """Return the module `array` belongs to, numpy or torch, so that one formula serves both."""
+    if isinstance(array, np.ndarray | np.generic):
+        return np
+    import torch
+
+    return torch
+
+
+@contextmanager
+def _quiet_mujoco() -> Iterator[None]:
+    """Keep warnings about deprecated MJCF out of the terminal and MUJOCO_LOG.TXT out of folders."""
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(None)
+
+
+def load_model(path: str | Path) -> mujoco.MjModel:
+    """Compile an MJCF file with constraint islands off (5 % faster, bit-identical on chains).
+
+    Raises:
+        UserError: if the file is missing or is not valid MJCF.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"there is no MJCF file {path}.")
+    with _quiet_mujoco():
+        try:
+            model = mujoco.MjModel.from_xml_path(str(path))
+        except ValueError as error:
+            raise UserError(f"MuJoCo cannot compile {path}: {error}") from error
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
+    return model
+
+
+class MujocoTaskDistribution:
+    """Base of task distributions on one MuJoCo body.
+
+    A subclass names its `xml`, its `presets` (the first is the default) and the `fields` of MjData it
+    reads beside qpos and qvel, and writes `sample`, `observe` and `reward`; `reset`, `control`,
+    `terminated` and `info` where the defaults do not fit. These are pure functions of their
+    arguments, for any leading shape, in numpy or torch.
+
+    Args:
+        preset: name of one of `presets`; None takes the first.
+        horizon: control steps per episode; None takes the preset's.
+        action_scale: applied action = clip(action_scale * action); None takes the preset's.
+    """
+
+    xml: ClassVar[str | Path]
+    presets: ClassVar[Mapping[str, Preset]]
+    fields: ClassVar[tuple[str, ...]] = ()
+    camera: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        preset: str | None = None,
+        horizon: int | None = None,
+        action_scale: float | None = None,
+    ) -> None:
+        name = next(iter(self.presets)) if preset is None else preset
+        self.preset = self.presets[one_of("env.preset", name, self.presets)]
+        self.preset_name = name
+        self.frame_skip = self.preset.frame_skip
+        self.horizon = integer_at_least(
+            "env.horizon", self.preset.horizon if horizon is None else horizon
+        )
+        self.action_scale = number(
+            "env.action_scale",
+            self.preset.action_scale if action_scale is None else action_scale,
+            above=0,
+        )
+        self.model = load_model(self.xml)
+        self.dt = float(self.model.opt.timestep) * self.frame_skip  # seconds per control step
+        self.action_space = self._action_space()
+        self.observation_space = self._observation_space()
+
+    @property
+    def name(self) -> str:
+        """The class's name in snake case, by which a run and its results are called."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    # What a subclass writes.
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw tasks from `rng`; leaves [M, ...]."""
+        raise TypeError(f"{type(self).__name__} must define sample(num_tasks, rng).")
+
+    def observe(self, state: State) -> Any:
+        """Return observations [..., O]."""
+        raise TypeError(f"{type(self).__name__} must define observe(state).")
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return rewards [...] for `action` [..., A], scaled and clipped as it was applied."""
+        raise TypeError(f"{type(self).__name__} must define reward(before, action, after, task).")
+
+    def finite_tasks(self) -> Tasks | None:
+        """All tasks there are, where they are few; None otherwise."""
+        return None
+
+    def reset(self, rng: np.random.Generator) -> State:
+        """Draw one episode's initial qpos [nq] and qvel [nv]; by default the model's own, at rest."""
+        return {"qpos": self.model.qpos0.copy(), "qvel": np.zeros(self.model.nv)}
+
+    def control(self, state: State, action: Any) -> State:
+        """Return the MjData fields an applied action writes before the physics steps."""
+        return {"ctrl": action}
+
+    def terminated(self, state: State, task: Tasks) -> Any:
+        """Return which episodes the task ends in `state`, [...] bool; by default none."""
+        return np.zeros(state["qpos"].shape[:-1], dtype=bool)
+
+    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+        """Return what is worth recording beside the reward (success, parts), leaves [...]."""
+        return {}
+
+    # What follows from it.
+
+    def applied(self, action: Any) -> Any:
+        """Return clip(action_scale * action) within the action space."""
+        xp = namespace(action)
+        low, high = (xp.asarray(bound) for bound in (self.action_space.low, self.action_space.high))
+        return xp.clip(self.action_scale * action, low, high)
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedMujoco:
+        """Build M x B environments as rows of one `mujoco.batch.Batch`."""
+        return BatchedMujoco(self, num_tasks, slots_per_task, threads)
+
+    def single(
+        self, task: Tasks | None = None, render_mode: str | None = None
+    ) -> MujocoTaskEnv:
+        """Build the Gymnasium environment of one task (leaves without the leading M)."""
+        return MujocoTaskEnv(self, task=task, render_mode=render_mode)
+
+    def _action_space(self) -> spaces.Box:
+        low, high = self.model.actuator_ctrlrange.astype(np.float32).T
+        return spaces.Box(low, high, dtype=np.float32)
+
+    def _observation_space(self) -> spaces.Box:
+        state = _read(mujoco.MjData(self.model), self.fields)
+        size = self.observe(state).shape
+        return spaces.Box(-np.inf, np.inf, shape=size, dtype=np.float64)
+
+
+def _read(source: Any, fields: tuple[str, ...]) -> State:
+    """Copy qpos, qvel and `fields` out of an MjData or a Batch."""
+    return {name: getattr(source, name).copy() for name in ("qpos", "qvel", *fields)}
+
+
+_UNSTABLE = [
+    int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    int(mujoco.mjtWarning.mjWARN_BADQACC),
+    int(mujoco.mjtWarning.mjWARN_BADCTRL),
+]
+
+
+class BatchedMujoco:
+    """M tasks x B slots of one body, stepped in lockstep on a thread pool; row m * B + b.
+
+    Results are bit-identical to serial `mj_step` at any number of threads.
+    """
+
+    def __init__(
+        self, distribution: MujocoTaskDistribution, num_tasks: int, slots: int, threads: int = 1
+    ) -> None:
+        self.distribution = distribution
+        self.shape = (num_tasks, slots)
+        threads = min(threads, num_tasks * slots)
+        self._batch = Batch(distribution.model, num_tasks * slots, nthread=threads)
+        for field in distribution.fields:
+            self._batch.bind(field)
+        self._task: Tasks = {}
+        self._state: State = {}
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Give task m's slots their task; leaves [M, ...].
+
+        Raises:
+            UserError: if the number of tasks is not M.
+        """
+        if count_tasks(tasks) != self.shape[0]:
+            raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
+        self._task = {
+            name: np.broadcast_to(leaf[:, None], (*self.shape, *leaf.shape[1:]))
+            for name, leaf in tasks.items()
+        }
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Begin a new episode in every row from its own generator; observations [M, B, O]."""
+        batch = self._batch
+        batch.reset(stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        batch.warning[:] = 0
+        for row, start in enumerate(self.distribution.reset(rng) for rng in rngs):
+            for field, value in start.items():
+                batch.bind(field)[row] = value
+        batch.forward()
+        self._state = self._grouped(_read(batch, self.distribution.fields))
+        return self.distribution.observe(self._state)
+
+    def step(self, actions: Array, active: Array) -> Step:
+        """Apply `actions` [M, B, A] for one control step in the rows where `active` [M, B] is true.
+
+        Raises:
+            SimulationError: naming task and slot, if MuJoCo found a simulation unstable (it resets
+                such a row silently).
+        """
+        distribution, before = self.distribution, self._state
+        applied = distribution.applied(actions)
+        rows = None if active.all() else np.flatnonzero(active)
+        for field, value in distribution.control(before, applied).items():
+            view = self._batch.bind(field)
+            flat = value.reshape(view.shape)
+            view[slice(None) if rows is None else rows] = flat if rows is None else flat[rows]
+        self._batch.step(ids=rows, nstep=distribution.frame_skip)
+        self._raise_if_unstable()
+        after = self._state = self._grouped(_read(self._batch, distribution.fields))
+        return Step(
+            observations=distribution.observe(after),
+            rewards=distribution.reward(before, applied, after, self._task),
+            terminated=distribution.terminated(after, self._task),
+            info=distribution.info(before, applied, after, self._task),
+        )
+
+    def close(self) -> None:
+        """Free the simulations."""
+        del self._batch
+
+    def _grouped(self, state: State) -> State:
+        return {name: leaf.reshape(*self.shape, *leaf.shape[1:]) for name, leaf in state.items()}
+
+    def _raise_if_unstable(self) -> None:
+        if not self._batch.warning.any():
+            return
+        unstable = self._batch.warning[:, _UNSTABLE, 1].any(axis=1)
+        if unstable.any():
+            task, slot = divmod(int(np.flatnonzero(unstable)[0]), self.shape[1])
+            raise SimulationError(
+                f"the simulation of task {task}, episode {slot} became unstable "
+                f"(a NaN action, or physics that diverged)"
+            )
+
+
+class MujocoTaskEnv(gymnasium.Env[Array, Array]):
+    """One task of a MuJoCo task distribution as a Gymnasium environment.
+
+    Its action space is the body's own (`action_scale` belongs to the batched form and to exported
+    policies). Episodes are cut off after the distribution's horizon. `reset` draws a new task from
+    the environment's generator unless one was fixed, by `task=`, by `set_task` or by
+    `reset(options={"task": ...})`; `info["task"]` says which.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(
+        self,
+        distribution: MujocoTaskDistribution,
+        task: Tasks | None = None,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+    ) -> None:
+        self.distribution = distribution
+        self.observation_space = distribution.observation_space
+        self.action_space = distribution.action_space
+        self.render_mode = render_mode
+        self.model, self.data = distribution.model, mujoco.MjData(distribution.model)
+        self._size = (width, height)
+        self._renderer: Any = None
+        self._fixed = task is not None
+        self._task: Tasks = {}
+        if task is not None:
+            self.set_task(task)
+        self._steps = 0
+
+    def set_task(self, task: Tasks) -> None:
+        """Fix the task that the next episodes have; leaves without the leading M."""
+        self._task = {name: np.asarray(leaf).copy() for name, leaf in task.items()}
+        self._fixed = True
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode; `options={"task": ...}` fixes the task first."""
+        super().reset(seed=seed)
+        if options and "task" in options:
+            self.set_task(options["task"])
+        if not self._fixed:
+            drawn = self.distribution.sample(1, self.np_random)
+            self._task = {name: leaf[0] for name, leaf in drawn.items()}
+        mujoco.mj_resetData(self.model, self.data)
+        for field, value in self.distribution.reset(self.np_random).items():
+            getattr(self.data, field)[:] = value
+        mujoco.mj_forward(self.model, self.data)
+        self._steps = 0
+        return self.distribution.observe(self._state()), self._info({})
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Apply `action` [A] of the native action space for one control step."""
+        distribution, before = self.distribution, self._state()
+        applied = np.clip(action, self.action_space.low, self.action_space.high)
+        for field, value in distribution.control(before, applied).items():
+            getattr(self.data, field)[:] = value
+        mujoco.mj_step(self.model, self.data, nstep=distribution.frame_skip)
+        after = self._state()
+        self._steps += 1
+        return (
+            distribution.observe(after),
+            float(distribution.reward(before, applied, after, self._task)),
+            bool(distribution.terminated(after, self._task)),
+            self._steps >= distribution.horizon,
+            self._info(distribution.info(before, applied, after, self._task)),
+        )
+
+    def render(self) -> Any:
+        """Draw the body; an RGB array [height, width, 3], or None where no mode was chosen."""
+        if self.render_mode is None:
+            return None
+        if self._renderer is None:
+            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
+
+            width, height = self._size
+            self.model.vis.global_.offwidth = max(self.model.vis.global_.offwidth, width)
+            self.model.vis.global_.offheight = max(self.model.vis.global_.offheight, height)
+            camera = dict(self.distribution.camera)
+            self._renderer = MujocoRenderer(self.model, self.data, camera, width, height)
+        return self._renderer.render(self.render_mode)
+
+    def close(self) -> None:
+        """Close the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _state(self) -> State:
+        return _read(self.data, self.distribution.fields)
+
+    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
+        task = {name: leaf.copy() for name, leaf in self._task.items()}
+        return {**info, "task": task}
+
+
+def make_env(
+    distribution: str,
+    task: Tasks | None = None,
+    render_mode: str | None = None,
+    width: int = 480,
+    height: int = 480,
+    **arguments: Any,
+) -> MujocoTaskEnv:
+    """Build the environment for `gymnasium.make`.
+
+    Args:
+        distribution: the class, as "module:name".
+        task: fixes the task; leaves without the leading M. None draws one at every reset.
+        render_mode: "rgb_array" or None.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        **arguments: for the distribution (preset, horizon, action_scale).
+    """
+    module, name = distribution.split(":")
+    build = getattr(importlib.import_module(module), name)
+    return MujocoTaskEnv(build(**arguments), task, render_mode, width, height)

@@ -1,0 +1,144 @@
+"""Task distributions: what they promise, what a batch of tasks is, and the stored splits.
+
+Letters: M tasks, B slots (episodes) per task, O observation size, A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.checks import UserError
+
+Array = NDArray[Any]
+Tasks = dict[str, Array]
+"""M tasks as arrays with leading size M, for example {"direction": [M]}."""
+
+
+class Step(NamedTuple):
+    """What one control step of every environment gave. Rows that were not active hold no meaning."""
+
+    observations: Array  # [M, B, O]
+    rewards: Array  # [M, B]
+    terminated: Array  # [M, B] bool: the task ended the episode (a time-out is not one)
+    info: dict[str, Array]  # leaves [M, B]
+
+
+class BatchedEnv(Protocol):
+    """M x B environments that step together."""
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Give every task's B slots their task; leaves have leading size M."""
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Begin a new episode in every slot, row m * B + b from its own generator; [M, B, O]."""
+        ...
+
+    def step(self, actions: Array, active: Array) -> Step:
+        """Step the rows where `active` [M, B] is true with `actions` [M, B, A]."""
+        ...
+
+    def close(self) -> None:
+        """Free the simulations."""
+
+
+@runtime_checkable
+class TaskDistribution(Protocol):
+    """A distribution over tasks that share one observation and one action space.
+
+    `sample` draws M tasks from the generator it is given and from nothing else. `make` returns M x B
+    environments whose episodes end by themselves (`Step.terminated`) or are cut off by the caller
+    after `horizon` steps.
+    """
+
+    name: str
+    observation_space: spaces.Box
+    action_space: spaces.Box
+    horizon: int
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw tasks; leaves [M, ...]."""
+        ...
+
+    def finite_tasks(self) -> Tasks | None:
+        """All tasks there are, where they are few (two directions); None where they are many."""
+        ...
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
+        """Build M x B environments, stepped on `threads` threads."""
+        ...
+
+
+class Splits(NamedTuple):
+    """The stored tasks that a run is validated and tested on."""
+
+    validation: Tasks
+    test: Tasks
+
+
+def count_tasks(tasks: Tasks) -> int:
+    """Count the tasks of a batch (M).
+
+    Raises:
+        UserError: if leaves differ in leading size.
+    """
+    sizes = {name: len(leaf) for name, leaf in tasks.items()}
+    if not sizes or len(set(sizes.values())) != 1:
+        raise UserError(f"a batch of tasks needs arrays of one leading size, not {sizes}.")
+    return next(iter(sizes.values()))
+
+
+def take_tasks(tasks: Tasks, index: Array | slice) -> Tasks:
+    """Return the tasks at `index`, as copies."""
+    return {name: leaf[index].copy() for name, leaf in tasks.items()}
+
+
+def draw_tasks(distribution: TaskDistribution, count: int, rng: np.random.Generator) -> Tasks:
+    """Draw `count` tasks and check their leading size.
+
+    Raises:
+        UserError: naming the distribution where an array has another leading size.
+    """
+    tasks = distribution.sample(count, rng)
+    for name, leaf in tasks.items():
+        if np.shape(leaf)[:1] != (count,):
+            raise UserError(
+                f"{distribution.name}.sample({count}, rng) must return arrays of leading size "
+                f"{count}, but {name!r} has shape {np.shape(leaf)}."
+            )
+    return tasks
+
+
+def stored_tasks(distribution: TaskDistribution, count: int, rng: np.random.Generator) -> Tasks:
+    """Return a fixed set of tasks for validation or test.
+
+    Finite sets are repeated in equal counts (in turn: forward, backward, forward, ...); others are
+    drawn from `rng`, a stream that training never uses.
+
+    Raises:
+        UserError: if `count` is no multiple of the number of finite tasks.
+    """
+    finite = distribution.finite_tasks()
+    if finite is None:
+        return draw_tasks(distribution, count, rng)
+    size = count_tasks(finite)
+    if count % size:
+        raise UserError(
+            f"{distribution.name} has {size} tasks, evaluated in equal counts: "
+            f"ask for a multiple of {size} tasks, not {count}."
+        )
+    return take_tasks(finite, np.arange(count) % size)
+
+
+def tasks_to_json(tasks: Tasks) -> dict[str, list[Any]]:
+    """Write tasks as lists, exactly (JSON keeps a float64 to the bit)."""
+    return {name: np.asarray(leaf).tolist() for name, leaf in tasks.items()}
+
+
+def tasks_from_json(data: Mapping[str, Sequence[Any]]) -> Tasks:
+    """Read what `tasks_to_json` wrote."""
+    return {name: np.asarray(leaf) for name, leaf in data.items()}

@@ -1,0 +1,178 @@
+"""From a composed configuration to objects: the one place that knows Hydra below the entry points."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.checks import UserError, one_of
+from envs.task_distribution import TaskDistribution
+from maml_rl.logging import Metrics
+from maml_rl.meta_learner import MetaLearner
+from maml_rl.run_folder import RunFolder
+from maml_rl.trainer import Trainer
+
+OWN = ("maml_rl.", "envs.")
+NODES = {  # what a class named by a stored configuration must offer, by node
+    "env": ("sample", "make", "finite_tasks"),
+    "policy": ("distribution", "initialize"),
+    "baseline": ("fit", "values"),
+    "inner": ("adapt", "step", "meta_parameters"),
+    "inner.update": ("learned",),
+    "outer": ("update",),
+    "algorithm": ("collect", "outer_step"),
+    "sampler": ("collector",),
+    "trainer": ("run", "resume"),
+    "logger": ("open", "write"),
+}
+
+
+def build_trainer(config: DictConfig, path: Path) -> Trainer:
+    """Build everything a run needs.
+
+    Raises:
+        UserError: if a value is wrong, in the words of the object that refused it.
+    """
+    distribution = build_distribution(config)
+    return _node(
+        config,
+        "trainer",
+        distribution=distribution,
+        learner=build_learner(config, distribution),
+        sampler=_node(config, "sampler"),
+        logger=_node(config, "logger"),
+        folder=RunFolder(path),
+        seed=config.seed,
+    )
+
+
+def build_distribution(config: DictConfig) -> TaskDistribution:
+    """Build the task distribution."""
+    return _node(config, "env")
+
+
+def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:
+    """Build policy, baseline, inner and outer loop for the distribution's spaces."""
+    device = one_of("device", config.device, ("cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu.")
+    policy = _node(
+        config,
+        "policy",
+        observation_size=distribution.observation_space.shape[0],
+        action_size=distribution.action_space.shape[0],
+    )
+    return _node(
+        config,
+        "algorithm",
+        policy=policy,
+        baseline=_node(config, "baseline"),
+        inner=_node(config, "inner"),
+        outer=_node(config, "outer"),
+        device=device,
+    )
+
+
+def train(config: DictConfig, path: Path) -> Metrics:
+    """Train a new run in the folder `path` and return its last metrics."""
+    trainer = build_trainer(config, path)
+    initialization = None
+    if config.init_from is not None:
+        initialization = trained_initialization(config.init_from, trainer.learner)
+    return trainer.run(trainer.begin(initialization))
+
+
+def trained_initialization(path: str, learner: MetaLearner) -> dict[str, torch.Tensor]:
+    """Read the meta-parameters of another run's best checkpoint (its last where there is no best).
+
+    Raises:
+        UserError: if `path` is no run folder.
+        CheckpointError: if the checkpoint is damaged or of another architecture.
+    """
+    from maml_rl.checkpoint import check_architecture, load_checkpoint
+
+    folder = RunFolder.existing(path, "init_from")
+    best = folder.checkpoint("best")
+    checkpoint = best if best.is_file() else folder.checkpoint("last")
+    meta = load_checkpoint(checkpoint)["meta"]
+    check_architecture(meta, learner.initialize(0), checkpoint)
+    return meta
+
+
+def stored_config(folder: RunFolder) -> DictConfig:
+    """Read the configuration of a run, refusing what could run other code.
+
+    Raises:
+        UserError: if the file is damaged, or names a _target_ that is not of this project and not a
+            class of the kind its node needs.
+    """
+    try:
+        config = OmegaConf.load(folder.config)
+    except (OSError, ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
+    except Exception as error:  # the YAML parser's errors have no common public base
+        if type(error).__module__.startswith("yaml"):
+            raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
+        raise
+    missing = [name for name in ("env", "policy", "inner", "algorithm") if name not in config]
+    if missing:
+        raise UserError(f"{folder.config} is not a run's configuration: it has no {missing[0]}.")
+    for key, target in _targets(config, ""):
+        _check_target(key, str(target), folder)
+    return config
+
+
+def _targets(node: Any, key: str) -> list[tuple[str, str]]:
+    found = []
+    if isinstance(node, DictConfig):
+        for name, value in node.items():
+            if name == "_target_":
+                found.append((key, value))
+            found += _targets(value, f"{key}.{name}".strip("."))
+    elif OmegaConf.is_list(node):
+        for index, value in enumerate(node):
+            found += _targets(value, f"{key}.{index}")
+    return found
+
+
+def _check_target(key: str, target: str, folder: RunFolder) -> None:
+    refusal = UserError(
+        f"{folder.config} names {key}._target_={target}, which is no class for that node: "
+        f"it was not called."
+    )
+    if key not in NODES:
+        raise refusal
+    module, _, name = target.rpartition(".")
+    if not target.startswith(OWN) and module.partition(".")[0] in sys.stdlib_module_names:
+        raise refusal
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{folder.config} names {key}._target_={target}, not found here.") from error
+    if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[key]):
+        raise refusal
+
+
+def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
+    try:
+        return instantiate(config[name], **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error.__cause__
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{name}: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,108 @@
+"""Evaluating adaptation: returns before and after each inner step, on tasks kept for it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.task_distribution import TaskDistribution, Tasks, count_tasks
+from maml_rl.meta_learner import MetaLearner
+from maml_rl.randomness import Key, Purpose
+from maml_rl.rollout import Params
+from maml_rl.sampling import Sampler
+
+Values = NDArray[np.float64]
+
+
+class Evaluation(NamedTuple):
+    """Returns of M tasks after 0 ... K inner steps."""
+
+    tasks: Tasks  # leaves [M, ...]
+    returns: Values  # [K + 1, M], mean over each task's episodes
+    groups: dict[str, NDArray[np.bool_]]  # tasks by label, [M]: each of a finite set of tasks
+
+
+def evaluate(
+    learner: MetaLearner,
+    meta: Params,
+    distribution: TaskDistribution,
+    tasks: Tasks,
+    steps: int,
+    num_episodes: int,
+    sampler: Sampler,
+    key: Key,
+) -> Evaluation:
+    """Adapt to every task for `steps` inner steps, `num_episodes` episodes before and after each.
+
+    The learner's own inner loop is used, whatever number of steps it was trained with.
+    """
+    num_tasks = count_tasks(tasks)
+    collector = sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
+    experience = learner.collect(collector, meta, tasks, steps, key)
+    collector.close()
+    returns = np.stack([rollout.mean_return().numpy() for rollout in experience.rollouts])
+    return Evaluation(tasks, returns, task_groups(distribution, tasks))
+
+
+def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
+    """Group tasks by which of a finite set they are, labelled "direction=1"; empty if not finite."""
+    finite = distribution.finite_tasks()
+    if finite is None:
+        return {}
+    groups = {}
+    for index in range(count_tasks(finite)):
+        label = ", ".join(f"{name}={np.asarray(leaf[index]).tolist():g}" for name, leaf in finite.items())
+        same = [
+            (tasks[name].reshape(len(tasks[name]), -1) == leaf[index].reshape(1, -1)).all(1)
+            for name, leaf in finite.items()
+        ]
+        groups[label] = np.all(same, axis=0)
+    return groups
+
+
+def bootstrap_interval(
+    values: Values, rng: np.random.Generator, level: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean of `values` [M], resampling tasks."""
+    index = rng.integers(len(values), size=(resamples, len(values)))
+    means = values[index].mean(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def adaptation_curve(returns: Values, key: Key) -> list[dict[str, Any]]:
+    """Summarise returns [K + 1, M] as one object per inner step, with 95 % intervals over tasks.
+
+    The same resamples serve every step, so that intervals of different steps are comparable.
+    """
+    return [
+        {
+            "step": step,
+            "return_mean": float(values.mean()),
+            "return_ci95": list(bootstrap_interval(values, key.generator(Purpose.BOOTSTRAP))),
+            "per_task": values.tolist(),
+        }
+        for step, values in enumerate(returns)
+    ]
+
+
+def gain(returns: Values, key: Key) -> dict[str, Any]:
+    """Summarise what the first inner step gains, per task, with its 95 % interval."""
+    gains = returns[1] - returns[0]
+    interval = bootstrap_interval(gains, key.generator(Purpose.BOOTSTRAP))
+    return {"mean": float(gains.mean()), "ci95": list(interval)}
+
+
+def summary(evaluation: Evaluation, key: Key) -> dict[str, Any]:
+    """Return the statistics that evaluation.json holds."""
+    return {
+        "curve": adaptation_curve(evaluation.returns, key),
+        "gain_of_first_step": gain(evaluation.returns, key),
+        "groups": {
+            label: adaptation_curve(evaluation.returns[:, members], key)
+            for label, members in evaluation.groups.items()
+        },
+    }

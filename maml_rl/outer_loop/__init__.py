@@ -1,0 +1,14 @@
+"""The outer loop: differentiates through the inner loop and updates the meta-parameters."""
+
+from maml_rl.outer_loop.adam import Adam
+from maml_rl.outer_loop.objectives import PostAdaptationObjective
+from maml_rl.outer_loop.trpo import TRPO
+from maml_rl.outer_loop.update import OuterOptimizer, OuterUpdate
+
+__all__ = [
+    "TRPO",
+    "Adam",
+    "OuterOptimizer",
+    "OuterUpdate",
+    "PostAdaptationObjective",
+]

@@ -1,0 +1,225 @@
+"""The outer objective: the surrogate after adaptation, as a function of the meta-parameters.
+
+Tasks are handled in groups whose activations fit the cache. Every task's derivative is a row of its
+own, and rows are summed in task order, so that results do not depend on the size of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from maml_rl.advantages import Targets
+from maml_rl.errors import NonFiniteError
+from maml_rl.inner_loop import InnerLoop, stack
+from maml_rl.losses import likelihood_ratio
+from maml_rl.policies import DiagonalGaussian, Policy
+from maml_rl.rollout import Params, Rollout
+
+CACHE_ELEMENTS = 2 * 2000 * 64  # activations of one layer that still fit the cache (measured)
+GRAPH_BUDGET = 768 * 2**20  # bytes of graphs kept for the Fisher products; beyond, recomputed
+
+
+def flatten(params: Params) -> Tensor:
+    """Concatenate leaves [*s] to one vector [P], in the dictionary's order."""
+    return torch.cat([leaf.reshape(-1) for leaf in params.values()])
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """Cut a vector [P] into leaves of the shapes of `like`."""
+    parts = vector.split([leaf.numel() for leaf in like.values()])
+    return {
+        name: part.reshape(leaf.shape)
+        for part, (name, leaf) in zip(parts, like.items(), strict=True)
+    }
+
+
+def _flatten_rows(leaves: Sequence[Tensor]) -> Tensor:
+    """Concatenate leaves [G, *s] to rows [G, P]."""
+    return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], dim=1)
+
+
+def group_size(policy: Policy, rollout: Rollout) -> int:
+    """Choose how many tasks are differentiated together, from shapes alone."""
+    num_tasks, steps, slots = rollout.rewards.shape
+    return max(1, min(num_tasks, CACHE_ELEMENTS // (steps * slots * policy.widest)))
+
+
+class _Group(NamedTuple):
+    """Tasks start to stop, with the graph from their rows of meta-parameters to their results."""
+
+    rows: Params  # leaves [G, *s] that require gradients
+    losses: Tensor  # [G]
+    distribution: DiagonalGaussian  # of the adapted policies on the rollout after adaptation
+    mask: Tensor  # [G, T, B]
+
+
+class PostAdaptationObjective:
+    """The surrogate loss and the KL divergence after adaptation, for fixed rollouts.
+
+    For task i with rollouts collected before each inner step and one after them, the loss is
+    -mean(ratio * advantages) of the adapted policy on the last rollout, where the adapted policy is
+    a function of the meta-parameters through the inner steps on the earlier ones; the objective is
+    its mean over tasks.
+
+    Args:
+        policy: runs stacked parameters.
+        inner: the inner loop that is differentiated through.
+        rollouts: K + 1 of them, the last collected by the adapted policies.
+        targets: of each rollout.
+        keep_graphs: keep the graphs of a gradient for Fisher-vector products, within the budget.
+        tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
+        graph_budget: bytes of graphs that may be kept between products; what exceeds it is
+            recomputed, with the same result.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        inner: InnerLoop,
+        rollouts: Sequence[Rollout],
+        targets: Sequence[Targets],
+        keep_graphs: bool = True,
+        tasks_per_group: int | None = None,
+        graph_budget: int = GRAPH_BUDGET,
+    ) -> None:
+        self.policy, self.inner = policy, inner
+        self.rollouts, self.targets = rollouts, targets
+        self.num_tasks = len(rollouts[-1].rewards)
+        self.tasks_per_group = tasks_per_group or group_size(policy, rollouts[-1])
+        self._keep = keep_graphs and self._graph_bytes() <= graph_budget
+        self._meta: Params = {}
+        self._groups: dict[int, _Group] = {}
+        self._reference: list[DiagonalGaussian] = []
+
+    def losses_and_gradients(self, meta: Params) -> tuple[Tensor, Tensor]:
+        """Return each task's loss [M] and its gradient in the meta-parameters [M, P].
+
+        The graphs are kept for `fisher_vector_product`, and the distributions found become the
+        reference that `losses_and_kl` measures the divergence from.
+
+        Raises:
+            NonFiniteError: naming the task whose loss or gradient is not finite.
+        """
+        self._meta, self._groups, self._reference = meta, {}, []
+        losses, rows = [], []
+        for start in self._starts():
+            group = self._group(start)
+            grads = _grad(group.losses.sum(), list(group.rows.values()), self._keep)
+            losses.append(group.losses.detach())
+            rows.append(_flatten_rows(grads))
+            self._reference.append(DiagonalGaussian(*(x.detach() for x in group.distribution)))
+            del group
+        all_losses, all_rows = torch.cat(losses), torch.cat(rows)
+        _raise_unless_finite("outer loss", all_losses[:, None])
+        _raise_unless_finite("outer gradient", all_rows)
+        return all_losses, all_rows
+
+    @torch.no_grad()
+    def losses_and_kl(self, meta: Params) -> tuple[Tensor, Tensor]:
+        """Return each task's loss and mean KL(reference || adapted policy), [M] each, at `meta`."""
+        losses, divergences = [], []
+        for start, reference in zip(self._starts(), self._reference, strict=True):
+            adapted, rollout, targets = self._adapt(start, stack(meta, self._count(start)))
+            distribution = self._distribution(adapted, rollout)
+            losses.append(likelihood_ratio(distribution, rollout, targets))
+            divergences.append(reference.mean_kl(distribution, rollout.mask))
+        return torch.cat(losses), torch.cat(divergences)
+
+    def fisher_vector_product(self, vector: Tensor) -> Tensor:
+        """Multiply [P] by the Hessian of the mean KL at the parameters of the last gradient.
+
+        The divergence is 0 there and its first derivative vanishes, so its Hessian is J' F J, with
+        J the derivative of the adapted policies' distributions in the meta-parameters and F the
+        Fisher information of the distributions. J is applied in forward mode through the inner
+        loop, F exactly, J' through the kept graph: no third derivatives are needed.
+        """
+        rows = [self._group_product(start, vector) for start in self._starts()]
+        return torch.cat(rows).sum(0) / self.num_tasks
+
+    def release(self) -> None:
+        """Free the kept graphs."""
+        self._groups = {}
+
+    def _group_product(self, start: int, vector: Tensor) -> Tensor:
+        group = self._group(start)
+        directions = unflatten(vector, self._meta)
+        with torch.no_grad(), forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(leaf.detach(), directions[name].expand_as(leaf).contiguous())
+                for name, leaf in group.rows.items()
+            }
+            adapted, rollout, _ = self._adapt(start, duals)
+            outputs = self._distribution(adapted, rollout)
+            tangent = DiagonalGaussian(*(_tangent(output) for output in outputs))
+        cotangent = group.distribution.mean_kl_curvature(tangent, group.mask)
+        pulled = torch.autograd.grad(
+            list(group.distribution),
+            list(group.rows.values()),
+            grad_outputs=[part.detach() for part in cotangent],
+            retain_graph=self._keep,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return _flatten_rows(pulled)
+
+    def _group(self, start: int) -> _Group:
+        """Build the graph of the tasks from `start`, or return the one kept."""
+        if start in self._groups:
+            return self._groups[start]
+        rows = {
+            name: leaf.requires_grad_()
+            for name, leaf in stack(self._meta, self._count(start)).items()
+        }
+        adapted, rollout, targets = self._adapt(start, rows)
+        distribution = self._distribution(adapted, rollout)
+        losses = likelihood_ratio(distribution, rollout, targets)
+        group = _Group(rows, losses, distribution, rollout.mask)
+        if self._keep:
+            self._groups[start] = group
+        return group
+
+    def _adapt(self, start: int, rows: Params) -> tuple[Params, Rollout, Targets]:
+        """Adapt the tasks from `start`; return their parameters, last rollout and its targets."""
+        stop = start + self._count(start)
+        rollouts = [rollout.tasks(start, stop) for rollout in self.rollouts]
+        targets = [Targets(*(leaf[start:stop] for leaf in target)) for target in self.targets]
+        adapted = self.inner.adapt(self.policy, rows, rollouts[:-1], targets[:-1])
+        return adapted, rollouts[-1], targets[-1]
+
+    def _distribution(self, params: Params, rollout: Rollout) -> DiagonalGaussian:
+        return self.policy.distribution(
+            params, rollout.observations, rollout.state, rollout.first
+        )[0]
+
+    def _starts(self) -> range:
+        return range(0, self.num_tasks, self.tasks_per_group)
+
+    def _count(self, start: int) -> int:
+        return min(self.tasks_per_group, self.num_tasks - start)
+
+    def _graph_bytes(self) -> int:
+        """Estimate what keeping every group's graph takes (measured: ~20 layers' activations)."""
+        last = self.rollouts[-1].rewards
+        return 20 * len(self.rollouts) * last.numel() * self.policy.widest * last.element_size()
+
+
+def _grad(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(
+        loss, leaves, retain_graph=keep, allow_unused=True, materialize_grads=True
+    )
+
+
+def _tangent(dual: Tensor) -> Tensor:
+    tangent = forward_ad.unpack_dual(dual).tangent
+    return torch.zeros_like(dual) if tangent is None else tangent
+
+
+def _raise_unless_finite(what: str, rows: Tensor) -> None:
+    finite = torch.isfinite(rows).all(dim=1)
+    if not finite.all():
+        raise NonFiniteError(f"the {what} of task {int((~finite).nonzero()[0])} is not finite")

@@ -1,0 +1,120 @@
+"""Trust-region policy optimization of the surrogate after adaptation (Schulman et al. 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from envs.checks import integer_at_least, number
+from maml_rl.errors import NonFiniteError
+from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
+from maml_rl.outer_loop.update import OuterUpdate, State
+from maml_rl.rollout import Params
+
+
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor], target: Tensor, iterations: int, tolerance: float = 1e-10
+) -> Tensor:
+    """Solve A x = target for a symmetric positive definite A given as a product; x from 0, [P].
+
+    Stops after `iterations`, or when the squared residual falls below `tolerance`.
+    """
+    solution = torch.zeros_like(target)
+    residual, direction = target.clone(), target.clone()
+    squared = residual @ residual
+    for _ in range(iterations):
+        if squared < tolerance:
+            break
+        mapped = product(direction)
+        step = squared / (direction @ mapped)
+        solution = solution + step * direction
+        residual = residual - step * mapped
+        previous, squared = squared, residual @ residual
+        direction = residual + (squared / previous) * direction
+    return solution
+
+
+class TRPO:
+    """A natural-gradient step of KL size `max_kl`, then a backtracking line search.
+
+    The step is accepted at the first size whose surrogate loss is lower than before and whose mean
+    KL divergence, of the policies after adaptation, is at most `max_kl`. Otherwise the parameters
+    stay what they were. The objective's graphs are differentiated exactly, through the adaptation.
+
+    Args:
+        max_kl: delta, the bound on the mean KL divergence.
+        cg_iterations: conjugate-gradient steps.
+        damping: added to the Fisher matrix's diagonal.
+        line_search_steps: sizes tried.
+        backtrack_ratio: of one size to the one before.
+    """
+
+    keeps_graphs = True
+
+    def __init__(
+        self,
+        max_kl: float = 0.01,
+        cg_iterations: int = 10,
+        damping: float = 1e-5,
+        line_search_steps: int = 15,
+        backtrack_ratio: float = 0.8,
+    ) -> None:
+        self.max_kl = number("outer.max_kl", max_kl, above=0)
+        self.cg_iterations = integer_at_least("outer.cg_iterations", cg_iterations)
+        self.damping = number("outer.damping", damping, least=0)
+        self.line_search_steps = integer_at_least("outer.line_search_steps", line_search_steps)
+        self.backtrack_ratio = number("outer.backtrack_ratio", backtrack_ratio, above=0, most=0.99)
+
+    def update(
+        self, meta: Params, state: State, objective: PostAdaptationObjective
+    ) -> OuterUpdate:
+        """Take one trust-region step.
+
+        Raises:
+            NonFiniteError: if the loss, the gradient or the step is not finite.
+        """
+        losses, rows = objective.losses_and_gradients(meta)
+        gradient = rows.mean(0)
+        step = self._full_step(objective, gradient)
+        objective.release()
+        updated, metrics = self._line_search(meta, step, float(losses.mean()), objective)
+        metrics["outer/gradient_norm"] = float(gradient.norm())
+        return OuterUpdate(updated, state, metrics)
+
+    def _full_step(self, objective: PostAdaptationObjective, gradient: Tensor) -> Tensor:
+        """Return the descent step whose quadratic model of the KL divergence is `max_kl`, [P]."""
+
+        def damped_fisher(vector: Tensor) -> Tensor:
+            return objective.fisher_vector_product(vector) + self.damping * vector
+
+        direction = conjugate_gradient(damped_fisher, gradient, self.cg_iterations)
+        curvature = direction @ damped_fisher(direction)
+        step = -(2.0 * self.max_kl / curvature).sqrt() * direction
+        if gradient.any() and not torch.isfinite(step).all():
+            raise NonFiniteError("the TRPO step is not finite")
+        return step if gradient.any() else torch.zeros_like(gradient)
+
+    def _line_search(
+        self, meta: Params, step: Tensor, before: float, objective: PostAdaptationObjective
+    ) -> tuple[Params, dict[str, float]]:
+        start = flatten(meta)
+        loss, kl = before, 0.0
+        for tried in range(self.line_search_steps):
+            candidate = unflatten(start + self.backtrack_ratio**tried * step, meta)
+            losses, divergences = objective.losses_and_kl(candidate)
+            loss, kl = float(losses.mean()), float(divergences.mean())
+            if loss < before and kl <= self.max_kl:
+                return candidate, _metrics(before, loss, kl, accepted=True, tried=tried + 1)
+        return meta, _metrics(before, loss, kl, accepted=False, tried=self.line_search_steps)
+
+
+def _metrics(before: float, after: float, kl: float, accepted: bool, tried: int) -> dict[str, float]:
+    return {
+        "outer/loss": before,
+        "outer/loss_after": after,
+        "outer/kl": kl,
+        "outer/accepted": float(accepted),
+        "outer/line_search_steps": float(tried),
+    }

@@ -1,0 +1,39 @@
+"""Policies: one protocol for acting on one step and for a whole rollout, on stacked parameters."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from maml_rl.policies.gaussian import DiagonalGaussian, GaussianMLP
+from maml_rl.rollout import Params
+
+__all__ = ["DiagonalGaussian", "GaussianMLP", "Policy"]
+
+
+class Policy(Protocol):
+    """M policies of one architecture, run together on stacked parameters."""
+
+    observation_size: int
+    action_size: int
+    widest: int  # units of the widest layer, from which the size of a task group follows
+
+    def initialize(self, generator: torch.Generator) -> Params:
+        """Draw one policy's parameters, leaves [*s]."""
+        ...
+
+    def metrics(self, params: Params) -> dict[str, float]:
+        """Return what is worth reporting of one policy's parameters; names begin with "policy/"."""
+        ...
+
+    def initial_state(self, num_tasks: int, slots: int) -> Any:
+        """Return the state at the start of a rollout, None for policies without memory."""
+        ...
+
+    def distribution(
+        self, params: Params, observations: Tensor, state: Any = None, first: Tensor | None = None
+    ) -> tuple[DiagonalGaussian, Tensor | None, Any]:
+        """Return (action distribution, values or None, state) for observations [M, T, B, O]."""
+        ...

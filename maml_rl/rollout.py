@@ -1,0 +1,60 @@
+"""The data that flows: what one collection returns.
+
+Letters, fixed everywhere: M tasks, B slots (episodes) per task, T time steps, O observation size,
+A action size.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Params = dict[str, Tensor]
+"""Parameters by name: leaves [*s] for one policy, [M, *s] stacked per task."""
+
+
+class Rollout(NamedTuple):
+    """What M tasks' policies did in B slots each, for T time steps."""
+
+    observations: Tensor  # [M, T, B, O]
+    actions: Tensor  # [M, T, B, A] as sampled, before scale and clip
+    rewards: Tensor  # [M, T, B]
+    discounts: Tensor  # [M, T, B] 0 where the task terminated, else 1
+    first: Tensor  # [M, T, B] 1 on the first step of an episode
+    mask: Tensor  # [M, T, B] 1 on steps that happened (any weight >= 0 is legal)
+    log_probs: Tensor  # [M, T, B] under the policy that sampled
+    final_observations: Tensor  # [M, B, O]
+    state: Any  # the policy's state at the start (recurrent policies), else None
+    info: dict[str, Tensor]  # leaves [M, T, B]
+
+    def tasks(self, start: int, stop: int) -> Rollout:
+        """Return the rollout of tasks `start` to `stop`, as views."""
+        return Rollout(
+            *(leaf[start:stop] for leaf in self[:8]),
+            self.state,
+            {name: leaf[start:stop] for name, leaf in self.info.items()},
+        )
+
+    def to(self, device: torch.device | str) -> Rollout:
+        """Move every tensor to `device`."""
+        return Rollout(
+            *(leaf.to(device) for leaf in self[:8]),
+            self.state,
+            {name: leaf.to(device) for name, leaf in self.info.items()},
+        )
+
+    def mean_return(self) -> Tensor:
+        """Mean undiscounted return over a task's episodes, [M]; episodes may differ in length."""
+        episodes = (self.first * self.mask).sum((1, 2))
+        return (self.rewards * self.mask).double().sum((1, 2)) / episodes
+
+    def num_steps(self) -> int:
+        """Count the environment steps that happened, over all tasks and slots."""
+        return int((self.mask > 0).sum())
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return sum(mask * values) / sum(mask) over each task's steps: [M, T, B] to [M]."""
+    return (mask * values).sum((1, 2)) / mask.sum((1, 2))

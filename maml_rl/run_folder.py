@@ -1,0 +1,145 @@
+"""What a run leaves on the disk, and reading it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from envs.checks import UserError
+from envs.task_distribution import Splits, tasks_from_json, tasks_to_json
+
+PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "learn2learn")
+
+
+class RunFolder:
+    """Paths of a run folder and the files that are not the logger's.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.metrics = self.path / "metrics.jsonl"
+        self.tasks = self.path / "tasks.json"
+        self.provenance = self.path / "provenance.json"
+        self.evaluation = self.path / "evaluation"
+
+    @classmethod
+    def existing(cls, path: str | Path, key: str) -> RunFolder:
+        """Open the folder of a run.
+
+        Raises:
+            UserError: naming `key`, the option that gave the path, if it is not a run folder.
+        """
+        folder = cls(path)
+        if not folder.path.is_dir():
+            raise UserError(f"{key}={path}: there is no such folder; give the folder of a run.")
+        for needed in (folder.config, folder.tasks):
+            if not needed.is_file():
+                raise UserError(
+                    f"{key}={path} is not a run folder: it has no {needed.relative_to(folder.path)}."
+                )
+        return folder
+
+    @property
+    def config(self) -> Path:
+        """The composed configuration."""
+        return self.path / ".hydra" / "config.yaml"
+
+    def checkpoint(self, name: str | int) -> Path:
+        """Return the path of a checkpoint: "last", "best", or the number of an iteration."""
+        stem = str(name)
+        if stem.isdigit():
+            stem = f"iteration_{int(stem):06d}"
+        return self.path / "checkpoints" / f"{stem}.pt"
+
+    def is_used(self) -> bool:
+        """Say whether a run has written here."""
+        return self.metrics.exists() or (self.path / "checkpoints").exists()
+
+    def write_splits(self, splits: Splits) -> None:
+        """Store the validation and test tasks."""
+        data = {name: tasks_to_json(tasks) for name, tasks in splits._asdict().items()}
+        write_json(self.tasks, data)
+
+    def read_splits(self) -> Splits:
+        """Read the stored tasks.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        try:
+            data = json.loads(self.tasks.read_text())
+            return Splits(*(tasks_from_json(data[name]) for name in Splits._fields))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.") from error
+
+    def write_provenance(self, seed: int, extra: Mapping[str, Any]) -> None:
+        """Record what produced the run: code, versions, machine, threads, seed."""
+        write_json(self.provenance, {**provenance(seed), **extra})
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(data, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """Return git commit, versions, machine, threads and seed."""
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": seed,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+        },
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")

@@ -1,0 +1,186 @@
+"""The collection loop: all tasks and episodes in lockstep, all policies in one forward pass."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from envs.checks import integer_at_least
+from envs.task_distribution import Array, Step, TaskDistribution, Tasks
+from maml_rl.errors import NonFiniteError
+from maml_rl.policies import Policy
+from maml_rl.randomness import Key, Purpose, RowGenerators
+from maml_rl.rollout import Params, Rollout
+
+
+class Sampler:
+    """How environments are stepped.
+
+    Args:
+        threads: of the physics; None takes every core this process may use.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        cores = len(os.sched_getaffinity(0))
+        self.threads = cores if threads is None else integer_at_least("sampler.threads", threads)
+
+    def collector(
+        self, distribution: TaskDistribution, policy: Policy, num_tasks: int, num_episodes: int
+    ) -> Collector:
+        """Build the collection loop for M tasks x B episodes."""
+        return Collector(distribution, policy, num_tasks, num_episodes, self.threads)
+
+
+class Collector:
+    """Collects one rollout per task: M tasks x B episodes of at most T steps.
+
+    The policies run once a step for all M * B environments on stacked parameters; only episodes that
+    are still running are stepped. Random numbers are keyed by task and slot.
+
+    Args:
+        distribution: makes the environments.
+        policy: runs the stacked parameters.
+        num_tasks: M.
+        num_episodes: B.
+        threads: of the physics; results do not depend on it.
+    """
+
+    def __init__(
+        self,
+        distribution: TaskDistribution,
+        policy: Policy,
+        num_tasks: int,
+        num_episodes: int,
+        threads: int = 1,
+    ) -> None:
+        self.policy = policy
+        self.num_tasks, self.num_episodes = num_tasks, num_episodes
+        self.horizon = distribution.horizon
+        self._env = distribution.make(num_tasks, num_episodes, threads)
+
+    def close(self) -> None:
+        """Free the environments."""
+        self._env.close()
+
+    def collect(self, params: Params, tasks: Tasks, key: Key) -> Rollout:
+        """Run every task's policy for one batch of episodes.
+
+        Args:
+            params: each task's parameters, leaves [M, *s].
+            tasks: leaves [M, ...].
+            key: address of the random numbers; the same key and parameters give the same rollout.
+
+        Raises:
+            NonFiniteError: naming the task whose action, observation or reward is not finite.
+        """
+        self._env.set_tasks(tasks)
+        rows = RowGenerators(key.child(Purpose.RESETS), self.num_tasks, self.num_episodes)
+        dtype = next(iter(params.values())).dtype
+        record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
+        with torch.inference_mode():
+            final = self._run(params, self._env.reset(rows), self._noise(key, dtype), record)
+        with torch.no_grad():
+            return self._rollout(params, record, final)
+
+    def _noise(self, key: Key, dtype: torch.dtype) -> Tensor:
+        """Draw the standard normal noise of every action, each task from its own key: [M, T, B, A]."""
+        shape = (self.horizon, self.num_episodes, self.policy.action_size)
+        float_type = np.float64 if dtype == torch.float64 else np.float32
+        draws = [
+            key.generator(Purpose.ACTIONS, task).standard_normal(shape, dtype=float_type)
+            for task in range(self.num_tasks)
+        ]
+        return torch.from_numpy(np.stack(draws))
+
+    def _run(self, params: Params, start: Array, noise: Tensor, record: _Record) -> Tensor:
+        """Step the environments until every episode has ended; return the last observations."""
+        state = self.policy.initial_state(self.num_tasks, self.num_episodes)
+        active = np.ones((self.num_tasks, self.num_episodes), dtype=bool)
+        first = torch.ones(self.num_tasks, 1, self.num_episodes, dtype=noise.dtype)
+        observations = start
+        for t in range(self.horizon):
+            current = torch.as_tensor(observations, dtype=noise.dtype)
+            distribution, _, state = self.policy.distribution(
+                params, current[:, None], state, first
+            )
+            actions = distribution.sample(noise[:, t : t + 1])[:, 0]
+            _raise_unless_finite("action", actions.numpy(), active, t)
+            step = self._env.step(actions.numpy(), active)
+            record.add(t, observations, actions.numpy(), step, active)
+            if active.all():
+                observations = step.observations
+            else:
+                observations = np.where(active[..., None], step.observations, observations)
+            active = active & ~step.terminated
+            if not active.any():
+                break
+            first = torch.zeros_like(first) if t == 0 else first
+        return torch.as_tensor(observations, dtype=noise.dtype)
+
+    def _rollout(self, params: Params, record: _Record, final: Tensor) -> Rollout:
+        first = torch.zeros_like(record["mask"])
+        first[:, 0] = 1
+        state = self.policy.initial_state(self.num_tasks, self.num_episodes)
+        distribution, _, _ = self.policy.distribution(
+            params, record["observations"], state, first
+        )
+        return Rollout(
+            observations=record["observations"],
+            actions=record["actions"],
+            rewards=record["rewards"],
+            discounts=record["discounts"],
+            first=first,
+            mask=record["mask"],
+            log_probs=distribution.log_prob(record["actions"]),
+            final_observations=final.clone(),
+            state=state,
+            info=record.info,
+        )
+
+
+class _Record:
+    """Arrays [M, T, B, ...] that a collection fills step by step."""
+
+    def __init__(self, num_tasks: int, horizon: int, slots: int, dtype: torch.dtype) -> None:
+        self._shape = (num_tasks, horizon, slots)
+        self._dtype = np.float64 if dtype == torch.float64 else np.float32
+        self._arrays: dict[str, Array] = {}
+
+    def add(self, t: int, observations: Array, actions: Array, step: Step, active: Array) -> None:
+        """Store step t of the episodes that ran."""
+        _raise_unless_finite("reward", step.rewards, active, t)
+        _raise_unless_finite("observation", step.observations, active, t)
+        self._array("observations", observations.shape[2:])[:, t] = observations
+        self._array("actions", actions.shape[2:])[:, t] = actions
+        self._array("rewards")[:, t] = np.where(active, step.rewards, 0)
+        self._array("mask")[:, t] = active
+        self._array("discounts")[:, t] = ~(active & step.terminated)
+        for name, value in step.info.items():
+            self._array(f"info/{name}")[:, t] = np.where(active, value, 0)
+
+    def _array(self, name: str, tail: tuple[int, ...] = ()) -> Array:
+        if name not in self._arrays:
+            self._arrays[name] = np.zeros((*self._shape, *tail), dtype=self._dtype)
+        return self._arrays[name]
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.from_numpy(self._arrays[name])
+
+    @property
+    def info(self) -> dict[str, Tensor]:
+        """What the environments recorded beside rewards, leaves [M, T, B]."""
+        names = (name for name in self._arrays if name.startswith("info/"))
+        return {name.removeprefix("info/"): self[name] for name in names}
+
+
+def _raise_unless_finite(what: str, values: Array, active: Array, t: int) -> None:
+    if np.isfinite(values).all():
+        return
+    finite = np.isfinite(values).reshape(*active.shape, -1).all(-1)
+    wrong = np.argwhere(active & ~finite)
+    if len(wrong):
+        task, slot = wrong[0]
+        raise NonFiniteError(f"the {what} of task {task}, episode {slot}, step {t} is not finite")

@@ -1,0 +1,305 @@
+"""Meta-training: the loop of Finn et al. 2017, algorithm 3, and the run folder it fills."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from envs.checks import UserError, integer_at_least
+from envs.mujoco import SimulationError
+from envs.task_distribution import Splits, TaskDistribution, count_tasks, draw_tasks, stored_tasks
+from maml_rl.checkpoint import check_architecture, load_checkpoint, save_checkpoint
+from maml_rl.errors import NonFiniteError
+from maml_rl.logging import Metrics, RunLogger
+from maml_rl.meta_learner import Experience, MetaLearner, mean_returns
+from maml_rl.outer_loop import OuterUpdate
+from maml_rl.outer_loop.update import State
+from maml_rl.randomness import Key, Purpose
+from maml_rl.rollout import Params
+from maml_rl.run_folder import RunFolder
+from maml_rl.sampling import Collector, Sampler
+
+
+@dataclass
+class Progress:
+    """Everything a run carries from one iteration to the next; what a checkpoint holds."""
+
+    meta: Params
+    outer_state: State = field(default_factory=dict)
+    iteration: int = 0  # finished
+    env_steps: int = 0  # of training; validation is not counted
+    seconds: float = 0.0
+    best_validation: float | None = None
+    metrics_bytes: int = 0
+
+
+class Trainer:
+    """Meta-trains a learner on a task distribution.
+
+    Args:
+        distribution: tasks and environments.
+        learner: what is trained.
+        sampler: steps the environments.
+        logger: reports.
+        folder: where the run is kept.
+        seed: of everything random.
+        iterations: total number of outer steps, None for no limit.
+        env_steps: stop after the iteration that reaches this many, None for no limit.
+        num_tasks: M, tasks per iteration.
+        num_episodes: B, episodes per task and adaptation step.
+        validate_every: iterations between validations.
+        validation_tasks: size of the stored validation set.
+        validation_episodes: episodes per validation task and adaptation step.
+        test_tasks: size of the stored test set.
+        checkpoint_every: iterations between numbered checkpoints; last.pt is written at each.
+    """
+
+    def __init__(
+        self,
+        distribution: TaskDistribution,
+        learner: MetaLearner,
+        sampler: Sampler,
+        logger: RunLogger,
+        folder: RunFolder,
+        seed: int,
+        iterations: int | None = 150,
+        env_steps: int | None = None,
+        num_tasks: int = 20,
+        num_episodes: int = 20,
+        validate_every: int = 10,
+        validation_tasks: int = 20,
+        validation_episodes: int = 10,
+        test_tasks: int = 40,
+        checkpoint_every: int = 50,
+    ) -> None:
+        if iterations is None and env_steps is None:
+            raise UserError("set trainer.iterations or trainer.env_steps: the run must end somewhere.")
+        self.iterations = _limit("trainer.iterations", iterations)
+        self.env_steps = _limit("trainer.env_steps", env_steps)
+        self.num_tasks = integer_at_least("trainer.num_tasks", num_tasks)
+        self.num_episodes = integer_at_least("trainer.num_episodes", num_episodes)
+        self.validate_every = integer_at_least("trainer.validate_every", validate_every)
+        self.validation_episodes = integer_at_least(
+            "trainer.validation_episodes", validation_episodes
+        )
+        self.checkpoint_every = integer_at_least("trainer.checkpoint_every", checkpoint_every)
+        self.distribution, self.learner, self.sampler = distribution, learner, sampler
+        self.logger, self.folder, self.seed = logger, folder, integer_at_least("seed", seed, 0)
+        self.splits = Splits(
+            validation=stored_tasks(
+                distribution,
+                integer_at_least("trainer.validation_tasks", validation_tasks),
+                Key(seed).generator(Purpose.VALIDATION_TASKS),
+            ),
+            test=stored_tasks(
+                distribution,
+                integer_at_least("trainer.test_tasks", test_tasks),
+                Key(seed).generator(Purpose.TEST_TASKS),
+            ),
+        )
+        self.stop = StopRequest()
+
+    def begin(self, initialization: Params | None = None) -> Progress:
+        """Start a run: its folder, tasks, provenance and first checkpoint.
+
+        Args:
+            initialization: trained meta-parameters to start from; None draws them.
+        """
+        meta = self.learner.initialize(self.seed)
+        if initialization is not None:
+            meta = {name: leaf.clone() for name, leaf in initialization.items()}
+        progress = Progress(meta)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        self.folder.write_splits(self.splits)
+        self.folder.write_provenance(self.seed, {"sampler_threads": self.sampler.threads})
+        self._save(progress, "last")
+        return progress
+
+    def resume(self) -> Progress:
+        """Take up the run where its last checkpoint left it; its stored tasks are used.
+
+        Raises:
+            CheckpointError: if the checkpoint cannot be used.
+            UserError: if the run's metrics are shorter than the checkpoint says.
+        """
+        path = self.folder.checkpoint("last")
+        progress = Progress(**{k: v for k, v in load_checkpoint(path).items() if k != "format"})
+        check_architecture(progress.meta, self.learner.initialize(self.seed), path)
+        size = self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
+        if size < progress.metrics_bytes:
+            raise UserError(f"{self.folder.metrics} is shorter than at the last checkpoint.")
+        self.splits = self.folder.read_splits()
+        return progress
+
+    def run(self, progress: Progress) -> Metrics:
+        """Train until a limit is reached or a stop is requested; return the last metrics.
+
+        Raises:
+            NonFiniteError: naming iteration and task; the last good checkpoint is kept.
+        """
+        metrics: Metrics = {}
+        collector = self.sampler.collector(
+            self.distribution, self.learner.policy, self.num_tasks, self.num_episodes
+        )
+        start, kept = progress.iteration, progress.metrics_bytes
+        with self.stop, self.logger.open(self.folder.metrics, start, kept) as logger:
+            while not self._finished(progress):
+                finished = self._iterate(collector, progress)
+                if finished is None:
+                    break
+                metrics = finished
+                progress.metrics_bytes = logger.write(metrics)
+                self._save_all(progress, metrics)
+                logger.show(metrics, self._fraction(progress))
+        collector.close()
+        return metrics
+
+    def _iterate(self, collector: Collector, progress: Progress) -> Metrics | None:
+        """Sample tasks, collect and adapt, take the outer step; None where a stop came between."""
+        iteration = progress.iteration + 1
+        key = Key(self.seed, (Purpose.TRAINING, iteration))
+        clock, learner = Stopwatch(), self.learner
+        try:
+            tasks = draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
+            experience = learner.collect(
+                collector, progress.meta, tasks, learner.inner.steps, key
+            )
+            clock.lap("seconds/sampling")
+            if self.stop.requested:
+                return None
+            update = learner.outer_step(progress.meta, progress.outer_state, experience)
+            clock.lap("seconds/outer_loop")
+            if self.stop.requested:
+                return None
+            return self._advance(progress, experience, update, clock)
+        except (NonFiniteError, SimulationError) as error:
+            raise NonFiniteError(f"iteration {iteration}: {error}") from error
+
+    def _advance(
+        self, progress: Progress, experience: Experience, update: OuterUpdate, clock: Stopwatch
+    ) -> Metrics:
+        """Take the outer step's result into `progress`; return the iteration's metrics."""
+        steps = sum(rollout.num_steps() for rollout in experience.rollouts)
+        progress.meta, progress.outer_state = update.meta, update.state
+        progress.iteration += 1
+        progress.env_steps += steps
+        returns = mean_returns(experience.rollouts, prefix="")
+        metrics: Metrics = {
+            "iteration": progress.iteration,
+            "env_steps": progress.env_steps,
+            **returns,
+            "adaptation_gain": list(returns.values())[-1] - returns["return/step_0"],
+            **self.learner.diagnostics(update.meta, experience),
+            **update.metrics,
+        }
+        if progress.iteration % self.validate_every == 0:
+            metrics |= self.validate(progress)
+            clock.lap("seconds/validation")
+        progress.seconds += clock.total
+        return metrics | {
+            "seconds": progress.seconds,
+            "seconds/iteration": clock.total,
+            "seconds/steps_per_second": steps / clock.total,
+            **clock.laps,
+        }
+
+    def validate(self, progress: Progress) -> Metrics:
+        """Adapt to the stored validation tasks; return the mean return after each inner step."""
+        collector = self.sampler.collector(
+            self.distribution,
+            self.learner.policy,
+            count_tasks(self.splits.validation),
+            self.validation_episodes,
+        )
+        experience = self.learner.collect(
+            collector,
+            progress.meta,
+            self.splits.validation,
+            self.learner.inner.steps,
+            Key(self.seed, (Purpose.VALIDATION,)),
+        )
+        collector.close()
+        return mean_returns(experience.rollouts, prefix="validation/")
+
+    def _save_all(self, progress: Progress, metrics: Metrics) -> None:
+        """Write best.pt, the numbered checkpoint where due, and last.pt at the end of each iteration."""
+        score = metrics.get(f"validation/return/step_{self.learner.inner.steps}")
+        if score is not None and (
+            progress.best_validation is None or score > progress.best_validation
+        ):
+            progress.best_validation = score
+            self._save(progress, "best")
+        if progress.iteration % self.checkpoint_every == 0:
+            self._save(progress, progress.iteration)
+        self._save(progress, "last")
+
+    def _save(self, progress: Progress, name: str | int) -> None:
+        save_checkpoint(self.folder.checkpoint(name), dict(vars(progress)))
+
+    def _fraction(self, progress: Progress) -> float:
+        """Return how much of the run is done, by the nearer of its limits."""
+        parts = []
+        if self.iterations is not None:
+            parts.append(progress.iteration / self.iterations)
+        if self.env_steps is not None:
+            parts.append(progress.env_steps / self.env_steps)
+        return min(1.0, max(parts))
+
+    def _finished(self, progress: Progress) -> bool:
+        return self._fraction(progress) >= 1.0
+
+
+def _limit(name: str, value: int | None) -> int | None:
+    return None if value is None else integer_at_least(name, value)
+
+
+class Stopwatch:
+    """Wall-clock seconds of the parts of an iteration."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Record the time since the last lap under `name`."""
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a request that the training loop meets between its phases.
+
+    The iteration under way is given up; last.pt holds the one before. A second signal acts at once.
+    """
+
+    def __init__(self) -> None:
+        self.requested: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._restore()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
