@@ -23,8 +23,14 @@ def integer_at_least(name: str, value: object, least: int = 1) -> int:
     return int(value)
 
 
-def number(name: str, value: object, *, above: float | None = None, least: float | None = None,
-           most: float | None = None) -> float:
+def number(
+    name: str,
+    value: object,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    most: float | None = None,
+) -> float:
     """Return `value` as a finite float within the bounds given (`above` is exclusive).
 
     Raises:

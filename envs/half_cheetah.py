@@ -53,7 +53,7 @@ class HalfCheetah(MujocoTaskDistribution):
         }
 
     def observe(self, state: State) -> Any:
-        """Return qpos without x, qvel, and the torso's position where the preset has it: [..., O]."""
+        """Return qpos without x, qvel, and the preset's torso position if it has one: [..., O]."""
         parts = [state["qpos"][..., 1:], state["qvel"]]
         if self.preset.torso_position:
             parts.append(state["xpos"][..., 1, :])  # body 1 is the torso
@@ -73,7 +73,7 @@ class HalfCheetah(MujocoTaskDistribution):
 
 
 class HalfCheetahDir(HalfCheetah):
-    """Run forward or backward: reward d * v_x - cost, direction d = 1 or -1 with probability 1/2."""
+    """Run forward or backward: reward d * v_x - cost, d = 1 or -1 with probability 1/2."""
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw directions, [M]."""
@@ -82,6 +82,10 @@ class HalfCheetahDir(HalfCheetah):
     def finite_tasks(self) -> Tasks:
         """Forward and backward."""
         return {"direction": np.array([1.0, -1.0])}
+
+    def describe(self, task: Tasks) -> str:
+        """Say "forward" or "backward"."""
+        return "forward" if task["direction"] > 0 else "backward"
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return d * v_x - cost, [...]."""

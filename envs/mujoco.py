@@ -82,8 +82,8 @@ def load_model(path: str | Path) -> mujoco.MjModel:
 class MujocoTaskDistribution:
     """Base of task distributions on one MuJoCo body.
 
-    A subclass names its `xml`, its `presets` (the first is the default) and the `fields` of MjData it
-    reads beside qpos and qvel, and writes `sample`, `observe` and `reward`; `reset`, `control`,
+    A subclass names its `xml`, its `presets` (the first is the default) and the `fields` of MjData
+    it reads beside qpos and qvel, and writes `sample`, `observe` and `reward`; `reset`, `control`,
     `terminated` and `info` where the defaults do not fit. These are pure functions of their
     arguments, for any leading shape, in numpy or torch.
 
@@ -144,8 +144,14 @@ class MujocoTaskDistribution:
         """All tasks there are, where they are few; None otherwise."""
         return None
 
+    def describe(self, task: Tasks) -> str:
+        """Name one task (leaves without the leading M) in plots, tables and file names."""
+        return ", ".join(
+            f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
+        )
+
     def reset(self, rng: np.random.Generator) -> State:
-        """Draw one episode's initial qpos [nq] and qvel [nv]; by default the model's own, at rest."""
+        """Draw one episode's initial qpos [nq] and qvel [nv]; by default the model's, at rest."""
         return {"qpos": self.model.qpos0.copy(), "qvel": np.zeros(self.model.nv)}
 
     def control(self, state: State, action: Any) -> State:
@@ -172,9 +178,7 @@ class MujocoTaskDistribution:
         """Build M x B environments as rows of one `mujoco.batch.Batch`."""
         return BatchedMujoco(self, num_tasks, slots_per_task, threads)
 
-    def single(
-        self, task: Tasks | None = None, render_mode: str | None = None
-    ) -> MujocoTaskEnv:
+    def single(self, task: Tasks | None = None, render_mode: str | None = None) -> MujocoTaskEnv:
         """Build the Gymnasium environment of one task (leaves without the leading M)."""
         return MujocoTaskEnv(self, task=task, render_mode=render_mode)
 
@@ -308,7 +312,7 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
     ) -> None:
         self.distribution = distribution
         self.observation_space = distribution.observation_space
-        self.action_space = distribution.action_space
+        self.action_space: spaces.Box = distribution.action_space
         self.render_mode = render_mode
         self.model, self.data = distribution.model, mujoco.MjData(distribution.model)
         self._size = (width, height)

@@ -20,7 +20,7 @@ Tasks = dict[str, Array]
 
 
 class Step(NamedTuple):
-    """What one control step of every environment gave. Rows that were not active hold no meaning."""
+    """What one control step of every environment gave; inactive rows hold no meaning."""
 
     observations: Array  # [M, B, O]
     rewards: Array  # [M, B]
@@ -50,9 +50,9 @@ class BatchedEnv(Protocol):
 class TaskDistribution(Protocol):
     """A distribution over tasks that share one observation and one action space.
 
-    `sample` draws M tasks from the generator it is given and from nothing else. `make` returns M x B
-    environments whose episodes end by themselves (`Step.terminated`) or are cut off by the caller
-    after `horizon` steps.
+    `sample` draws M tasks from the generator it is given and from nothing else. `make` returns
+    M x B environments whose episodes end by themselves (`Step.terminated`) or are cut off by the
+    caller after `horizon` steps.
     """
 
     name: str
@@ -66,6 +66,10 @@ class TaskDistribution(Protocol):
 
     def finite_tasks(self) -> Tasks | None:
         """All tasks there are, where they are few (two directions); None where they are many."""
+        ...
+
+    def describe(self, task: Tasks) -> str:
+        """Name one task (leaves without the leading M) in plots, tables and file names."""
         ...
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:

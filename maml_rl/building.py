@@ -1,4 +1,4 @@
-"""From a composed configuration to objects: the one place that knows Hydra below the entry points."""
+"""From a composed configuration to objects: the one place below the commands that knows Hydra."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError, one_of
 from envs.task_distribution import TaskDistribution
+from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
 from maml_rl.meta_learner import MetaLearner
+from maml_rl.rollout import Params
 from maml_rl.run_folder import RunFolder
 from maml_rl.trainer import Trainer
 
 OWN = ("maml_rl.", "envs.")
 NODES = {  # what a class named by a stored configuration must offer, by node
-    "env": ("sample", "make", "finite_tasks"),
+    "env": ("sample", "make", "finite_tasks", "describe"),
     "policy": ("distribution", "initialize"),
     "baseline": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
@@ -82,23 +84,26 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
 
 
 def train(config: DictConfig, path: Path) -> Metrics:
-    """Train a new run in the folder `path` and return its last metrics."""
-    trainer = build_trainer(config, path)
-    initialization = None
-    if config.init_from is not None:
-        initialization = trained_initialization(config.init_from, trainer.learner)
+    """Train a new run in the folder `path` and return its last metrics; no command line needed."""
+    trainer, initialization = build_run(config, path)
     return trainer.run(trainer.begin(initialization))
 
 
-def trained_initialization(path: str, learner: MetaLearner) -> dict[str, torch.Tensor]:
+def build_run(config: DictConfig, path: Path) -> tuple[Trainer, Params | None]:
+    """Build the trainer, and read the trained initialization to start from where one is given."""
+    trainer = build_trainer(config, path)
+    if config.init_from is None:
+        return trainer, None
+    return trainer, trained_initialization(config.init_from, trainer.learner)
+
+
+def trained_initialization(path: str, learner: MetaLearner) -> Params:
     """Read the meta-parameters of another run's best checkpoint (its last where there is no best).
 
     Raises:
         UserError: if `path` is no run folder.
         CheckpointError: if the checkpoint is damaged or of another architecture.
     """
-    from maml_rl.checkpoint import check_architecture, load_checkpoint
-
     folder = RunFolder.existing(path, "init_from")
     best = folder.checkpoint("best")
     checkpoint = best if best.is_file() else folder.checkpoint("last")
@@ -122,6 +127,8 @@ def stored_config(folder: RunFolder) -> DictConfig:
         if type(error).__module__.startswith("yaml"):
             raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
         raise
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{folder.config} is not a run's configuration.")
     missing = [name for name in ("env", "policy", "inner", "algorithm") if name not in config]
     if missing:
         raise UserError(f"{folder.config} is not a run's configuration: it has no {missing[0]}.")
@@ -133,10 +140,10 @@ def stored_config(folder: RunFolder) -> DictConfig:
 def _targets(node: Any, key: str) -> list[tuple[str, str]]:
     found = []
     if isinstance(node, DictConfig):
-        for name, value in node.items():
+        for name, value in node.items_ex(resolve=False):
             if name == "_target_":
                 found.append((key, value))
-            found += _targets(value, f"{key}.{name}".strip("."))
+            found += _targets(value, f"{key}.{name!s}".strip("."))
     elif OmegaConf.is_list(node):
         for index, value in enumerate(node):
             found += _targets(value, f"{key}.{index}")
@@ -156,7 +163,9 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{folder.config} names {key}._target_={target}, not found here.") from error
+        raise UserError(
+            f"{folder.config} names {key}._target_={target}, not found here."
+        ) from error
     if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[key]):
         raise refusal
 

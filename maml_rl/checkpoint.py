@@ -51,7 +51,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged, or holds more than tensors and plain values (it could run code "
             f"when loaded): it was not loaded; use another checkpoint of the run."
         ) from error
-    except (OSError, EOFError, KeyError, RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise CheckpointError(
             f"{path} is damaged (cut short or altered): use another checkpoint of the run."
         ) from error

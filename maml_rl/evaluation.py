@@ -47,18 +47,18 @@ def evaluate(
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
-    """Group tasks by which of a finite set they are, labelled "direction=1"; empty if not finite."""
+    """Group tasks by which of a finite set they are, by label; empty if it is not finite."""
     finite = distribution.finite_tasks()
     if finite is None:
         return {}
     groups = {}
     for index in range(count_tasks(finite)):
-        label = ", ".join(f"{name}={np.asarray(leaf[index]).tolist():g}" for name, leaf in finite.items())
+        task = {name: leaf[index] for name, leaf in finite.items()}
         same = [
-            (tasks[name].reshape(len(tasks[name]), -1) == leaf[index].reshape(1, -1)).all(1)
-            for name, leaf in finite.items()
+            (tasks[name].reshape(len(tasks[name]), -1) == value.reshape(1, -1)).all(axis=1)
+            for name, value in task.items()
         ]
-        groups[label] = np.all(same, axis=0)
+        groups[distribution.describe(task)] = np.all(same, axis=0)
     return groups
 
 

@@ -40,7 +40,9 @@ class RunLogger:
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(metrics.parent), purge_step=start + 1 if start else None)
+            self._writer = SummaryWriter(
+                str(metrics.parent), purge_step=start + 1 if start else None
+            )
         self._display = Display() if self.progress else None
         try:
             with self._display.shown() if self._display else _nothing():

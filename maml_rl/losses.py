@@ -15,7 +15,7 @@ from maml_rl.policies import DiagonalGaussian
 from maml_rl.rollout import Rollout, masked_mean
 
 Loss = Callable[[DiagonalGaussian, Rollout, Targets], Tensor]
-"""loss(distribution, rollout, targets) gives [M]: the distribution is the policies' on the rollout."""
+"""loss(distribution, rollout, targets) gives [M]; the distribution is the policies' own there."""
 
 
 def log_likelihood(distribution: DiagonalGaussian, rollout: Rollout, targets: Targets) -> Tensor:

@@ -1,4 +1,4 @@
-"""A meta-learner: a policy, an inner loop that adapts it and an outer loop that trains where it starts."""
+"""A meta-learner: a policy, an inner loop that adapts it, an outer loop that trains its start."""
 
 from __future__ import annotations
 

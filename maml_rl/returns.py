@@ -71,7 +71,7 @@ def generalized_advantage(
 
 
 def standardize(values: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Subtract each task's mean and divide by its standard deviation over masked steps: [M, T, B]."""
+    """Subtract each task's mean and divide by its standard deviation, over masked steps."""
     _check(values=values, mask=mask)
     total = mask.sum((1, 2), keepdim=True)
     mean = (mask * values).sum((1, 2), keepdim=True) / total

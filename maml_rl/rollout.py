@@ -6,6 +6,7 @@ A action size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -31,19 +32,16 @@ class Rollout(NamedTuple):
 
     def tasks(self, start: int, stop: int) -> Rollout:
         """Return the rollout of tasks `start` to `stop`, as views."""
-        return Rollout(
-            *(leaf[start:stop] for leaf in self[:8]),
-            self.state,
-            {name: leaf[start:stop] for name, leaf in self.info.items()},
-        )
+        return self._map(lambda leaf: leaf[start:stop])
 
     def to(self, device: torch.device | str) -> Rollout:
         """Move every tensor to `device`."""
-        return Rollout(
-            *(leaf.to(device) for leaf in self[:8]),
-            self.state,
-            {name: leaf.to(device) for name, leaf in self.info.items()},
-        )
+        return self._map(lambda leaf: leaf.to(device))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Rollout:
+        leaves = {name: function(getattr(self, name)) for name in self._fields[:8]}
+        info = {name: function(leaf) for name, leaf in self.info.items()}
+        return self._replace(**leaves, info=info)
 
     def mean_return(self) -> Tensor:
         """Mean undiscounted return over a task's episodes, [M]; episodes may differ in length."""

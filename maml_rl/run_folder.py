@@ -47,7 +47,8 @@ class RunFolder:
         for needed in (folder.config, folder.tasks):
             if not needed.is_file():
                 raise UserError(
-                    f"{key}={path} is not a run folder: it has no {needed.relative_to(folder.path)}."
+                    f"{key}={path} is not a run folder: "
+                    f"it has no {needed.relative_to(folder.path)}."
                 )
         return folder
 

@@ -77,7 +77,9 @@ class Trainer:
         checkpoint_every: int = 50,
     ) -> None:
         if iterations is None and env_steps is None:
-            raise UserError("set trainer.iterations or trainer.env_steps: the run must end somewhere.")
+            raise UserError(
+                "set trainer.iterations or trainer.env_steps: the run must end somewhere."
+            )
         self.iterations = _limit("trainer.iterations", iterations)
         self.env_steps = _limit("trainer.env_steps", env_steps)
         self.num_tasks = integer_at_least("trainer.num_tasks", num_tasks)
@@ -165,9 +167,7 @@ class Trainer:
         clock, learner = Stopwatch(), self.learner
         try:
             tasks = draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
-            experience = learner.collect(
-                collector, progress.meta, tasks, learner.inner.steps, key
-            )
+            experience = learner.collect(collector, progress.meta, tasks, learner.inner.steps, key)
             clock.lap("seconds/sampling")
             if self.stop.requested:
                 return None
@@ -226,7 +226,7 @@ class Trainer:
         return mean_returns(experience.rollouts, prefix="validation/")
 
     def _save_all(self, progress: Progress, metrics: Metrics) -> None:
-        """Write best.pt, the numbered checkpoint where due, and last.pt at the end of each iteration."""
+        """Write last.pt, and where they are due best.pt and the numbered checkpoint."""
         score = metrics.get(f"validation/return/step_{self.learner.inner.steps}")
         if score is not None and (
             progress.best_validation is None or score > progress.best_validation

@@ -26,9 +26,7 @@ class Adam:
             None if max_grad_norm is None else number("outer.max_grad_norm", max_grad_norm, above=0)
         )
 
-    def update(
-        self, meta: Params, state: State, objective: PostAdaptationObjective
-    ) -> OuterUpdate:
+    def update(self, meta: Params, state: State, objective: PostAdaptationObjective) -> OuterUpdate:
         """Take one step; `state` is torch's Adam's own.
 
         Raises:

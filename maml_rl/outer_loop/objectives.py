@@ -150,7 +150,9 @@ class PostAdaptationObjective:
         directions = unflatten(vector, self._meta)
         with torch.no_grad(), forward_ad.dual_level():
             duals = {
-                name: forward_ad.make_dual(leaf.detach(), directions[name].expand_as(leaf).contiguous())
+                name: forward_ad.make_dual(
+                    leaf.detach(), directions[name].expand_as(leaf).contiguous()
+                )
                 for name, leaf in group.rows.items()
             }
             adapted, rollout, _ = self._adapt(start, duals)
@@ -192,9 +194,9 @@ class PostAdaptationObjective:
         return adapted, rollouts[-1], targets[-1]
 
     def _distribution(self, params: Params, rollout: Rollout) -> DiagonalGaussian:
-        return self.policy.distribution(
-            params, rollout.observations, rollout.state, rollout.first
-        )[0]
+        return self.policy.distribution(params, rollout.observations, rollout.state, rollout.first)[
+            0
+        ]
 
     def _starts(self) -> range:
         return range(0, self.num_tasks, self.tasks_per_group)

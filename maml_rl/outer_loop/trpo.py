@@ -67,9 +67,7 @@ class TRPO:
         self.line_search_steps = integer_at_least("outer.line_search_steps", line_search_steps)
         self.backtrack_ratio = number("outer.backtrack_ratio", backtrack_ratio, above=0, most=0.99)
 
-    def update(
-        self, meta: Params, state: State, objective: PostAdaptationObjective
-    ) -> OuterUpdate:
+    def update(self, meta: Params, state: State, objective: PostAdaptationObjective) -> OuterUpdate:
         """Take one trust-region step.
 
         Raises:
@@ -110,7 +108,9 @@ class TRPO:
         return meta, _metrics(before, loss, kl, accepted=False, tried=self.line_search_steps)
 
 
-def _metrics(before: float, after: float, kl: float, accepted: bool, tried: int) -> dict[str, float]:
+def _metrics(
+    before: float, after: float, kl: float, accepted: bool, tried: int
+) -> dict[str, float]:
     return {
         "outer/loss": before,
         "outer/loss_after": after,

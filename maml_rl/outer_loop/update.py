@@ -23,8 +23,6 @@ class OuterOptimizer(Protocol):
 
     keeps_graphs: bool  # whether it multiplies by the Fisher matrix
 
-    def update(
-        self, meta: Params, state: State, objective: PostAdaptationObjective
-    ) -> OuterUpdate:
+    def update(self, meta: Params, state: State, objective: PostAdaptationObjective) -> OuterUpdate:
         """Take one outer step from `meta`; `state` is empty at the first."""
         ...

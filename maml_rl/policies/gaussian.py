@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ class DiagonalGaussian(NamedTuple):
         return (0.5 * (ratio + distance - 1.0) + other.log_std - self.log_std).sum(-1)
 
     def mean_kl_curvature(self, tangent: DiagonalGaussian, mask: Tensor) -> DiagonalGaussian:
-        """Multiply a tangent by the Hessian of masked_mean(KL(self || .)) in mean and log_std, at self.
+        """Multiply a tangent by the Hessian of `mean_kl(., mask)` in mean and log_std, at self.
 
         That Hessian is the Fisher information: 1 / std^2 for the mean, 2 for log_std, each step
         weighed by mask / sum(mask) of its task.
@@ -81,12 +82,16 @@ class GaussianMLP(nn.Module):
         super().__init__()
         hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
         sizes = [observation_size, *hidden, action_size]
-        self.observation_size, self.action_size, self.widest = observation_size, action_size, max(sizes)
+        self.observation_size, self.action_size, self.widest = (
+            observation_size,
+            action_size,
+            max(sizes),
+        )
         self.activation = ACTIVATIONS[one_of("policy.activation", activation, ACTIVATIONS)]
         self.initial_std = number("policy.initial_std", initial_std, above=0)
         self.minimum_log_std = math.log(number("policy.minimum_std", minimum_std, above=0))
         self.layers = nn.ModuleList(
-            nn.Linear(i, o, device="meta") for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+            nn.Linear(i, o, device="meta") for i, o in itertools.pairwise(sizes)
         ).to_empty(device="cpu")
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(self.initial_std)))
 
@@ -94,6 +99,7 @@ class GaussianMLP(nn.Module):
         """Draw an initialization: Glorot-uniform weights, zero biases, `initial_std`."""
         with torch.no_grad():
             for layer in self.layers:
+                assert isinstance(layer, nn.Linear)
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
                 nn.init.zeros_(layer.bias)
             self.log_std.fill_(math.log(self.initial_std))
@@ -139,4 +145,8 @@ class GaussianMLP(nn.Module):
             if index < last:
                 hidden = self.activation(hidden)
         log_std = params["log_std"].clamp_min(self.minimum_log_std)
-        return DiagonalGaussian(hidden.unflatten(1, observations.shape[1:3]), log_std[:, None, None]), None, None
+        return (
+            DiagonalGaussian(hidden.unflatten(1, observations.shape[1:3]), log_std[:, None, None]),
+            None,
+            None,
+        )

@@ -37,8 +37,8 @@ class Sampler:
 class Collector:
     """Collects one rollout per task: M tasks x B episodes of at most T steps.
 
-    The policies run once a step for all M * B environments on stacked parameters; only episodes that
-    are still running are stepped. Random numbers are keyed by task and slot.
+    The policies run once a step for all M * B environments on stacked parameters; only episodes
+    that are still running are stepped. Random numbers are keyed by task and slot.
 
     Args:
         distribution: makes the environments.
@@ -86,7 +86,7 @@ class Collector:
             return self._rollout(params, record, final)
 
     def _noise(self, key: Key, dtype: torch.dtype) -> Tensor:
-        """Draw the standard normal noise of every action, each task from its own key: [M, T, B, A]."""
+        """Draw every action's standard normal noise, each task's from its own key: [M, T, B, A]."""
         shape = (self.horizon, self.num_episodes, self.policy.action_size)
         float_type = np.float64 if dtype == torch.float64 else np.float32
         draws = [
@@ -124,9 +124,7 @@ class Collector:
         first = torch.zeros_like(record["mask"])
         first[:, 0] = 1
         state = self.policy.initial_state(self.num_tasks, self.num_episodes)
-        distribution, _, _ = self.policy.distribution(
-            params, record["observations"], state, first
-        )
+        distribution, _, _ = self.policy.distribution(params, record["observations"], state, first)
         return Rollout(
             observations=record["observations"],
             actions=record["actions"],

@@ -1,0 +1,42 @@
+# make setup   .venv with the project, its tools and learn2learn
+# make train   meta-train the default experiment, evaluate it, print the table and where the plot is
+# make test    format, lint, types and tests: what CI runs
+# make bench   sampling speed against bare MuJoCo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
+ARGS ?=
+
+.PHONY: setup train test bench format
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("maml_rl needs Python 3.11 or newer: make PYTHON=python3.12 setup" if sys.version_info < (3, 11) else 0)'
+	@rm -f $@
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --no-deps --config-settings="--build-option=build_ext" --group learn2learn
+	@touch $@
+
+train: run := $(RUN)
+train: setup
+	$(BIN)/python train.py experiment=half_cheetah_dir hydra.run.dir=$(run) $(ARGS)
+	$(BIN)/python evaluate.py run=$(run)
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov
+
+bench: setup
+	$(BIN)/python -m benchmarks.sampling
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .

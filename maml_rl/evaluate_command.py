@@ -1,0 +1,170 @@
+"""`evaluate.py`: adapt a trained initialization to held-out tasks and report the returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from envs.checks import UserError, integer_at_least, one_of
+from envs.mujoco import MujocoTaskDistribution
+from envs.task_distribution import TaskDistribution, Tasks, count_tasks, take_tasks
+from maml_rl.building import build_distribution, build_learner, stored_config
+from maml_rl.checkpoint import check_architecture, load_checkpoint
+from maml_rl.cli import config_directory, shown
+from maml_rl.evaluation import Evaluation, evaluate, summary
+from maml_rl.inner_loop import stack
+from maml_rl.main import RENDERERS
+from maml_rl.meta_learner import MetaLearner
+from maml_rl.plotting import adaptation_plot
+from maml_rl.randomness import Key, Purpose
+from maml_rl.rollout import Params
+from maml_rl.run_folder import RunFolder, write_json
+from maml_rl.sampling import Sampler
+from maml_rl.video import record
+
+USAGE = """usage: python evaluate.py run=<run folder> [option=value ...]
+
+Adapt the run's trained initialization to its stored tasks; write evaluation.json and adaptation.png
+into the run's folder evaluation/. Options and their defaults:
+"""
+
+
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Evaluate one run."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE + (config_directory() / "evaluate.yaml").read_text())
+        return 0
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        options = hydra.compose("evaluate", list(arguments))
+    if options.get("run") is None:
+        raise UserError("run is missing: write run=<run folder>.")
+    folder = RunFolder.existing(options.run, "run")
+    _check_renderer(options.video)
+    config = stored_config(folder)
+    distribution = build_distribution(config)
+    learner = build_learner(config, distribution)
+    name, meta = _trained(folder, options.checkpoint, learner)
+    tasks = _tasks(folder, options)
+    steps = integer_at_least("steps", options.steps)
+    seed = integer_at_least("seed", options.seed, 0)
+    sampler = Sampler(options.threads)
+    key = Key(seed, (Purpose.TEST,))
+    episodes = integer_at_least("num_episodes", options.num_episodes)
+    evaluation = evaluate(learner, meta, distribution, tasks, steps, episodes, sampler, key)
+    result = {
+        "env": distribution.name,
+        "algorithm": learner.name,
+        "checkpoint": name,
+        "split": options.split,
+        "num_tasks": count_tasks(tasks),
+        "num_episodes": episodes,
+        "seed": seed,
+        **summary(evaluation, key),
+    }
+    _report(folder, result)
+    if options.video:
+        _videos(folder, distribution, learner, meta, evaluation, sampler, key)
+    return 0
+
+
+def _check_renderer(video: object) -> None:
+    if not isinstance(video, bool):
+        raise UserError(f"video must be true or false, not {video!r}.")
+    if video and os.environ.get("MUJOCO_GL") not in RENDERERS:
+        raise UserError(
+            "video=true needs a renderer, and neither EGL nor OSMesa works here: install the "
+            "system packages libegl1 and libgl1, or libosmesa6 (Debian's names)."
+        )
+
+
+def _trained(folder: RunFolder, checkpoint: object, learner: MetaLearner) -> tuple[str, Params]:
+    """Load the chosen checkpoint's meta-parameters; without a best.pt, its last."""
+    name = str(checkpoint)
+    if not name.isdigit():
+        name = one_of("checkpoint", name, ("last", "best"))
+    if name == "best" and not folder.checkpoint("best").is_file():
+        name = "last"
+    path = folder.checkpoint(name)
+    content = load_checkpoint(path)
+    check_architecture(content["meta"], learner.initialize(0), path)
+    return path.stem, content["meta"]
+
+
+def _tasks(folder: RunFolder, options: DictConfig) -> Tasks:
+    split = one_of("split", options.split, ("test", "validation"))
+    tasks = getattr(folder.read_splits(), split)
+    if options.num_tasks is None:
+        return tasks
+    wanted, stored = integer_at_least("num_tasks", options.num_tasks), count_tasks(tasks)
+    if wanted > stored:
+        raise UserError(f"num_tasks={wanted}: the run stored {stored} {split} tasks.")
+    return take_tasks(tasks, slice(wanted))
+
+
+def _report(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Print the table; write evaluation.json and the plot."""
+    title = (
+        f"{result['env']}, {result['algorithm']}, checkpoint {result['checkpoint']}: "
+        f"{result['num_tasks']} {result['split']} tasks, {result['num_episodes']} episodes a step"
+    )
+    curves = {"all tasks": result["curve"], **result["groups"]}
+    table = Table(title=title)
+    table.add_column("inner steps")
+    for label in curves:
+        table.add_column(f"return, {label}", justify="right")
+    for step in range(len(result["curve"])):
+        table.add_row(str(step), *(_cell(curve[step]) for curve in curves.values()))
+    Console().print(table)
+    gained = result["gain_of_first_step"]
+    low, high = gained["ci95"]
+    print(f"gain of the first step: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")
+    print("in brackets: 95 % bootstrap interval over tasks")
+    write_json(folder.evaluation / "evaluation.json", result)
+    plot = folder.evaluation / "adaptation.png"
+    adaptation_plot(plot, title, result)
+    print(f"plot: {shown(plot)}")
+
+
+def _cell(point: dict[str, Any]) -> str:
+    low, high = point["return_ci95"]
+    return f"{point['return_mean']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _videos(
+    folder: RunFolder,
+    distribution: TaskDistribution,
+    learner: MetaLearner,
+    meta: Params,
+    evaluation: Evaluation,
+    sampler: Sampler,
+    key: Key,
+) -> None:
+    """Record the policy before adaptation, and after one step on two tasks that differ."""
+    if not isinstance(distribution, MujocoTaskDistribution):
+        raise UserError(f"video=true: {distribution.name} is no MuJoCo task distribution.")
+    members = [np.flatnonzero(group)[0] for group in evaluation.groups.values()] or [0, 1]
+    tasks = take_tasks(evaluation.tasks, np.array(members[:2]))
+    num_tasks = count_tasks(tasks)
+    collector = sampler.collector(distribution, learner.policy, num_tasks, 20)
+    adapted = learner.collect(collector, meta, tasks, 1, key).adapted
+    collector.close()
+    first = {name: leaf[0] for name, leaf in tasks.items()}
+    before = learner.inner.initial_params(stack(meta, 1))
+    films = [("before_adaptation", first, before)]
+    for index in range(num_tasks):
+        task = {name: leaf[index] for name, leaf in tasks.items()}
+        own = {name: leaf[index : index + 1] for name, leaf in adapted.items()}
+        films.append((f"after_one_step_{distribution.describe(task)}", task, own))
+    for name, task, params in films:
+        path = folder.evaluation / f"{name}.mp4"
+        total = record(path, distribution, task, learner.policy, params, key.seed)
+        print(f"video: {shown(path)} (return {total:.1f} of the mean action)")
