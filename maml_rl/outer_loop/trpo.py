@@ -16,10 +16,13 @@ from maml_rl.rollout import Params
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], target: Tensor, iterations: int, tolerance: float = 1e-10
-) -> Tensor:
-    """Solve A x = target for a symmetric positive definite A given as a product; x from 0, [P].
+) -> tuple[Tensor, Tensor]:
+    """Solve A x = target for a symmetric positive definite A given as a product.
 
     Stops after `iterations`, or when the squared residual falls below `tolerance`.
+
+    Returns:
+        x [P], from 0, and the residual target - A x [P].
     """
     solution = torch.zeros_like(target)
     residual, direction = target.clone(), target.clone()
@@ -33,7 +36,7 @@ def conjugate_gradient(
         residual = residual - step * mapped
         previous, squared = squared, residual @ residual
         direction = residual + (squared / previous) * direction
-    return solution
+    return solution, residual
 
 
 class TRPO:
@@ -87,8 +90,8 @@ class TRPO:
         def damped_fisher(vector: Tensor) -> Tensor:
             return objective.fisher_vector_product(vector) + self.damping * vector
 
-        direction = conjugate_gradient(damped_fisher, gradient, self.cg_iterations)
-        curvature = direction @ damped_fisher(direction)
+        direction, residual = conjugate_gradient(damped_fisher, gradient, self.cg_iterations)
+        curvature = direction @ (gradient - residual)  # direction' (F + damping) direction
         step = -(2.0 * self.max_kl / curvature).sqrt() * direction
         if gradient.any() and not torch.isfinite(step).all():
             raise NonFiniteError("the TRPO step is not finite")
