@@ -171,8 +171,8 @@ class MujocoTaskDistribution:
     def applied(self, action: Any) -> Any:
         """Return clip(action_scale * action) within the action space."""
         xp = namespace(action)
-        low, high = (xp.asarray(bound) for bound in (self.action_space.low, self.action_space.high))
-        return xp.clip(self.action_scale * action, low, high)
+        low, high = xp.asarray(self.action_space.low), xp.asarray(self.action_space.high)
+        return xp.maximum(xp.minimum(self.action_scale * action, high), low)
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedMujoco:
         """Build M x B environments as rows of one `mujoco.batch.Batch`."""
@@ -187,14 +187,24 @@ class MujocoTaskDistribution:
         return spaces.Box(low, high, dtype=np.float32)
 
     def _observation_space(self) -> spaces.Box:
-        state = _read(mujoco.MjData(self.model), self.fields)
-        size = self.observe(state).shape
+        size = self.observe(_read(mujoco.MjData(self.model), self.fields)).shape
         return spaces.Box(-np.inf, np.inf, shape=size, dtype=np.float64)
 
 
-def _read(source: Any, fields: tuple[str, ...]) -> State:
-    """Copy qpos, qvel and `fields` out of an MjData or a Batch."""
-    return {name: getattr(source, name).copy() for name in ("qpos", "qvel", *fields)}
+def _read(data: mujoco.MjData, fields: tuple[str, ...]) -> State:
+    """Copy qpos, qvel and `fields` out of an MjData."""
+    return {name: getattr(data, name).copy() for name in ("qpos", "qvel", *fields)}
+
+
+class _Views(dict[str, Array]):
+    """The live arrays of a Batch by field, bound when first asked for."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def __missing__(self, field: str) -> Array:
+        self[field] = self._batch.bind(field)
+        return self[field]
 
 
 _UNSTABLE = [
@@ -218,8 +228,7 @@ class BatchedMujoco:
         self.shape = (num_tasks, slots)
         threads = min(threads, num_tasks * slots)
         self._batch = Batch(distribution.model, num_tasks * slots, nthread=threads)
-        for field in distribution.fields:
-            self._batch.bind(field)
+        self._views = _Views(self._batch)
         self._task: Tasks = {}
         self._state: State = {}
 
@@ -241,11 +250,12 @@ class BatchedMujoco:
         batch = self._batch
         batch.reset(stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         batch.warning[:] = 0
-        for row, start in enumerate(self.distribution.reset(rng) for rng in rngs):
-            for field, value in start.items():
-                batch.bind(field)[row] = value
+        if type(self.distribution).reset is not MujocoTaskDistribution.reset:  # else: at rest
+            starts = [self.distribution.reset(rng) for rng in rngs]
+            for field in starts[0]:
+                self._views[field][:] = [start[field] for start in starts]
         batch.forward()
-        self._state = self._grouped(_read(batch, self.distribution.fields))
+        self._state = self._read()
         return self.distribution.observe(self._state)
 
     def step(self, actions: Array, active: Array) -> Step:
@@ -259,12 +269,15 @@ class BatchedMujoco:
         applied = distribution.applied(actions)
         rows = None if active.all() else np.flatnonzero(active)
         for field, value in distribution.control(before, applied).items():
-            view = self._batch.bind(field)
+            view = self._views[field]
             flat = value.reshape(view.shape)
-            view[slice(None) if rows is None else rows] = flat if rows is None else flat[rows]
+            if rows is None:
+                view[:] = flat
+            else:
+                view[rows] = flat[rows]
         self._batch.step(ids=rows, nstep=distribution.frame_skip)
         self._raise_if_unstable()
-        after = self._state = self._grouped(_read(self._batch, distribution.fields))
+        after = self._state = self._read()
         return Step(
             observations=distribution.observe(after),
             rewards=distribution.reward(before, applied, after, self._task),
@@ -276,8 +289,13 @@ class BatchedMujoco:
         """Free the simulations."""
         del self._batch
 
-    def _grouped(self, state: State) -> State:
-        return {name: leaf.reshape(*self.shape, *leaf.shape[1:]) for name, leaf in state.items()}
+    def _read(self) -> State:
+        """Copy qpos, qvel and the distribution's fields, [M, B, ...]."""
+        state = {}
+        for name in ("qpos", "qvel", *self.distribution.fields):
+            copy = self._views[name].copy()
+            state[name] = copy.reshape(*self.shape, *copy.shape[1:])
+        return state
 
     def _raise_if_unstable(self) -> None:
         if not self._batch.warning.any():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
+import pkgutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,20 @@ def build_trainer(config: DictConfig, path: Path) -> Trainer:
 
 
 def build_distribution(config: DictConfig) -> TaskDistribution:
-    """Build the task distribution."""
-    return _node(config, "env")
+    """Build the task distribution.
+
+    Raises:
+        UserError: if it is none, or its spaces are not boxes of one dimension.
+    """
+    distribution = _node(config, "env")
+    for space in ("observation_space", "action_space"):
+        shape = getattr(getattr(distribution, space, None), "shape", None)
+        if shape is None or len(shape) != 1:
+            raise UserError(
+                f"env._target_={config.env._target_}: its {space} must be a gymnasium.spaces.Box "
+                f"of one dimension."
+            )
+    return distribution
 
 
 def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:
@@ -121,6 +135,7 @@ def stored_config(folder: RunFolder) -> DictConfig:
     """
     try:
         config = OmegaConf.load(folder.config)
+        OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
     except Exception as error:  # the YAML parser's errors have no common public base
@@ -129,7 +144,8 @@ def stored_config(folder: RunFolder) -> DictConfig:
         raise
     if not isinstance(config, DictConfig):
         raise UserError(f"{folder.config} is not a run's configuration.")
-    missing = [name for name in ("env", "policy", "inner", "algorithm") if name not in config]
+    needed = ("seed", "device", *(name for name in NODES if "." not in name))
+    missing = [name for name in needed if name not in config]
     if missing:
         raise UserError(f"{folder.config} is not a run's configuration: it has no {missing[0]}.")
     for key, target in _targets(config, ""):
@@ -157,11 +173,10 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
     )
     if key not in NODES:
         raise refusal
-    module, _, name = target.rpartition(".")
-    if not target.startswith(OWN) and module.partition(".")[0] in sys.stdlib_module_names:
+    if not target.startswith(OWN) and target.partition(".")[0] in sys.stdlib_module_names:
         raise refusal
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder.config} names {key}._target_={target}, not found here."
@@ -171,15 +186,62 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
 
 
 def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
+    """Build the object that a node describes, and check that it is what the node is for."""
+    node = config.get(name)
+    if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+        raise UserError(f"{name} must name a class in {name}._target_, which is missing.")
+    _check_arguments(name, node, arguments)
     try:
-        return instantiate(config[name], **arguments, _convert_="all")
+        built = instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
         cause: BaseException | None = error.__cause__
         while cause is not None and not isinstance(cause, UserError):
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(f"{name}: {one_line(error)}") from error
+        why = error.__cause__ or error
+        raise UserError(f"{name}: {type(why).__name__}: {one_line(why)}") from error
+    lacking = [part for part in NODES[name] if not hasattr(built, part)]
+    if lacking:
+        raise UserError(
+            f"{name}._target_={node._target_} does not fit there: it has no {lacking[0]}."
+        )
+    return built
+
+
+def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> None:
+    """Compare a node's keys and the types of its values with what its class takes."""
+    target = str(node._target_)
+    try:
+        found = pkgutil.resolve_name(target)
+    except Exception as error:  # importing a user's file may raise anything
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"{name}._target_={target} cannot be imported ({why}).") from error
+    if not callable(found):
+        raise UserError(f"{name}._target_={target} is no class.")
+    parameters = inspect.signature(found).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key, value in node.items():
+        if str(key).startswith("_"):
+            continue
+        if not open_ended and key not in parameters:
+            takes = ", ".join(own for own in parameters if own not in given) or "nothing"
+            raise UserError(
+                f"{name}.{key!s} is unknown: {found.__name__} takes {takes} (~{name}.{key!s} "
+                f"takes a value away)."
+            )
+        if isinstance(value, DictConfig) and "_target_" in value:
+            _check_arguments(f"{name}.{key!s}", value, {})
+        elif key in parameters:
+            _check_type(f"{name}.{key!s}", value, str(parameters[str(key)].annotation))
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    """Refuse a value that the annotation rules out and that would pass for something else."""
+    if annotation in ("bool", "<class 'bool'>") and not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false, not {value!r}.")
+    if annotation.startswith(("Sequence[", "list[")) and not OmegaConf.is_list(value):
+        raise UserError(f"{name} must be a list in brackets, such as [64,64], not {value!r}.")
 
 
 def one_line(error: BaseException) -> str:

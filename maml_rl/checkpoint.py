@@ -14,6 +14,7 @@ from torch import Tensor
 
 from maml_rl.errors import CheckpointError
 from maml_rl.rollout import Params
+from maml_rl.run_folder import replacing
 
 FORMAT = 1
 
@@ -26,13 +27,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     content = {"format": FORMAT, **content}
     content["sha256"] = _digest(content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         torch.save(content, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,16 +49,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is damaged, or holds more than tensors and plain values (it could run code "
             f"when loaded): it was not loaded; use another checkpoint of the run."
         ) from error
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        ValueError,
-        IndexError,
-        AttributeError,
-        TypeError,
-    ) as error:
+    except Exception as error:  # altered bytes raise whatever the unpickler meets first
         raise CheckpointError(
             f"{path} is damaged (cut short or altered): use another checkpoint of the run."
         ) from error
@@ -70,6 +59,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has checkpoint format {content.get('format')}; this version reads {FORMAT}."
         )
+    meta = content["meta"]
+    if not isinstance(meta, dict) or not all(isinstance(leaf, Tensor) for leaf in meta.values()):
+        raise CheckpointError(f"{path} is not a checkpoint of this program.")
     recorded = content.pop("sha256")
     if recorded != _digest(content):
         raise CheckpointError(

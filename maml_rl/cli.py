@@ -1,16 +1,25 @@
-"""What the commands share: where the configuration is, and how errors end."""
+"""What the commands share: where the configuration is, composing it, and how errors end."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+import hydra
 import torch
-from hydra.errors import HydraException
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from envs.checks import UserError
+from envs.checks import UserError, one_of
+from envs.mujoco import SimulationError
 from maml_rl.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
 
@@ -37,9 +46,9 @@ def status_of(call: Callable[[], int]) -> int:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {_plain(error)}", file=sys.stderr)
         return 2
-    except NonFiniteError as error:
+    except (NonFiniteError, SimulationError) as error:
         print(f"stopped: {one_line(error)}; the last good checkpoint is kept.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -50,3 +59,91 @@ def shown(path: Path) -> Path:
     """Write a path relative to the working directory where it lies below it."""
     absolute = path.resolve()
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Read `key=value` arguments.
+
+    Raises:
+        UserError: quoting the one that cannot be read.
+    """
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(
+            f"cannot read {error.override!r}: write key=value, and quote a value that holds "
+            f"special characters, as in \"key='a=b'\"."
+        ) from error
+
+
+def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """Compose the configuration `name`.
+
+    Raises:
+        UserError: in one sentence, where Hydra refuses an override.
+    """
+    parse_overrides(overrides)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        try:
+            return hydra.compose(name, list(overrides), return_hydra_config=with_hydra)
+        except MissingConfigException as error:
+            group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
+            if not group or not error.options:
+                raise UserError(_plain(error)) from error
+            one_of(group, wanted, error.options)
+            raise
+        except HydraException as error:
+            raise UserError(_explained(error, hydra.compose(name))) from error
+        except ValueError as error:  # a group was given something that is no name
+            raise UserError(_group_refusal(overrides, error)) from error
+
+
+def _explained(error: HydraException, config: DictConfig) -> str:
+    """Say which key is unknown and what there is instead, or which value is several."""
+    text = str(error)
+    if text.startswith("Ambiguous value for argument "):
+        argument = text.split("'")[1]
+        return f"{argument} gives several values: --multirun runs each; a list is key=[a,b]."
+    unknown = re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text)
+    if not unknown:
+        return _plain(error)
+    key = str(getattr(error.__cause__, "full_key", None) or unknown[1])
+    known = list(_keys(config, ""))
+    near = get_close_matches(key, known, n=1, cutoff=0.75)
+    if near and near[0] != key:
+        return f"{key} is unknown; did you mean {near[0]}?"
+    parent = key.rpartition(".")[0]
+    siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
+    return (
+        f"{key} is unknown; there is {', '.join(siblings)}." if siblings else f"{key} is unknown."
+    )
+
+
+def _keys(node: Any, prefix: str) -> Iterator[str]:
+    if isinstance(node, DictConfig):
+        for name, value in node.items_ex(resolve=False):
+            if name != "_target_":
+                yield f"{prefix}{name!s}"
+                yield from _keys(value, f"{prefix}{name!s}.")
+
+
+def _group_refusal(overrides: Sequence[str], error: ValueError) -> str:
+    groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
+    wrong = [line for line in overrides if line.partition("=")[0].lstrip("+~") in {"", *groups}]
+    for line in wrong:
+        group = line.partition("=")[0].lstrip("+~")
+        if not group:
+            break
+        names = sorted(path.stem for path in config_directory().glob(f"{group}/*.yaml"))
+        if line.partition("=")[2] not in names:
+            return f"{line} is no choice; choose one of {', '.join(names)}."
+    return f"cannot read {line!r}: write key=value." if wrong else one_line(error)
+
+
+def _plain(error: Exception) -> str:
+    """Return an error's message on one line, without what only Hydra's developers need."""
+    tail = r"\s(See https|Config search path|Or add a second|full_key:|object_type=).*"
+    text = re.sub(tail, "", one_line(error))
+    key = getattr(error, "full_key", None)
+    return f"{key}: {text}" if key else text

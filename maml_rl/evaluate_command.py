@@ -6,10 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import hydra
 import numpy as np
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +16,7 @@ from envs.mujoco import MujocoTaskDistribution
 from envs.task_distribution import TaskDistribution, Tasks, count_tasks, take_tasks
 from maml_rl.building import build_distribution, build_learner, stored_config
 from maml_rl.checkpoint import check_architecture, load_checkpoint
-from maml_rl.cli import config_directory, shown
+from maml_rl.cli import compose, config_directory, shown
 from maml_rl.evaluation import Evaluation, evaluate, summary
 from maml_rl.inner_loop import stack
 from maml_rl.main import RENDERERS
@@ -42,23 +40,21 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE + (config_directory() / "evaluate.yaml").read_text())
         return 0
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-        options = hydra.compose("evaluate", list(arguments))
-    if options.get("run") is None:
+    options = compose("evaluate", arguments)
+    if OmegaConf.is_missing(options, "run") or options.run is None:
         raise UserError("run is missing: write run=<run folder>.")
     folder = RunFolder.existing(options.run, "run")
+    steps, episodes, seed = _sizes(options)
     _check_renderer(options.video)
     config = stored_config(folder)
+    config.device = "cpu"  # the outer loop's, which evaluation does not run
     distribution = build_distribution(config)
+    if options.video and not isinstance(distribution, MujocoTaskDistribution):
+        raise UserError(f"video=true: {distribution.name} is no MuJoCo task distribution.")
     learner = build_learner(config, distribution)
     name, meta = _trained(folder, options.checkpoint, learner)
-    tasks = _tasks(folder, options)
-    steps = integer_at_least("steps", options.steps)
-    seed = integer_at_least("seed", options.seed, 0)
-    sampler = Sampler(options.threads)
-    key = Key(seed, (Purpose.TEST,))
-    episodes = integer_at_least("num_episodes", options.num_episodes)
+    tasks = _tasks(folder, options, distribution)
+    sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
     evaluation = evaluate(learner, meta, distribution, tasks, steps, episodes, sampler, key)
     result = {
         "env": distribution.name,
@@ -76,6 +72,17 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _sizes(options: DictConfig) -> tuple[int, int, int]:
+    """Check the numbers before anything is read; return steps, episodes and seed."""
+    if options.threads is not None:
+        integer_at_least("threads", options.threads)
+    return (
+        integer_at_least("steps", options.steps),
+        integer_at_least("num_episodes", options.num_episodes),
+        integer_at_least("seed", options.seed, 0),
+    )
+
+
 def _check_renderer(video: object) -> None:
     if not isinstance(video, bool):
         raise UserError(f"video must be true or false, not {video!r}.")
@@ -89,25 +96,43 @@ def _check_renderer(video: object) -> None:
 def _trained(folder: RunFolder, checkpoint: object, learner: MetaLearner) -> tuple[str, Params]:
     """Load the chosen checkpoint's meta-parameters; without a best.pt, its last."""
     name = str(checkpoint)
-    if not name.isdigit():
-        name = one_of("checkpoint", name, ("last", "best"))
+    if not name.isdecimal() and name not in ("last", "best"):
+        raise UserError(
+            f"checkpoint={name} is unknown; write last, best, or the number of an iteration."
+        )
     if name == "best" and not folder.checkpoint("best").is_file():
         name = "last"
     path = folder.checkpoint(name)
+    if not path.is_file():
+        there = ", ".join(folder.checkpoint_names()) or "none"
+        raise UserError(f"checkpoint={name}: the run has no {path}; it has {there}.")
     content = load_checkpoint(path)
     check_architecture(content["meta"], learner.initialize(0), path)
     return path.stem, content["meta"]
 
 
-def _tasks(folder: RunFolder, options: DictConfig) -> Tasks:
+def _tasks(folder: RunFolder, options: DictConfig, distribution: TaskDistribution) -> Tasks:
     split = one_of("split", options.split, ("test", "validation"))
-    tasks = getattr(folder.read_splits(), split)
+    tasks: Tasks = getattr(folder.read_splits(), split)
+    _check_tasks(tasks, distribution, folder)
     if options.num_tasks is None:
         return tasks
     wanted, stored = integer_at_least("num_tasks", options.num_tasks), count_tasks(tasks)
     if wanted > stored:
-        raise UserError(f"num_tasks={wanted}: the run stored {stored} {split} tasks.")
+        raise UserError(
+            f"num_tasks={wanted}: the run stored {stored} {split} tasks; ask for at most {stored}."
+        )
     return take_tasks(tasks, slice(wanted))
+
+
+def _check_tasks(tasks: Tasks, distribution: TaskDistribution, folder: RunFolder) -> None:
+    """Compare names and shapes of stored tasks with what the distribution draws."""
+    drawn = distribution.sample(1, np.random.default_rng(0))
+    shapes = [{name: leaf.shape[1:] for name, leaf in some.items()} for some in (tasks, drawn)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{folder.tasks} is damaged: it does not hold tasks of {distribution.name}."
+        )
 
 
 def _report(folder: RunFolder, result: dict[str, Any]) -> None:
@@ -149,9 +174,9 @@ def _videos(
     key: Key,
 ) -> None:
     """Record the policy before adaptation, and after one step on two tasks that differ."""
-    if not isinstance(distribution, MujocoTaskDistribution):
-        raise UserError(f"video=true: {distribution.name} is no MuJoCo task distribution.")
-    members = [np.flatnonzero(group)[0] for group in evaluation.groups.values()] or [0, 1]
+    assert isinstance(distribution, MujocoTaskDistribution)
+    firsts = [int(np.flatnonzero(group)[0]) for group in evaluation.groups.values()]
+    members = firsts or range(count_tasks(evaluation.tasks))
     tasks = take_tasks(evaluation.tasks, np.array(members[:2]))
     num_tasks = count_tasks(tasks)
     collector = sampler.collector(distribution, learner.policy, num_tasks, 20)
@@ -165,6 +190,6 @@ def _videos(
         own = {name: leaf[index : index + 1] for name, leaf in adapted.items()}
         films.append((f"after_one_step_{distribution.describe(task)}", task, own))
     for name, task, params in films:
-        path = folder.evaluation / f"{name}.mp4"
+        path = folder.evaluation / f"{name.replace('/', '_')}.mp4"
         total = record(path, distribution, task, learner.policy, params, key.seed)
         print(f"video: {shown(path)} (return {total:.1f} of the mean action)")

@@ -47,7 +47,10 @@ def evaluate(
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
-    """Group tasks by which of a finite set they are, by label; empty if it is not finite."""
+    """Group tasks by which of a finite set they are, by label; empty if it is not finite.
+
+    Of a finite set, those that are not among `tasks` make no group.
+    """
     finite = distribution.finite_tasks()
     if finite is None:
         return {}
@@ -58,7 +61,9 @@ def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArr
             (tasks[name].reshape(len(tasks[name]), -1) == value.reshape(1, -1)).all(axis=1)
             for name, value in task.items()
         ]
-        groups[distribution.describe(task)] = np.all(same, axis=0)
+        members = np.all(same, axis=0)
+        if members.any():
+            groups[distribution.describe(task)] = members
     return groups
 
 

@@ -20,9 +20,20 @@ with mujoco.Renderer(model, 16, 16) as renderer:
 def choose_renderer() -> str | None:
     """Set MUJOCO_GL to a renderer that works here, EGL or else OSMesa; return its name, or None.
 
-    Each is tried in a child process, since MuJoCo reads the variable when it is imported.
+    Each is tried in a child process, since MuJoCo reads the variable when it is imported. Where
+    none works the variable is removed, so that a value set by hand is not taken for one that does.
     """
     for name in RENDERERS:
+        if _renders(name):
+            os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = name
+            return name
+    os.environ.pop("MUJOCO_GL", None)
+    return None
+
+
+def _renders(name: str) -> bool:
+    """Draw a picture with one renderer in a child process; say whether that went well."""
+    try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE],
             env={**os.environ, "MUJOCO_GL": name, "PYOPENGL_PLATFORM": name},
@@ -30,10 +41,9 @@ def choose_renderer() -> str | None:
             check=False,
             timeout=120,
         )
-        if done.returncode == 0:
-            os.environ["MUJOCO_GL"] = os.environ["PYOPENGL_PLATFORM"] = name
-            return name
-    return None
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def train_main() -> None:
@@ -55,6 +65,7 @@ def evaluate_main() -> None:
 
 
 def wants_video(arguments: Sequence[str]) -> bool:
-    """Say whether `video=true` (or Hydra's other words for it) is among the arguments."""
-    values = [part[len("video=") :] for part in arguments if part.startswith("video=")]
-    return bool(values) and values[-1].lower() in ("true", "yes", "on")
+    """Say whether `video=true` is among the arguments, in any of the forms that Hydra reads."""
+    pairs = [part.lstrip("+").partition("=") for part in arguments]
+    values = [value.strip() for key, _, value in pairs if key == "video"]
+    return bool(values) and values[-1].lower() == "true"

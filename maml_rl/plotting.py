@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from maml_rl.run_folder import replacing
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f")
 
@@ -29,15 +32,15 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
     _draw_curves(left, result["curve"], result["groups"])
     _draw_tasks(right, groups)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120)
 
 
 def _draw_curves(
     axes: Axes, curve: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[Any]]
 ) -> None:
     _band(axes, curve, "black", "all tasks")
-    for colour, (label, points) in zip(COLOURS, groups.items(), strict=False):
+    for colour, (label, points) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         _band(axes, points, colour, label, alpha=0.1, linestyle="--")
     axes.set(xlabel="inner gradient steps", ylabel="return (95 % interval over tasks)")
     axes.set_xticks([point["step"] for point in curve])
@@ -62,7 +65,7 @@ def _band(
 
 def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     values = []
-    for colour, (label, curve) in zip(COLOURS, groups.items(), strict=False):
+    for colour, (label, curve) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         before, after = curve[0]["per_task"], curve[1]["per_task"]
         axes.scatter(before, after, color=colour, s=18, alpha=0.8, label=label)
         values += [*before, *after]

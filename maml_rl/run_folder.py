@@ -7,15 +7,17 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from envs.checks import UserError
-from envs.task_distribution import Splits, tasks_from_json, tasks_to_json
+from envs.task_distribution import Splits, Tasks, count_tasks, tasks_from_json, tasks_to_json
 
 PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "learn2learn")
 
@@ -41,7 +43,7 @@ class RunFolder:
         Raises:
             UserError: naming `key`, the option that gave the path, if it is not a run folder.
         """
-        folder = cls(path)
+        folder = cls(str(path))
         if not folder.path.is_dir():
             raise UserError(f"{key}={path}: there is no such folder; give the folder of a run.")
         for needed in (folder.config, folder.tasks):
@@ -64,6 +66,12 @@ class RunFolder:
             stem = f"iteration_{int(stem):06d}"
         return self.path / "checkpoints" / f"{stem}.pt"
 
+    def checkpoint_names(self) -> list[str]:
+        """Return what `checkpoint=` may name in this run: last, best, iterations' numbers."""
+        stems = [path.stem for path in (self.path / "checkpoints").glob("*.pt")]
+        names = [stem.removeprefix("iteration_").lstrip("0") for stem in stems if "." not in stem]
+        return sorted(names, key=lambda name: (name.isdecimal(), name.zfill(9)))
+
     def is_used(self) -> bool:
         """Say whether a run has written here."""
         return self.metrics.exists() or (self.path / "checkpoints").exists()
@@ -81,21 +89,42 @@ class RunFolder:
         """
         try:
             data = json.loads(self.tasks.read_text())
-            return Splits(*(tasks_from_json(data[name]) for name in Splits._fields))
-        except (ValueError, KeyError, AttributeError) as error:
+            splits = Splits(*(tasks_from_json(data[name]) for name in Splits._fields))
+            valid = all(_are_tasks(tasks) for tasks in splits)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.") from error
+        if not valid:
+            raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.")
+        return splits
 
     def write_provenance(self, seed: int, extra: Mapping[str, Any]) -> None:
         """Record what produced the run: code, versions, machine, threads, seed."""
         write_json(self.provenance, {**provenance(seed), **extra})
 
 
+def _are_tasks(tasks: Tasks) -> bool:
+    """Say whether leaves are finite numbers for one number of tasks, at least one."""
+    numeric = all(leaf.dtype.kind in "biuf" and np.isfinite(leaf).all() for leaf in tasks.values())
+    return numeric and all(leaf.ndim for leaf in tasks.values()) and count_tasks(tasks) > 0
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically."""
+    text = json.dumps(data, indent=1) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes `path` if all went well and goes away otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=1) + "\n")
-    os.replace(partial, path)
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def provenance(seed: int) -> dict[str, Any]:

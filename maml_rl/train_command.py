@@ -2,45 +2,80 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import itertools
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 
-import hydra
-from hydra._internal.utils import get_args_parser
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError
 from maml_rl.building import build_run, build_trainer, stored_config
-from maml_rl.cli import config_directory, shown, status_of
+from maml_rl.cli import compose, config_directory, parse_overrides, shown, status_of
 from maml_rl.run_folder import RunFolder
 from maml_rl.trainer import Trainer
 
-RESUMABLE = ("trainer.iterations", "trainer.env_steps", "sampler.", "logger.")
+RESUMABLE = ("trainer.iterations", "trainer.env_steps")  # and what is below sampler and logger
 
 
 def train_command(arguments: Sequence[str]) -> int:
     """Train a new run (or several, with --multirun), or resume one."""
-    parsed = get_args_parser().parse_args(list(arguments))
-    informs = parsed.help or parsed.hydra_help or parsed.cfg or parsed.info
-    if informs or parsed.shell_completion:
-        _hydra_main(lambda config: None)
-        return 0
-    overrides = OverridesParser.create().parse_overrides(parsed.overrides)
+    parsed = _parsed(arguments)
+    overrides = parse_overrides(parsed.overrides)
+    if parsed.help or parsed.hydra_help or parsed.cfg or parsed.info or parsed.shell_completion:
+        if parsed.cfg or parsed.info:
+            compose("config", [*parsed.overrides, *_search_path(parsed)])
+        return _inform(parsed)
     chosen = {override.key_or_group: override for override in overrides}
     if "resume" in chosen and chosen["resume"].value() is not None:
         if parsed.multirun:
             raise UserError("resume takes one run: leave --multirun away.")
         return resume(str(chosen.pop("resume").value()), chosen)
-    for job in _jobs(overrides, parsed.multirun):
-        check(job, parsed.config_dir, parsed.multirun)
-    return _run_jobs()
+    for number, job in enumerate(_jobs(overrides, parsed.multirun)):
+        check([*job, *_search_path(parsed)], number if parsed.multirun else None)
+    return _run_jobs(parsed)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read Hydra's flags.
+
+    Raises:
+        UserError: for one that is unknown, or that does not fit this program.
+    """
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            parsed = get_args_parser().parse_intermixed_args(list(arguments))
+    except SystemExit as error:
+        if not error.code:
+            raise
+        words = complaint.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"{words}; --help lists what there is.") from error
+    if parsed.config_path or parsed.config_name or parsed.experimental_rerun:
+        raise UserError(
+            "the configuration is the project's own; --config-dir=<folder> adds files to its "
+            "groups, and resume=<run folder> goes on with a run."
+        )
+    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
+        raise UserError(f"--config-dir={parsed.config_dir}: there is no such folder.")
+    return parsed
+
+
+def _search_path(parsed: argparse.Namespace) -> list[str]:
+    if not parsed.config_dir:
+        return []
+    return [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
 
 
 def _jobs(overrides: list[Override], multirun: bool) -> list[list[str]]:
@@ -57,28 +92,39 @@ def _jobs(overrides: list[Override], multirun: bool) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices)]
 
 
-def check(overrides: list[str], config_dir: str | None, multirun: bool) -> None:
+def check(overrides: list[str], job: int | None) -> None:
     """Compose and build once before Hydra makes a folder, so that a wrong input leaves nothing.
+
+    Args:
+        overrides: of the one run.
+        job: its number in a sweep, None where it is the only one.
 
     Raises:
         UserError: in the words of whatever refused its arguments.
     """
-    path = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
-        composed = hydra.compose("config", [*overrides, *path], return_hydra_config=True)
+    number = [] if job is None else [f"hydra.job.num={job}"]
+    composed = compose("config", [*overrides, *number], with_hydra=True)
     HydraConfig.instance().set_config(composed)
-    folder = RunFolder(composed.hydra.run.dir)
+    chosen = composed.hydra
+    path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
+    _check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
     config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    if not multirun and folder.is_used():
+    build_run(config, path)
+
+
+def _check_folder(path: Path, key: str) -> None:
+    """Refuse a folder that holds a run, or that cannot be made."""
+    if RunFolder(path).is_used():
         raise UserError(
-            f"{folder.path} holds a run already: resume={folder.path} goes on with it, another "
-            f"hydra.run.dir begins a new one."
+            f"{path} holds a run already: resume={path} goes on with it, another {key} begins a "
+            f"new one."
         )
-    build_run(config, folder.path)
+    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{key}={path} cannot be made: {there} is no folder to write in.")
 
 
-def _run_jobs() -> int:
+def _run_jobs(parsed: argparse.Namespace) -> int:
     """Let Hydra run each job; return the worst status."""
     statuses = []
 
@@ -88,13 +134,22 @@ def _run_jobs() -> int:
         status = status_of(lambda: _train_job(config, path, outcome))
         statuses.append(status)
         if status in (1, 2) and not (path / "checkpoints").exists():
-            shutil.rmtree(path)
+            _remove_unused(path)
         if status in (130, 143):
             sys.exit(status)
         return outcome.get("adaptation_gain")
 
-    _hydra_main(job)
+    _run(parsed, job)
     return max(statuses, default=0)
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove what Hydra wrote for a run that never began, and the folders that leaves empty."""
+    shutil.rmtree(path / ".hydra", ignore_errors=True)
+    for folder in (path, *path.parents):
+        if folder == Path.cwd() or any(folder.iterdir()):
+            break
+        folder.rmdir()
 
 
 def _train_job(config: DictConfig, path: Path, outcome: dict[str, float]) -> int:
@@ -115,9 +170,26 @@ def _ended(trainer: Trainer) -> int:
     return 0
 
 
-def _hydra_main(job: Callable[[DictConfig], float | None]) -> None:
+def _inform(parsed: argparse.Namespace) -> int:
+    """Let Hydra print its help, or the configuration."""
+    try:
+        _run(parsed, lambda config: None)
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def _run(parsed: argparse.Namespace, job: Callable[[DictConfig], float | None]) -> None:
+    """Do what `hydra.main` does, with arguments that need not be the process's own."""
     GlobalHydra.instance().clear()
-    hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")(job)()
+    version.setbase("1.3")
+    _run_hydra(
+        args=parsed,
+        args_parser=get_args_parser(),
+        task_function=job,
+        config_path=str(config_directory()),
+        config_name="config",
+    )
 
 
 def resume(path: str, overrides: dict[str, Override]) -> int:
@@ -130,15 +202,27 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
     config = stored_config(folder)
     OmegaConf.set_struct(config, True)
     for key, override in overrides.items():
-        if not key.startswith(RESUMABLE):
+        if key not in RESUMABLE and not key.startswith(("sampler.", "logger.")):
             raise UserError(
                 f"{key} cannot change when a run is resumed; only trainer.iterations, "
                 f"trainer.env_steps, sampler.* and logger.* can "
                 f"(init_from={path} begins a new run)."
             )
-        OmegaConf.update(config, key, override.value())
+        _update(config, key, override)
     trainer = build_trainer(config, folder.path)
     progress = trainer.resume()
     print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
     trainer.run(progress)
     return _ended(trainer)
+
+
+def _update(config: DictConfig, key: str, override: Override) -> None:
+    """Change one value of a stored configuration."""
+    if override.is_sweep_override() or override.is_delete():
+        raise UserError(f"{override.input_line}: a resumed run takes one value, {key}=<value>.")
+    try:
+        OmegaConf.update(config, key, override.value())
+    except OmegaConfBaseException as error:
+        node = key.partition(".")[0]
+        known = ", ".join(str(name) for name in config[node] if name != "_target_")
+        raise UserError(f"{key} is unknown; {node} has {known}.") from error

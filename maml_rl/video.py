@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from imageio_ffmpeg import write_frames
 
-from envs.mujoco import MujocoTaskDistribution
+from envs.mujoco import MujocoTaskDistribution, MujocoTaskEnv
 from envs.task_distribution import Tasks
 from maml_rl.policies import Policy
 from maml_rl.rollout import Params
+from maml_rl.run_folder import replacing
 
 
 def record(
@@ -34,14 +36,28 @@ def record(
         seed: of the initial state.
     """
     env = distribution.single(task, render_mode="rgb_array")
+    fps = env.metadata["render_fps"]
+    with replacing(path) as partial:
+        writer = write_frames(str(partial), (480, 480), fps=fps, macro_block_size=16)
+        try:
+            writer.send(None)
+            return _play(env, writer, policy, params, distribution, seed)
+        finally:
+            writer.close()
+            env.close()
+
+
+def _play(
+    env: MujocoTaskEnv,
+    writer: Generator[None, Any, None],
+    policy: Policy,
+    params: Params,
+    distribution: MujocoTaskDistribution,
+    seed: int,
+) -> float:
+    """Send every frame of one episode to `writer`; return the episode's return."""
     observation, _ = env.reset(seed=seed)
     total, done = 0.0, False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.mp4")
-    writer = write_frames(
-        str(partial), (480, 480), fps=env.metadata["render_fps"], macro_block_size=16
-    )
-    writer.send(None)
     while not done:
         writer.send(np.ascontiguousarray(env.render()))
         with torch.inference_mode():
@@ -49,7 +65,4 @@ def record(
             action = policy.distribution(params, rows)[0].mean[0, 0, 0].numpy()
         observation, reward, ended, cut, _ = env.step(distribution.applied(action))
         total, done = total + reward, ended or cut
-    writer.close()
-    env.close()
-    os.replace(partial, path)
     return total

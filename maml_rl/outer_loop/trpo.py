@@ -58,7 +58,7 @@ class TRPO:
 
     def __init__(
         self,
-        max_kl: float = 0.01,
+        max_kl: float = 0.02,
         cg_iterations: int = 10,
         damping: float = 1e-5,
         line_search_steps: int = 15,

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from envs.checks import integer_at_least, number, one_of
+from maml_rl.policies.activations import tanh
 from maml_rl.rollout import Params, masked_mean
 
-ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
+ACTIVATIONS = {"tanh": tanh, "relu": torch.relu}
 
 
 class DiagonalGaussian(NamedTuple):
@@ -25,6 +26,11 @@ class DiagonalGaussian(NamedTuple):
     def sample(self, noise: Tensor) -> Tensor:
         """Return mean + std * noise for standard normal noise [M, T, B, A]."""
         return self.mean + self.log_std.exp() * noise
+
+    @classmethod
+    def over_time(cls, steps: Sequence[DiagonalGaussian]) -> DiagonalGaussian:
+        """Join the distributions of T single steps, [M, 1, B, A] each, to one of [M, T, B, A]."""
+        return cls(torch.cat([step.mean for step in steps], dim=1), steps[0].log_std)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return log densities, summed over the action dimensions: [M, T, B]."""

@@ -82,8 +82,7 @@ class Collector:
         record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
         with torch.inference_mode():
             final = self._run(params, self._env.reset(rows), self._noise(key, dtype), record)
-        with torch.no_grad():
-            return self._rollout(params, record, final)
+        return self._rollout(record, final)
 
     def _noise(self, key: Key, dtype: torch.dtype) -> Tensor:
         """Draw every action's standard normal noise, each task's from its own key: [M, T, B, A]."""
@@ -100,7 +99,7 @@ class Collector:
         state = self.policy.initial_state(self.num_tasks, self.num_episodes)
         active = np.ones((self.num_tasks, self.num_episodes), dtype=bool)
         first = torch.ones(self.num_tasks, 1, self.num_episodes, dtype=noise.dtype)
-        observations = start
+        observations, distributions = start, []
         for t in range(self.horizon):
             current = torch.as_tensor(observations, dtype=noise.dtype)
             distribution, _, state = self.policy.distribution(
@@ -110,6 +109,7 @@ class Collector:
             _raise_unless_finite("action", actions.numpy(), active, t)
             step = self._env.step(actions.numpy(), active)
             record.add(t, observations, actions.numpy(), step, active)
+            distributions.append(distribution)
             if active.all():
                 observations = step.observations
             else:
@@ -118,13 +118,14 @@ class Collector:
             if not active.any():
                 break
             first = torch.zeros_like(first) if t == 0 else first
+        joined = type(distribution).over_time(distributions)
+        record.set_log_probs(joined.log_prob(record["actions"][:, : t + 1]))
         return torch.as_tensor(observations, dtype=noise.dtype)
 
-    def _rollout(self, params: Params, record: _Record, final: Tensor) -> Rollout:
+    def _rollout(self, record: _Record, final: Tensor) -> Rollout:
         first = torch.zeros_like(record["mask"])
         first[:, 0] = 1
         state = self.policy.initial_state(self.num_tasks, self.num_episodes)
-        distribution, _, _ = self.policy.distribution(params, record["observations"], state, first)
         return Rollout(
             observations=record["observations"],
             actions=record["actions"],
@@ -132,7 +133,7 @@ class Collector:
             discounts=record["discounts"],
             first=first,
             mask=record["mask"],
-            log_probs=distribution.log_prob(record["actions"]),
+            log_probs=record["log_probs"],
             final_observations=final.clone(),
             state=state,
             info=record.info,
@@ -158,6 +159,10 @@ class _Record:
         self._array("discounts")[:, t] = ~(active & step.terminated)
         for name, value in step.info.items():
             self._array(f"info/{name}")[:, t] = np.where(active, value, 0)
+
+    def set_log_probs(self, log_probs: Tensor) -> None:
+        """Store the log densities of the steps taken, [M, steps, B]; 0 after them."""
+        self._array("log_probs")[:, : log_probs.shape[1]] = log_probs.numpy()
 
     def _array(self, name: str, tail: tuple[int, ...] = ()) -> Array:
         if name not in self._arrays:
