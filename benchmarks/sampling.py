@@ -1,10 +1,10 @@
 """Sampling speed against bare MuJoCo: `make bench`, or `python -m benchmarks.sampling --help`.
 
-For each environment one collection of 40 tasks x 20 episodes x 100 steps is timed against the physics
-alone: `mujoco.batch.Batch` stepped from the same initial states with the same actions, and one
-`mujoco.rollout` of the same states and number of steps. Figures are environment steps per
-CPU-second of the whole process (all threads), which repeat on a shared machine where wall-clock time
-does not. Each round measures all three in turn; the ratio is taken within a round.
+For each environment one collection of 40 tasks x 20 episodes x 100 steps is timed against the
+physics alone: `mujoco.batch.Batch` stepped from the same initial states with the same actions, and
+one `mujoco.rollout` of the same states and number of steps. Figures are environment steps per
+CPU-second of the whole process (all threads), which repeat on a shared machine where wall-clock
+time does not. Each round measures all three in turn; the ratio is taken within a round.
 """
 
 from __future__ import annotations

@@ -40,10 +40,12 @@ def number(
     limits += [f"of at least {least:g}"] if least is not None else []
     limits += [f"of at most {most:g}"] if most is not None else []
     wanted = " ".join(["a finite number", " and ".join(limits)]).strip()
-    valid = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not valid or not math.isfinite(value):  # type: ignore[arg-type]
+    try:
+        result = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        result = math.inf
+    if isinstance(value, bool) or not math.isfinite(result):
         raise UserError(f"{name} must be {wanted}, not {value!r}.")
-    result = float(value)  # type: ignore[arg-type]
     low = (above is not None and result <= above) or (least is not None and result < least)
     if low or (most is not None and result > most):
         raise UserError(f"{name} must be {wanted}, not {value!r}.")

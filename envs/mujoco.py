@@ -54,7 +54,11 @@ def namespace(array: Any) -> ModuleType:
 
 @contextmanager
 def _quiet_mujoco() -> Iterator[None]:
-    """Keep warnings about deprecated MJCF out of the terminal and MUJOCO_LOG.TXT out of folders."""
+    """Keep MuJoCo's warnings out of the terminal and MUJOCO_LOG.TXT out of people's folders.
+
+    They are about deprecated MJCF, or about instability, which is raised as an error. A handler set
+    by the caller is lost: MuJoCo offers no way to read it.
+    """
     mujoco.set_mju_user_warning(lambda message: None)
     try:
         yield
@@ -183,6 +187,11 @@ class MujocoTaskDistribution:
         return MujocoTaskEnv(self, task=task, render_mode=render_mode)
 
     def _action_space(self) -> spaces.Box:
+        for index in np.flatnonzero(self.model.actuator_ctrllimited == 0):
+            raise UserError(
+                f"actuator {self.model.actuator(int(index)).name or index} of {self.xml} has no "
+                f"ctrlrange; give it one, the action space is made of them."
+            )
         low, high = self.model.actuator_ctrlrange.astype(np.float32).T
         return spaces.Box(low, high, dtype=np.float32)
 
@@ -196,23 +205,13 @@ def _read(data: mujoco.MjData, fields: tuple[str, ...]) -> State:
     return {name: getattr(data, name).copy() for name in ("qpos", "qvel", *fields)}
 
 
-class _Views(dict[str, Array]):
-    """The live arrays of a Batch by field, bound when first asked for."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def __missing__(self, field: str) -> Array:
-        self[field] = self._batch.bind(field)
-        return self[field]
-
-
 _UNSTABLE = [
     int(mujoco.mjtWarning.mjWARN_BADQPOS),
     int(mujoco.mjtWarning.mjWARN_BADQVEL),
     int(mujoco.mjtWarning.mjWARN_BADQACC),
     int(mujoco.mjtWarning.mjWARN_BADCTRL),
 ]
+_CAUSES = "(a NaN action, or physics that diverged)"
 
 
 class BatchedMujoco:
@@ -228,7 +227,10 @@ class BatchedMujoco:
         self.shape = (num_tasks, slots)
         threads = min(threads, num_tasks * slots)
         self._batch = Batch(distribution.model, num_tasks * slots, nthread=threads)
-        self._views = _Views(self._batch)
+        self._views = {
+            field: self._batch.bind(field)
+            for field in ("qpos", "qvel", "ctrl", *distribution.fields)
+        }  # bound before the first reset: a field bound later is empty until the next call
         self._task: Tasks = {}
         self._state: State = {}
 
@@ -249,14 +251,13 @@ class BatchedMujoco:
         """Begin a new episode in every row from its own generator; observations [M, B, O]."""
         batch = self._batch
         batch.reset(stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-        batch.warning[:] = 0
         if type(self.distribution).reset is not MujocoTaskDistribution.reset:  # else: at rest
             starts = [self.distribution.reset(rng) for rng in rngs]
             for field in starts[0]:
-                self._views[field][:] = [start[field] for start in starts]
+                batch.bind(field)[:] = [start[field] for start in starts]
         batch.forward()
         self._state = self._read()
-        return self.distribution.observe(self._state)
+        return self.distribution.observe(self._state).copy()
 
     def step(self, actions: Array, active: Array) -> Step:
         """Apply `actions` [M, B, A] for one control step in the rows where `active` [M, B] is true.
@@ -269,17 +270,18 @@ class BatchedMujoco:
         applied = distribution.applied(actions)
         rows = None if active.all() else np.flatnonzero(active)
         for field, value in distribution.control(before, applied).items():
-            view = self._views[field]
+            view = self._views[field] if field in self._views else self._batch.bind(field)
             flat = value.reshape(view.shape)
             if rows is None:
                 view[:] = flat
             else:
                 view[rows] = flat[rows]
-        self._batch.step(ids=rows, nstep=distribution.frame_skip)
+        with _quiet_mujoco():
+            self._batch.step(ids=rows, nstep=distribution.frame_skip)
         self._raise_if_unstable()
         after = self._state = self._read()
         return Step(
-            observations=distribution.observe(after),
+            observations=distribution.observe(after).copy(),  # it may be the state itself
             rewards=distribution.reward(before, applied, after, self._task),
             terminated=distribution.terminated(after, self._task),
             info=distribution.info(before, applied, after, self._task),
@@ -287,7 +289,7 @@ class BatchedMujoco:
 
     def close(self) -> None:
         """Free the simulations."""
-        del self._batch
+        del self._batch, self._views
 
     def _read(self) -> State:
         """Copy qpos, qvel and the distribution's fields, [M, B, ...]."""
@@ -304,8 +306,7 @@ class BatchedMujoco:
         if unstable.any():
             task, slot = divmod(int(np.flatnonzero(unstable)[0]), self.shape[1])
             raise SimulationError(
-                f"the simulation of task {task}, episode {slot} became unstable "
-                f"(a NaN action, or physics that diverged)"
+                f"the simulation of task {task}, episode {slot} became unstable {_CAUSES}"
             )
 
 
@@ -369,7 +370,10 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
         applied = np.clip(action, self.action_space.low, self.action_space.high)
         for field, value in distribution.control(before, applied).items():
             getattr(self.data, field)[:] = value
-        mujoco.mj_step(self.model, self.data, nstep=distribution.frame_skip)
+        with _quiet_mujoco():
+            mujoco.mj_step(self.model, self.data, nstep=distribution.frame_skip)
+        if any(self.data.warning[kind].number for kind in _UNSTABLE):
+            raise SimulationError(f"the simulation became unstable {_CAUSES}")
         after = self._state()
         self._steps += 1
         return (

@@ -107,7 +107,9 @@ def draw_tasks(distribution: TaskDistribution, count: int, rng: np.random.Genera
     Raises:
         UserError: naming the distribution where an array has another leading size.
     """
-    tasks = distribution.sample(count, rng)
+    tasks = {name: np.asarray(leaf) for name, leaf in distribution.sample(count, rng).items()}
+    if not tasks:
+        raise UserError(f"{distribution.name}.sample({count}, rng) returned no arrays.")
     for name, leaf in tasks.items():
         if np.shape(leaf)[:1] != (count,):
             raise UserError(
@@ -129,6 +131,7 @@ def stored_tasks(distribution: TaskDistribution, count: int, rng: np.random.Gene
     finite = distribution.finite_tasks()
     if finite is None:
         return draw_tasks(distribution, count, rng)
+    finite = {name: np.asarray(leaf) for name, leaf in finite.items()}
     size = count_tasks(finite)
     if count % size:
         raise UserError(

@@ -51,7 +51,7 @@ class AdvantageEstimator:
     @torch.no_grad()
     def __call__(self, rollout: Rollout) -> Targets:
         """Compute the targets of a rollout, each task from its own steps only."""
-        rewards = (rollout.rewards * rollout.mask).double()
+        rewards = rollout.rewards.double()
         flow = continuation(rollout.discounts, rollout.first, rollout.mask).double()
         returns = discounted_sum(rewards, self.discount, flow)
         weights = self.baseline.fit(rollout, returns)
@@ -74,7 +74,7 @@ class AdvantageEstimator:
 
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Return 1 - Var(returns - values) / Var(returns) per task, [M]."""
+    """Return 1 - mean((returns - values)^2) / Var(returns) per task, [M]."""
     residual = masked_mean((returns - values) ** 2, mask)
     mean = masked_mean(returns, mask)[:, None, None]
     return 1.0 - residual / masked_mean((returns - mean) ** 2, mask).clamp_min(1e-12)

@@ -81,7 +81,10 @@ class Collector:
         dtype = next(iter(params.values())).dtype
         record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
         with torch.inference_mode():
-            final = self._run(params, self._env.reset(rows), self._noise(key, dtype), record)
+            start = self._env.reset(rows)
+            everywhere = np.ones((self.num_tasks, self.num_episodes), dtype=bool)
+            _raise_unless_finite("observation", start, everywhere, 0)
+            final = self._run(params, start, self._noise(key, dtype), record)
         return self._rollout(record, final)
 
     def _noise(self, key: Key, dtype: torch.dtype) -> Tensor:
@@ -130,7 +133,7 @@ class Collector:
             observations=record["observations"],
             actions=record["actions"],
             rewards=record["rewards"],
-            discounts=record["discounts"],
+            discounts=1 - record["ended"],
             first=first,
             mask=record["mask"],
             log_probs=record["log_probs"],
@@ -156,7 +159,7 @@ class _Record:
         self._array("actions", actions.shape[2:])[:, t] = actions
         self._array("rewards")[:, t] = np.where(active, step.rewards, 0)
         self._array("mask")[:, t] = active
-        self._array("discounts")[:, t] = ~(active & step.terminated)
+        self._array("ended")[:, t] = active & step.terminated
         for name, value in step.info.items():
             self._array(f"info/{name}")[:, t] = np.where(active, value, 0)
 

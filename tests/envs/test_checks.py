@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from envs.checks import UserError, integer_at_least, number, one_of
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3)])
+def test_integer_at_least_returns_a_plain_int(value):
+    result = integer_at_least("env.horizon", value)
+    assert result == 3
+    assert type(result) is int
+
+
+@pytest.mark.parametrize("value", [0, -4, 2.0, True, "3", None])
+def test_integer_at_least_names_the_setting_and_the_value(value):
+    with pytest.raises(UserError) as error:
+        integer_at_least("env.horizon", value)
+    assert str(error.value) == f"env.horizon must be a whole number of at least 1, not {value!r}."
+
+
+def test_integer_at_least_says_the_bound_it_was_given():
+    assert integer_at_least("seed", 0, least=0) == 0
+    with pytest.raises(UserError, match=r"^steps must be a whole number of at least 2, not 1\.$"):
+        integer_at_least("steps", 1, least=2)
+
+
+def test_number_returns_a_float_and_its_bounds_are_inclusive_but_for_above():
+    assert type(number("discount", 1, least=0, most=1)) is float
+    assert number("discount", 0.0, least=0, most=1) == 0.0
+    assert number("scale", np.float32(0.25), above=0) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "wanted"),
+    [
+        (0.0, {"above": 0}, "a finite number above 0"),
+        (-0.1, {"least": 0, "most": 1}, "a finite number of at least 0 and of at most 1"),
+        (1.5, {"least": 0, "most": 1}, "a finite number of at least 0 and of at most 1"),
+        (float("nan"), {}, "a finite number"),
+        (float("inf"), {"above": 0}, "a finite number above 0"),
+        (True, {}, "a finite number"),
+        ("0.5", {}, "a finite number"),
+        (None, {}, "a finite number"),
+    ],
+)
+def test_number_says_what_it_wanted(value, bounds, wanted):
+    with pytest.raises(UserError) as error:
+        number("algorithm.discount", value, **bounds)
+    assert str(error.value) == f"algorithm.discount must be {wanted}, not {value!r}."
+
+
+def test_one_of_lists_the_choices_and_suggests_the_nearest():
+    assert one_of("env.preset", "promp", ("promp", "deleu")) == "promp"
+    with pytest.raises(UserError) as error:
+        one_of("env.preset", "prom", {"promp": 1, "deleu": 2})
+    assert (
+        str(error.value)
+        == "env.preset=prom is unknown; choose one of deleu, promp. Did you mean promp?"
+    )
+
+
+@pytest.mark.parametrize("value", ["zzz", None, 5])
+def test_one_of_suggests_nothing_where_nothing_is_near(value):
+    with pytest.raises(UserError, match=rf"^device={value} is unknown; choose one of cpu, cuda\.$"):
+        one_of("device", value, ("cuda", "cpu"))
+
+
+def test_a_user_error_is_a_value_error():
+    assert issubclass(UserError, ValueError)
