@@ -55,10 +55,25 @@ class TaskDistribution(Protocol):
     caller after `horizon` steps.
     """
 
-    name: str
-    observation_space: spaces.Box
-    action_space: spaces.Box
-    horizon: int
+    @property
+    def name(self) -> str:
+        """By which runs and results are called."""
+        ...
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        """Box of shape [O]."""
+        ...
+
+    @property
+    def action_space(self) -> spaces.Box:
+        """Box of shape [A]."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which an episode is cut off (T)."""
+        ...
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw tasks; leaves [M, ...]."""

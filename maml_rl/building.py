@@ -190,9 +190,11 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     node = config.get(name)
     if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
         raise UserError(f"{name} must name a class in {name}._target_, which is missing.")
-    _check_arguments(name, node, arguments)
+    unused = _check_arguments(name, node, arguments)
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    values = {key: value for key, value in values.items() if key not in unused}
     try:
-        built = instantiate(node, **arguments, _convert_="all")
+        built = instantiate(values, **arguments, _convert_="all")
     except InstantiationException as error:
         cause: BaseException | None = error.__cause__
         while cause is not None and not isinstance(cause, UserError):
@@ -209,8 +211,13 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     return built
 
 
-def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> None:
-    """Compare a node's keys and the types of its values with what its class takes."""
+def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> set[str]:
+    """Compare a node's keys and the types of its values with what its class takes.
+
+    Returns:
+        Keys that are null and that the class doesn't take, to be left out: a class of the user's
+        own, named by env._target_ alone, need not know the presets of the node it was put in.
+    """
     target = str(node._target_)
     try:
         found = pkgutil.resolve_name(target)
@@ -221,10 +228,13 @@ def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> N
         raise UserError(f"{name}._target_={target} is no class.")
     parameters = inspect.signature(found).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    unused = set()
     for key, value in node.items():
         if str(key).startswith("_"):
             continue
-        if not open_ended and key not in parameters:
+        if not open_ended and key not in parameters and value is None:
+            unused.add(str(key))
+        elif not open_ended and key not in parameters:
             takes = ", ".join(own for own in parameters if own not in given) or "nothing"
             raise UserError(
                 f"{name}.{key!s} is unknown: {found.__name__} takes {takes} (~{name}.{key!s} "
@@ -234,6 +244,7 @@ def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> N
             _check_arguments(f"{name}.{key!s}", value, {})
         elif key in parameters:
             _check_type(f"{name}.{key!s}", value, str(parameters[str(key)].annotation))
+    return unused
 
 
 def _check_type(name: str, value: Any, annotation: str) -> None:

@@ -15,13 +15,19 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError, one_of
 from envs.mujoco import SimulationError
 from maml_rl.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
+
+OmegaConf.register_new_resolver(
+    "snake_case",  # my_tasks.HopperVelocity to hopper_velocity, for the names of run folders
+    lambda target: re.sub(r"(?<!^)(?=[A-Z])", "_", str(target).rpartition(".")[2]).lower(),
+    replace=True,
+)
 
 
 def config_directory() -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 RENDERERS = ("egl", "osmesa")
 _PROBE = """
@@ -48,20 +49,31 @@ def _renders(name: str) -> bool:
 
 def train_main() -> None:
     """Run `train.py` on the process's arguments."""
-    from maml_rl.cli import guarded
-    from maml_rl.train_command import train_command
+    with _quiet_interrupt():
+        from maml_rl.cli import guarded
+        from maml_rl.train_command import train_command
 
-    guarded(train_command)
+        guarded(train_command)
 
 
 def evaluate_main() -> None:
     """Run `evaluate.py`; a renderer is chosen first where a video is wanted."""
-    if wants_video(sys.argv[1:]):
-        choose_renderer()
-    from maml_rl.cli import guarded
-    from maml_rl.evaluate_command import evaluate_command
+    with _quiet_interrupt():
+        if wants_video(sys.argv[1:]):
+            choose_renderer()
+        from maml_rl.cli import guarded
+        from maml_rl.evaluate_command import evaluate_command
 
-    guarded(evaluate_command)
+        guarded(evaluate_command)
+
+
+@contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """Exit with 130 where Ctrl-C comes while the heavy imports are under way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def wants_video(arguments: Sequence[str]) -> bool:

@@ -105,11 +105,11 @@ def check(overrides: list[str], job: int | None) -> None:
     number = [] if job is None else [f"hydra.job.num={job}"]
     composed = compose("config", [*overrides, *number], with_hydra=True)
     HydraConfig.instance().set_config(composed)
+    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    build_run(config, Path())
     chosen = composed.hydra
     path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
     _check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
-    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    build_run(config, path)
 
 
 def _check_folder(path: Path, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -13,10 +14,11 @@ from envs.checks import UserError, integer_at_least
 from envs.mujoco import SimulationError
 from envs.task_distribution import Splits, TaskDistribution, count_tasks, draw_tasks, stored_tasks
 from maml_rl.checkpoint import check_architecture, load_checkpoint, save_checkpoint
-from maml_rl.errors import NonFiniteError
+from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.logging import Metrics, RunLogger
 from maml_rl.meta_learner import Experience, MetaLearner, mean_returns
 from maml_rl.outer_loop import OuterUpdate
+from maml_rl.outer_loop.objectives import group_size
 from maml_rl.outer_loop.update import State
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
@@ -117,7 +119,11 @@ class Trainer:
         progress = Progress(meta)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.write_splits(self.splits)
-        self.folder.write_provenance(self.seed, {"sampler_threads": self.sampler.threads})
+        size = group_size(
+            self.learner.policy, self.num_tasks, self.distribution.horizon, self.num_episodes
+        )
+        recorded = {"sampler_threads": self.sampler.threads, "group_size": size}
+        self.folder.write_provenance(self.seed, recorded)
         self._save(progress, "last")
         return progress
 
@@ -129,7 +135,11 @@ class Trainer:
             UserError: if the run's metrics are shorter than the checkpoint says.
         """
         path = self.folder.checkpoint("last")
-        progress = Progress(**{k: v for k, v in load_checkpoint(path).items() if k != "format"})
+        content = load_checkpoint(path)
+        del content["format"]
+        if set(content) != set(Progress.__dataclass_fields__):
+            raise CheckpointError(f"{path} holds {sorted(content)}, which is no run's progress.")
+        progress = Progress(**content)
         check_architecture(progress.meta, self.learner.initialize(self.seed), path)
         size = self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
         if size < progress.metrics_bytes:
@@ -148,8 +158,12 @@ class Trainer:
             self.distribution, self.learner.policy, self.num_tasks, self.num_episodes
         )
         start, kept = progress.iteration, progress.metrics_bytes
-        with self.stop, self.logger.open(self.folder.metrics, start, kept) as logger:
-            while not self._finished(progress):
+        with (
+            closing(collector),
+            self.stop,
+            self.logger.open(self.folder.metrics, start, kept) as logger,
+        ):
+            while not self._finished(progress) and not self.stop.requested:
                 finished = self._iterate(collector, progress)
                 if finished is None:
                     break
@@ -157,7 +171,6 @@ class Trainer:
                 progress.metrics_bytes = logger.write(metrics)
                 self._save_all(progress, metrics)
                 logger.show(metrics, self._fraction(progress))
-        collector.close()
         return metrics
 
     def _iterate(self, collector: Collector, progress: Progress) -> Metrics | None:
@@ -209,20 +222,15 @@ class Trainer:
 
     def validate(self, progress: Progress) -> Metrics:
         """Adapt to the stored validation tasks; return the mean return after each inner step."""
-        collector = self.sampler.collector(
-            self.distribution,
-            self.learner.policy,
-            count_tasks(self.splits.validation),
-            self.validation_episodes,
-        )
-        experience = self.learner.collect(
-            collector,
-            progress.meta,
-            self.splits.validation,
-            self.learner.inner.steps,
-            Key(self.seed, (Purpose.VALIDATION,)),
-        )
-        collector.close()
+        tasks, learner = self.splits.validation, self.learner
+        with closing(
+            self.sampler.collector(
+                self.distribution, learner.policy, count_tasks(tasks), self.validation_episodes
+            )
+        ) as collector:
+            key = Key(self.seed, (Purpose.VALIDATION,))
+            steps = learner.inner.steps
+            experience = learner.collect(collector, progress.meta, tasks, steps, key)
         return mean_returns(experience.rollouts, prefix="validation/")
 
     def _save_all(self, progress: Progress, metrics: Metrics) -> None:

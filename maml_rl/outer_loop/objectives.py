@@ -43,9 +43,8 @@ def _flatten_rows(leaves: Sequence[Tensor]) -> Tensor:
     return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], dim=1)
 
 
-def group_size(policy: Policy, rollout: Rollout) -> int:
-    """Choose how many tasks are differentiated together, from shapes alone."""
-    num_tasks, steps, slots = rollout.rewards.shape
+def group_size(policy: Policy, num_tasks: int, steps: int, slots: int) -> int:
+    """Choose how many tasks are differentiated together, from the shape [M, T, B] alone."""
     return max(1, min(num_tasks, CACHE_ELEMENTS // (steps * slots * policy.widest)))
 
 
@@ -90,7 +89,7 @@ class PostAdaptationObjective:
         self.policy, self.inner = policy, inner
         self.rollouts, self.targets = rollouts, targets
         self.num_tasks = len(rollouts[-1].rewards)
-        self.tasks_per_group = tasks_per_group or group_size(policy, rollouts[-1])
+        self.tasks_per_group = tasks_per_group or group_size(policy, *rollouts[-1].rewards.shape)
         self._keep = keep_graphs and self._graph_bytes() <= graph_budget
         self._meta: Params = {}
         self._groups: dict[int, _Group] = {}

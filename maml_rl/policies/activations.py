@@ -39,4 +39,4 @@ def tanh(x: Tensor) -> Tensor:
     """Return the hyperbolic tangent, differentiable to any order in either mode."""
     if torch.is_inference_mode_enabled():
         return _Tanh.forward(x)
-    return _Tanh.apply(x)  # type: ignore[no-any-return]
+    return _Tanh.apply(x)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from envs.checks import integer_at_least, number, one_of
+from envs.checks import UserError, integer_at_least, number, one_of
 from maml_rl.policies.activations import tanh
 from maml_rl.rollout import Params, masked_mean
 
@@ -86,6 +86,10 @@ class GaussianMLP(nn.Module):
         minimum_std: float = 1e-6,
     ) -> None:
         super().__init__()
+        if len(hidden_sizes) == 0:
+            raise UserError(
+                "policy.hidden_sizes is empty; give at least one size, such as [64,64]."
+            )
         hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
         sizes = [observation_size, *hidden, action_size]
         self.observation_size, self.action_size, self.widest = (

@@ -9,7 +9,7 @@ from maml_rl.errors import NonFiniteError
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.learn2learn_inner import Learn2LearnMAML, Learn2LearnMetaSGD
 from maml_rl.outer_loop.objectives import flatten, group_size, unflatten
-from maml_rl.policies import DiagonalGaussian
+from maml_rl.policies import DiagonalGaussian, GaussianMLP
 from maml_rl.update_rules import MetaSGD
 from tests.engine import Case
 
@@ -150,13 +150,10 @@ def test_graphs_recomputed_beyond_the_budget_give_the_same_bits():
 
 
 def test_group_size_follows_from_shapes_alone():
-    case = Case(InnerLoop(), num_tasks=5)  # 6 steps x 4 episodes x 5 units: all five fit
-    assert group_size(case.policy, case.rollouts[0]) == 5
-    full = case.rollouts[0]._replace(rewards=torch.empty(40, 100, 20))
-    case.policy.widest = 64
-    assert group_size(case.policy, full) == 2  # 2 x 2000 x 64 activations of a layer
-    case.policy.widest = 1000
-    assert group_size(case.policy, full) == 1
+    policy = GaussianMLP(20, 6, (64, 64))
+    assert group_size(policy, 40, 100, 20) == 2  # 2 x 2000 x 64 activations of a layer
+    assert group_size(policy, 5, 6, 4) == 5
+    assert group_size(GaussianMLP(20, 6, (1000,)), 40, 100, 20) == 1
 
 
 def test_surrogate_at_the_start_is_minus_the_mean_advantage():

@@ -94,7 +94,7 @@ def test_mean_kl_curvature_is_the_hessian_vector_product(moved):
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("hidden_sizes", [(), (5,), (7, 6)])
+@pytest.mark.parametrize("hidden_sizes", [(5,), (7, 6)])
 def test_stacked_parameters_give_what_each_module_gives(activation, hidden_sizes):
     policy = GaussianMLP(4, A, hidden_sizes, activation)
     params = stacked(policy, M, torch.float64)
@@ -188,6 +188,7 @@ def test_observations_of_another_rank_are_refused(shape):
     ("arguments", "message"),
     [
         ({"activation": "tahn"}, "policy.activation=tahn is unknown; choose one of relu, tanh."),
+        ({"hidden_sizes": ()}, "policy.hidden_sizes is empty"),
         ({"hidden_sizes": (8, 0)}, "policy.hidden_sizes must be a whole number of at least 1"),
         ({"initial_std": 0.0}, "policy.initial_std must be a finite number above 0, not 0.0"),
         ({"minimum_std": -1.0}, "policy.minimum_std must be a finite number above 0, not -1.0"),

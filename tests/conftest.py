@@ -1,0 +1,124 @@
+"""What the tests of the commands share: a folder to work in, calls in process, one trained run."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from maml_rl.building import train
+from maml_rl.cli import compose, status_of
+from maml_rl.evaluate_command import evaluate_command
+from maml_rl.train_command import train_command
+
+torch.set_num_threads(1)  # as the commands do
+
+ROOT = Path(__file__).resolve().parent.parent
+QUIET = ("logger.tensorboard=false", "logger.progress=false", "sampler.threads=1")
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self):
+        """The one line on stderr."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A folder of its own to work in, from which modules import too."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    yield folder
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def call(work, capsys):
+    """Run a command in process as the entry points do."""
+
+    def run(command, *arguments):
+        capsys.readouterr()
+        status = status_of(lambda: command(list(arguments)))
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def train_cli(call):
+    """Run train.py's command."""
+    return lambda *arguments: call(train_command, *arguments)
+
+
+@pytest.fixture
+def evaluate_cli(call):
+    """Run evaluate.py's command."""
+    return lambda *arguments: call(evaluate_command, *arguments)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A smoke run of two iterations, as train.py leaves it; to be copied before it is changed."""
+    path = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        assert train_command(["experiment=smoke", f"hydra.run.dir={path}"]) == 0
+    return path
+
+
+@pytest.fixture
+def run_copy(trained_run, work):
+    """A copy of the trained run that a test may damage: ./run."""
+    return Path(shutil.copytree(trained_run, work / "run"))
+
+
+def smoke_config(*overrides):
+    """Compose experiment=smoke without reports."""
+    return compose("config", ["experiment=smoke", *QUIET, *overrides])
+
+
+def train_smoke(path, *overrides):
+    """Train a smoke run below the command line; return its last metrics."""
+    return train(smoke_config(*overrides), Path(path))
+
+
+def read_metrics(path):
+    """Read metrics.jsonl."""
+    return [json.loads(line) for line in (Path(path) / "metrics.jsonl").read_text().splitlines()]
+
+
+def repeatable(metrics):
+    """Leave out what depends on the machine."""
+    return [
+        {k: v for k, v in line.items() if not k.startswith(("seconds", "machine/"))}
+        for line in metrics
+    ]
+
+
+def load(path):
+    """Load a checkpoint as anybody may."""
+    return torch.load(path, weights_only=True)
+
+
+def assert_same_meta(first, second):
+    """Compare two checkpoints' meta-parameters to the bit."""
+    one, other = load(first)["meta"], load(second)["meta"]
+    assert list(one) == list(other)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name

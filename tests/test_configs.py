@@ -1,0 +1,94 @@
+"""Every YAML node composes, builds and runs; every experiment composes and builds."""
+
+import pytest
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from maml_rl.building import build_trainer
+from maml_rl.cli import compose, config_directory
+from tests.conftest import ROOT, read_metrics, smoke_config, train_smoke
+
+NODES = sorted(
+    (path.parent.name, path.stem)
+    for path in (ROOT / "conf").glob("*/*.yaml")
+    if path.parent.name != "experiment"
+)
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+
+
+def test_groups_and_experiments_are_those_the_design_names():
+    assert config_directory() == ROOT / "conf"
+    assert {group for group, _ in NODES} == {
+        *("env", "policy", "baseline", "sampler", "algorithm", "inner", "outer", "trainer"),
+        "logger",
+    }
+    assert {
+        *("half_cheetah_dir", "half_cheetah_dir_full", "half_cheetah_vel", "point_navigation"),
+        "smoke",
+    } <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize(("group", "name"), NODES, ids="=".join)
+def test_every_node_trains_for_one_iteration(group, name, tmp_path):
+    sizes = ["trainer.num_tasks=2", "trainer.validation_tasks=2", "trainer.test_tasks=2"]
+    config = smoke_config(f"{group}={name}", "trainer.iterations=1", *sizes)
+    text = (ROOT / "conf" / group / f"{name}.yaml").read_text()
+    target = next(line for line in text.splitlines() if "_target_:" in line).split(": ")[1]
+    assert config[group]._target_ == target
+    assert isinstance(get_class(target), type)
+    metrics = train_smoke(
+        tmp_path / "run", f"{group}={name}", "trainer.iterations=1", "trainer.validate_every=9"
+    )
+    assert metrics["iteration"] == 1
+    assert metrics["inner/grad_norm"] > 0
+    if "env" not in group and group != "trainer":
+        assert metrics["env_steps"] <= 2 * 2 * 10 * 2  # steps + 1 collections of M * B * T
+    assert read_metrics(tmp_path / "run")[-1] == metrics
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_builds(name, tmp_path):
+    trainer = build_trainer(compose("config", [f"experiment={name}"]), tmp_path / "run")
+    assert (
+        trainer.learner.policy.observation_size == trainer.distribution.observation_space.shape[0]
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_size_and_the_default_size():
+    full = compose("config", ["experiment=half_cheetah_dir_full"])
+    assert (full.trainer.num_tasks, full.trainer.num_episodes) == (40, 20)
+    default = compose("config", ["experiment=half_cheetah_dir"])
+    assert (default.trainer.num_tasks, default.trainer.num_episodes) == (20, 20)
+    # 20 tasks x 20 episodes x 100 steps, before and after adaptation
+    assert default.trainer.iterations * 20 * 20 * 100 * 2 == 12_000_000
+    assert full.trainer.iterations * 40 * 20 * 100 * 2 >= 40_000_000
+
+
+def test_without_an_experiment_the_numbers_are_half_cheetah_dir_s():
+    plain = OmegaConf.to_container(compose("config", []))
+    assert plain == OmegaConf.to_container(compose("config", ["experiment=half_cheetah_dir"]))
+
+
+def test_an_algorithm_sets_inner_and_outer_together_and_the_command_line_wins():
+    assert smoke_config("algorithm=maml_adam").outer._target_ == "maml_rl.outer_loop.Adam"
+    config = smoke_config("algorithm=maml_adam", "outer=trpo", "inner=meta_sgd")
+    assert config.outer._target_ == "maml_rl.outer_loop.TRPO"
+    assert config.inner["update"]._target_ == "maml_rl.update_rules.MetaSGD"
+    assert config.algorithm.name == "maml_adam"
+
+
+def test_nodes_hold_what_their_classes_take_by_default():
+    """A node's numbers are its class's defaults, so that Python and YAML tell one story."""
+    import inspect
+
+    for group, name in NODES:
+        if group == "algorithm":
+            continue
+        node = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / group / f"{name}.yaml"))
+        parameters = inspect.signature(get_class(node.pop("_target_"))).parameters
+        for key, value in node.items():
+            default = parameters[key].default
+            if not isinstance(value, dict):
+                same = list(default) if isinstance(default, tuple) else default
+                assert same == value, (group, name, key)

@@ -1,0 +1,234 @@
+"""evaluate.py: the table, evaluation.json and the plot, and wrong inputs."""
+
+import json
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.conftest import QUIET, load
+from tests.test_evaluation import png_size
+from tests.test_train_command import OsSystem, everything, process
+
+FAST = ("run=run", "num_episodes=2", "steps=2", "threads=1")
+
+
+def result(path="run"):
+    with open(f"{path}/evaluation/evaluation.json") as file:
+        return json.load(file)
+
+
+@pytest.fixture(scope="module")
+def cheetah_run(tmp_path_factory):
+    """A half-cheetah run of one iteration."""
+    from maml_rl.train_command import train_command
+
+    path = tmp_path_factory.mktemp("cheetah") / "run"
+    options = ("experiment=smoke", *QUIET, "env=half_cheetah_dir", "trainer.iterations=1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        assert train_command([*options, f"hydra.run.dir={path}"]) == 0
+    return path
+
+
+def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
+    outcome = evaluate_cli("run=run", "num_episodes=3")
+    assert (outcome.status, outcome.err) == (0, "")
+    data = result()
+    assert list(data) == [
+        *("env", "algorithm", "checkpoint", "split", "num_tasks", "num_episodes", "seed"),
+        *("curve", "gain_of_first_step", "groups"),
+    ]
+    assert data["env"] == "point_navigation"
+    assert data["algorithm"] == "maml_trpo"
+    assert (data["checkpoint"], data["split"]) == ("best", "test")
+    assert (data["num_tasks"], data["num_episodes"], data["seed"]) == (4, 3, 0)
+    assert [point["step"] for point in data["curve"]] == [0, 1, 2, 3]  # trained with one
+    for point in data["curve"]:
+        assert len(point["per_task"]) == 4
+        assert point["return_mean"] == pytest.approx(np.mean(point["per_task"]))
+        low, high = point["return_ci95"]
+        assert min(point["per_task"]) <= low <= point["return_mean"] <= high
+        assert f"{point['return_mean']:.1f} [{low:.1f}, {high:.1f}]" in outcome.out
+    before, after = (np.array(data["curve"][step]["per_task"]) for step in (0, 1))
+    assert data["gain_of_first_step"]["mean"] == pytest.approx((after - before).mean())
+    lines = outcome.out.splitlines()
+    assert lines[-1] == "plot: run/evaluation/adaptation.png"
+    assert lines[-2] == "in brackets: 95 % bootstrap interval over tasks"
+    assert lines[-3].startswith("gain of the first step: ")
+    assert png_size(run_copy / "evaluation/adaptation.png") == (1200, 504)
+    assert sorted(path.name for path in (run_copy / "evaluation").iterdir()) == [
+        *("adaptation.png", "evaluation.json")
+    ]
+
+
+def test_nothing_but_the_evaluation_is_written(run_copy, evaluate_cli, work):
+    before = everything(work)
+    assert evaluate_cli(*FAST).status == 0
+    added = everything(work).keys() - before.keys()
+    assert {name for name in added if not name.startswith("run/evaluation")} == set()
+    assert {name: everything(work)[name] for name in before} == before
+
+
+def test_it_repeats_and_the_seed_changes_it(run_copy, evaluate_cli):
+    results = []
+    for options in [(), ("threads=2",), ("seed=1",)]:
+        assert evaluate_cli(*FAST, *options).status == 0
+        results.append(result())
+    assert results[0] == results[1]
+    assert results[0]["curve"] != results[2]["curve"]
+    assert results[2]["seed"] == 1
+
+
+def test_checkpoint_split_and_number_of_tasks(run_copy, evaluate_cli):
+    for options, expected in [
+        (("checkpoint=last",), ("last", "test", 4)),
+        (("checkpoint=2",), ("iteration_000002", "test", 4)),
+        (("split=validation",), ("best", "validation", 2)),
+        (("num_tasks=1",), ("best", "test", 1)),
+    ]:
+        assert evaluate_cli(*FAST, *options).status == 0
+        data = result()
+        assert (data["checkpoint"], data["split"], data["num_tasks"]) == expected
+        assert len(data["curve"][0]["per_task"]) == expected[2]
+    (run_copy / "checkpoints/best.pt").unlink()
+    assert evaluate_cli(*FAST).status == 0
+    assert result()["checkpoint"] == "last"
+
+
+def test_forward_and_backward_are_told_apart(cheetah_run, evaluate_cli, work):
+    shutil.copytree(cheetah_run, work / "run")
+    outcome = evaluate_cli(*FAST, "steps=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    groups = result()["groups"]
+    assert list(groups) == ["forward", "backward"]
+    for step in (0, 1):  # the stored tasks are forward, backward, forward, backward
+        per_task = result()["curve"][step]["per_task"]
+        assert groups["forward"][step]["per_task"] == per_task[0::2]
+        assert groups["backward"][step]["per_task"] == per_task[1::2]
+    assert "return, forward" in outcome.out
+    assert evaluate_cli(*FAST, "num_tasks=1").status == 0  # forward alone
+    assert list(result()["groups"]) == ["forward"]
+
+
+def test_a_run_trained_on_cuda_is_evaluated_anywhere(run_copy, evaluate_cli):
+    config = run_copy / ".hydra/config.yaml"
+    config.write_text(config.read_text().replace("device: cpu", "device: cuda"))
+    outcome = evaluate_cli(*FAST)
+    assert (outcome.status, outcome.err) == (0, "")
+
+
+def test_help_lists_the_options(evaluate_cli, work):
+    outcome = evaluate_cli("--help")
+    assert outcome.status == 0
+    for word in ("run=<run folder>", "checkpoint: best", "steps: 3", "video: false"):
+        assert word in outcome.out
+
+
+WRONG = [
+    ((), "run is missing: write run=<run folder>."),
+    (("run=null",), "run is missing"),
+    (("run=nowhere",), "run=nowhere: there is no such folder; give the folder of a run."),
+    (("run=5",), "run=5: there is no such folder"),
+    (("run=.",), "run=. is not a run folder: it has no .hydra/config.yaml."),
+    (("run=run/metrics.jsonl",), "there is no such folder"),
+    (("run=run", "steps=0"), "steps must be a whole number of at least 1, not 0."),
+    (("run=run", "steps=abc"), "steps must be a whole number of at least 1, not 'abc'."),
+    (("run=run", "num_tasks=5"), "num_tasks=5: the run stored 4 test tasks; ask for at most 4."),
+    (("run=run", "num_tasks=0"), "num_tasks must be a whole number of at least 1, not 0."),
+    (("run=run", "num_episodes=-2"), "num_episodes must be a whole number of at least 1, not -2."),
+    (("run=run", "seed=-1"), "seed must be a whole number of at least 0, not -1."),
+    (("run=run", "threads=0"), "threads must be a whole number of at least 1, not 0."),
+    (("run=run", "split=train"), "split=train is unknown; choose one of test, validation."),
+    (("run=run", "checkpoint=foo"), "checkpoint=foo is unknown; write last, best, or the number"),
+    (("run=run", "checkpoint=-1"), "checkpoint=-1 is unknown"),
+    (("run=run", "checkpoint=../last"), "checkpoint=../last is unknown"),
+    (("run=run", "checkpoint=77"), "iteration_000077.pt; it has best, last, 2."),
+    (("run=run", "video=maybe"), "video must be true or false, not 'maybe'."),
+    (("run=run", "num_epsiodes=3"), "num_epsiodes is unknown; did you mean num_episodes?"),
+    (("run=run", "foo=3"), "foo is unknown; there is checkpoint, num_episodes, num_tasks, run, "),
+    (("run=run", "steps"), "cannot read 'steps': write key=value"),
+    (("run=run", "steps=1,2"), "steps=1,2 gives several values"),
+    (("run=run", "--multirun"), "cannot read '--multirun': write key=value"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_a_wrong_input_is_one_sentence_and_leaves_nothing(
+    arguments, words, run_copy, evaluate_cli, work
+):
+    before = everything(work)
+    outcome = evaluate_cli(*arguments)
+    assert outcome.status == 2
+    assert outcome.error.startswith("error: ")
+    assert words in outcome.error
+    assert len(outcome.error) < 260
+    assert outcome.out == ""
+    assert everything(work) == before
+
+
+def damages(path):
+    """Yield wrong contents of a checkpoint file."""
+    whole = path.read_bytes()
+    weight = load(path)["meta"]["layers.0.weight"].numpy().tobytes()
+    for share in (0.0, 0.02, 0.5, 0.98):
+        yield whole[: int(share * len(whole))]
+    for offset in (0, len(weight) // 2, len(weight) - 1):
+        flipped = bytearray(whole)
+        flipped[whole.index(weight) + offset] ^= 4
+        yield bytes(flipped)
+    yield np.random.default_rng(0).bytes(2000)
+    yield pickle.dumps({"meta": OsSystem(), "sha256": "0" * 64})
+
+
+def test_a_damaged_checkpoint_is_refused(run_copy, evaluate_cli, work):
+    path = run_copy / "checkpoints/best.pt"
+    for content in list(damages(path)):
+        path.write_bytes(content)
+        before = everything(work)
+        outcome = evaluate_cli("run=run")
+        assert outcome.status == 2
+        assert outcome.error.startswith("error: run/checkpoints/best.pt is ")
+        assert everything(work) == before
+    assert evaluate_cli(*FAST, "checkpoint=last").status == 0
+    assert not (work / "ran").exists()
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(run_copy, cheetah_run, evaluate_cli):
+    shutil.copy(cheetah_run / "checkpoints/last.pt", run_copy / "checkpoints/best.pt")
+    outcome = evaluate_cli("run=run")
+    assert outcome.status == 2
+    assert outcome.error == (
+        "error: run/checkpoints/best.pt is of another architecture: for log_std it holds [6], "
+        "and the policy and inner loop expect [2]."
+    )
+
+
+def test_damaged_or_foreign_tasks_are_refused(run_copy, cheetah_run, evaluate_cli, work):
+    for content in (
+        *("", "{", "[]", '{"validation": {}, "test": {}}'),
+        '{"validation": {"goal": [[0, 0]]}, "test": {"goal": [["a", 0]]}}',
+        '{"validation": {"goal": [[0, 0]]}, "test": {"goal": [0.5]}}',
+        (cheetah_run / "tasks.json").read_text(),
+    ):
+        (run_copy / "tasks.json").write_text(content)
+        outcome = evaluate_cli("run=run")
+        assert outcome.status == 2
+        assert outcome.error.startswith("error: ")
+        assert not (run_copy / "evaluation").exists()
+    (run_copy / "tasks.json").unlink()
+    assert evaluate_cli("run=run").error == (
+        "error: run=run is not a run folder: it has no tasks.json."
+    )
+
+
+def test_in_a_process(run_copy, work):
+    run = process(*FAST, cwd=work, program="evaluate.py")
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, err) == (0, "")
+    assert out.splitlines()[-1] == "plot: run/evaluation/adaptation.png"
+    run = process("run=nowhere", cwd=work, program="evaluate.py")
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (2, "")
+    assert err == "error: run=nowhere: there is no such folder; give the folder of a run.\n"
