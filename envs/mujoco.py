@@ -268,14 +268,11 @@ class BatchedMujoco:
         """
         distribution, before = self.distribution, self._state
         applied = distribution.applied(actions)
-        rows = None if active.all() else np.flatnonzero(active)
+        rows = None if active.all() else active.ravel()
         for field, value in distribution.control(before, applied).items():
             view = self._views[field] if field in self._views else self._batch.bind(field)
-            flat = value.reshape(view.shape)
-            if rows is None:
-                view[:] = flat
-            else:
-                view[rows] = flat[rows]
+            running = active.reshape(-1, *(1,) * (view.ndim - 1))
+            np.copyto(view, value.reshape(view.shape), where=running)
         with _quiet_mujoco():
             self._batch.step(ids=rows, nstep=distribution.frame_skip)
         self._raise_if_unstable()

@@ -51,9 +51,16 @@ class PointNavigation(MujocoTaskDistribution):
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return minus the distance to the goal after the step, [...]."""
-        difference = after["qpos"] - task["goal"]
-        return -namespace(difference).sqrt((difference * difference).sum(-1))
+        x, y = _offset(after, task)
+        return -namespace(x).sqrt(x * x + y * y)
 
     def terminated(self, state: State, task: Tasks) -> Any:
         """End where both coordinates are within `arrival` of the goal, [...] bool."""
-        return (abs(state["qpos"] - task["goal"]) < self.preset.arrival).all(-1)
+        x, y = _offset(state, task)
+        return (abs(x) < self.preset.arrival) & (abs(y) < self.preset.arrival)
+
+
+def _offset(state: State, task: Tasks) -> tuple[Any, Any]:
+    """Return the two coordinates of the position less the goal, [...] each."""
+    difference = state["qpos"] - task["goal"]
+    return difference[..., 0], difference[..., 1]

@@ -103,6 +103,7 @@ class GaussianMLP(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(i, o, device="meta") for i, o in itertools.pairwise(sizes)
         ).to_empty(device="cpu")
+        self._names = [(f"layers.{i}.weight", f"layers.{i}.bias") for i in range(len(self.layers))]
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(self.initial_std)))
 
     def initialize(self, generator: torch.Generator) -> Params:
@@ -148,12 +149,10 @@ class GaussianMLP(nn.Module):
         if observations.dim() != 4:
             raise ValueError(f"observations must be [M, T, B, O], not {tuple(observations.shape)}")
         hidden = observations.flatten(1, 2)
-        last = len(self.layers) - 1
-        for index in range(len(self.layers)):
-            weight, bias = params[f"layers.{index}.weight"], params[f"layers.{index}.bias"]
-            hidden = torch.baddbmm(bias[:, None], hidden, weight.mT)
-            if index < last:
+        for index, (weight, bias) in enumerate(self._names):
+            if index > 0:
                 hidden = self.activation(hidden)
+            hidden = torch.baddbmm(params[bias][:, None], hidden, params[weight].mT)
         log_std = params["log_std"].clamp_min(self.minimum_log_std)
         return (
             DiagonalGaussian(hidden.unflatten(1, observations.shape[1:3]), log_std[:, None, None]),

@@ -91,11 +91,10 @@ class Collector:
         """Draw every action's standard normal noise, each task's from its own key: [M, T, B, A]."""
         shape = (self.horizon, self.num_episodes, self.policy.action_size)
         float_type = np.float64 if dtype == torch.float64 else np.float32
-        draws = [
-            key.generator(Purpose.ACTIONS, task).standard_normal(shape, dtype=float_type)
-            for task in range(self.num_tasks)
-        ]
-        return torch.from_numpy(np.stack(draws))
+        noise = np.empty((self.num_tasks, *shape), dtype=float_type)
+        for task, own in enumerate(noise):
+            key.generator(Purpose.ACTIONS, task).standard_normal(out=own, dtype=float_type)
+        return torch.from_numpy(noise)
 
     def _run(self, params: Params, start: Array, noise: Tensor, record: _Record) -> Tensor:
         """Step the environments until every episode has ended; return the last observations."""
@@ -113,14 +112,14 @@ class Collector:
             step = self._env.step(actions.numpy(), active)
             record.add(t, observations, actions.numpy(), step, active)
             distributions.append(distribution)
-            if active.all():
-                observations = step.observations
-            else:
-                observations = np.where(active[..., None], step.observations, observations)
+            ended = ~active[..., None]  # ended episodes keep their last observation
+            np.copyto(step.observations, observations, where=ended, casting="unsafe")
+            observations = step.observations
             active = active & ~step.terminated
             if not active.any():
                 break
-            first = torch.zeros_like(first) if t == 0 else first
+            if t == 0:
+                first = torch.zeros_like(first)
         joined = type(distribution).over_time(distributions)
         record.set_log_probs(joined.log_prob(record["actions"][:, : t + 1]))
         return torch.as_tensor(observations, dtype=noise.dtype)
