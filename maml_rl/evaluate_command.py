@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from envs.checks import UserError, integer_at_least, one_of
+from envs.checks import UserError, integer_at_least, number, one_of
 from envs.mujoco import MujocoTaskDistribution
 from envs.task_distribution import TaskDistribution, Tasks, count_tasks, take_tasks
 from maml_rl.building import build_distribution, build_learner, stored_config
@@ -45,6 +45,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         raise UserError("run is missing: write run=<run folder>.")
     folder = RunFolder.existing(options.run, "run")
     steps, episodes, seed = _sizes(options)
+    later_scale = number("later_scale", options.later_scale, above=0, most=1)
     _check_renderer(options.video)
     config = stored_config(folder)
     config.device = "cpu"  # the outer loop's, which evaluation does not run
@@ -55,7 +56,9 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     name, meta = _trained(folder, options.checkpoint, learner)
     tasks = _tasks(folder, options, distribution)
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
-    evaluation = evaluate(learner, meta, distribution, tasks, steps, episodes, sampler, key)
+    evaluation = evaluate(
+        learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale
+    )
     result = {
         "env": distribution.name,
         "algorithm": learner.name,
@@ -63,6 +66,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         "split": options.split,
         "num_tasks": count_tasks(tasks),
         "num_episodes": episodes,
+        "later_scale": later_scale,
         "seed": seed,
         **summary(evaluation, key),
     }

@@ -33,14 +33,16 @@ def evaluate(
     num_episodes: int,
     sampler: Sampler,
     key: Key,
+    later_scale: float = 1.0,
 ) -> Evaluation:
     """Adapt to every task for `steps` inner steps, `num_episodes` episodes before and after each.
 
-    The learner's own inner loop is used, whatever number of steps it was trained with.
+    The learner's own inner loop is used, whatever number of steps it was trained with; steps beyond
+    that number are scaled by `later_scale` (Finn et al. 2017 halve them).
     """
     num_tasks = count_tasks(tasks)
     collector = sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
-    experience = learner.collect(collector, meta, tasks, steps, key)
+    experience = learner.collect(collector, meta, tasks, steps, key, later_scale)
     collector.close()
     returns = np.stack([rollout.mean_return().numpy() for rollout in experience.rollouts])
     return Evaluation(tasks, returns, task_groups(distribution, tasks))

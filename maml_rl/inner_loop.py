@@ -25,6 +25,7 @@ def inner_step(
     update: UpdateRule,
     step_size: float,
     first_order: bool = False,
+    scale: float = 1.0,
 ) -> tuple[Params, Params]:
     """Take one policy-gradient step for every task at once.
 
@@ -42,6 +43,7 @@ def inner_step(
         update: turns gradients into parameters.
         step_size: of the update.
         first_order: leave the gradient's own dependence on the parameters out (FOMAML).
+        scale: of this step against a full one.
 
     Returns:
         Adapted parameters and the gradients that were followed, leaves [M, *s].
@@ -58,7 +60,8 @@ def inner_step(
             losses.sum(), list(params.values()), create_graph=differentiable and not first_order
         )
     grads = dict(zip(params, leaves, strict=True))
-    return update(meta, params, grads, step_size), grads
+    scaled = grads if scale == 1.0 else {name: scale * grad for name, grad in grads.items()}
+    return update(meta, params, scaled, step_size), grads
 
 
 class InnerLoop:
@@ -95,7 +98,13 @@ class InnerLoop:
         return {name: leaf for name, leaf in meta.items() if not name.startswith(LEARNED)}
 
     def step(
-        self, policy: Policy, params: Params, meta: Params, rollout: Rollout, targets: Targets
+        self,
+        policy: Policy,
+        params: Params,
+        meta: Params,
+        rollout: Rollout,
+        targets: Targets,
+        scale: float = 1.0,
     ) -> tuple[Params, Params]:
         """Take one inner step from `params`; return adapted parameters and gradients."""
         return inner_step(
@@ -108,6 +117,7 @@ class InnerLoop:
             update=self.update,
             step_size=self.step_size,
             first_order=self.first_order,
+            scale=scale,
         )
 
     def adapt(

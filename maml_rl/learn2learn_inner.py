@@ -46,9 +46,9 @@ class Learn2LearnMAML(InnerLoop):
         """Import learn2learn's class."""
         return load_learn2learn("algorithms.maml").MAML
 
-    def learner(self, module: nn.Module, meta: Params) -> Any:
+    def learner(self, module: nn.Module, meta: Params, scale: float) -> Any:
         """Wrap one task's module in learn2learn's algorithm; `meta` has leaves [*s]."""
-        return self._algorithms(module, lr=self.step_size, first_order=self.first_order)
+        return self._algorithms(module, lr=scale * self.step_size, first_order=self.first_order)
 
     def step(
         self,
@@ -57,6 +57,7 @@ class Learn2LearnMAML(InnerLoop):
         meta: Params,
         rollout: Rollout,
         targets: Targets,
+        scale: float = 1.0,
     ) -> tuple[Params, Params]:
         """Take one inner step for each task in turn; return adapted parameters and gradients."""
         differentiable = torch.is_grad_enabled()
@@ -68,7 +69,7 @@ class Learn2LearnMAML(InnerLoop):
             with torch.enable_grad():
                 module = _module_of(policy, own)
                 its_meta = {name: leaf[task] for name, leaf in meta.items()}
-                learner = self.learner(module, its_meta).clone()
+                learner = self.learner(module, its_meta, scale).clone()
                 rollouts = rollout.tasks(task, task + 1)
                 its_targets = Targets(*(leaf[task : task + 1] for leaf in targets))
                 loss = self.loss(learner(rollouts.observations), rollouts, its_targets).sum()
@@ -77,7 +78,8 @@ class Learn2LearnMAML(InnerLoop):
         adapted = {name: torch.stack([row[name] for row in rows]) for name in params}
         with torch.no_grad():
             grads = {
-                name: (params[name] - adapted[name]) / self._rate(meta, name) for name in params
+                name: (params[name] - adapted[name]) / (scale * self._rate(meta, name))
+                for name in params
             }
         return adapted, grads
 
@@ -94,9 +96,9 @@ class Learn2LearnMetaSGD(Learn2LearnMAML):
         """Import learn2learn's class."""
         return load_learn2learn("algorithms.meta_sgd").MetaSGD
 
-    def learner(self, module: nn.Module, meta: Params) -> Any:
+    def learner(self, module: nn.Module, meta: Params, scale: float) -> Any:
         """Wrap one task's module, its rates in the order of its parameters."""
-        rates = [meta[LEARNED + name] for name, _ in module.named_parameters()]
+        rates = [scale * meta[LEARNED + name] for name, _ in module.named_parameters()]
         return self._algorithms(module, first_order=self.first_order, lrs=rates)
 
     def _rate(self, meta: Params, name: str) -> Any:

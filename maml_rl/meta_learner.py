@@ -72,9 +72,18 @@ class MetaLearner:
 
     @torch.no_grad()
     def collect(
-        self, collector: Collector, meta: Params, tasks: Tasks, steps: int, key: Key
+        self,
+        collector: Collector,
+        meta: Params,
+        tasks: Tasks,
+        steps: int,
+        key: Key,
+        later_scale: float = 1.0,
     ) -> Experience:
-        """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept."""
+        """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept.
+
+        Steps beyond the inner loop's own number are scaled by `later_scale`.
+        """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
         rollouts, targets, norms = [], [], []
@@ -82,8 +91,9 @@ class MetaLearner:
             rollouts.append(collector.collect(params, tasks, key.child(step)))
             targets.append(self.advantages(rollouts[-1]))
             if step < steps:
+                scale = 1.0 if step < self.inner.steps else later_scale
                 params, grads = self.inner.step(
-                    self.policy, params, rows, rollouts[-1], targets[-1]
+                    self.policy, params, rows, rollouts[-1], targets[-1], scale
                 )
                 norms.append(torch.cat([leaf.flatten(1) for leaf in grads.values()], 1).norm(dim=1))
         return Experience(rollouts, targets, params, norms)

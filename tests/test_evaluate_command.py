@@ -37,7 +37,8 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     assert (outcome.status, outcome.err) == (0, "")
     data = result()
     assert list(data) == [
-        *("env", "algorithm", "checkpoint", "split", "num_tasks", "num_episodes", "seed"),
+        *("env", "algorithm", "checkpoint", "split", "num_tasks", "num_episodes"),
+        *("later_scale", "seed"),
         *("curve", "gain_of_first_step", "groups"),
     ]
     assert data["env"] == "point_navigation"
@@ -147,7 +148,11 @@ WRONG = [
     (("run=run", "checkpoint=77"), "iteration_000077.pt; it has best, last, 2."),
     (("run=run", "video=maybe"), "video must be true or false, not 'maybe'."),
     (("run=run", "num_epsiodes=3"), "num_epsiodes is unknown; did you mean num_episodes?"),
-    (("run=run", "foo=3"), "foo is unknown; there is checkpoint, num_episodes, num_tasks, run, "),
+    (
+        ("run=run", "foo=3"),
+        "foo is unknown; there is checkpoint, later_scale, num_episodes, num_tasks",
+    ),
+    (("run=run", "later_scale=2"), "later_scale must be a finite number above 0 and of at most 1"),
     (("run=run", "steps"), "cannot read 'steps': write key=value"),
     (("run=run", "steps=1,2"), "steps=1,2 gives several values"),
     (("run=run", "--multirun"), "cannot read '--multirun': write key=value"),

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from envs import UserError
+from maml_rl.baselines import LinearFeatureBaseline
 from maml_rl.inner_loop import InnerLoop, stack
+from maml_rl.learn2learn_inner import Learn2LearnMAML, Learn2LearnMetaSGD
+from maml_rl.meta_learner import MetaLearner
+from maml_rl.outer_loop import TRPO
+from maml_rl.randomness import Key
 from maml_rl.update_rules import SGD, MetaSGD
 from tests.engine import Case
 
@@ -65,6 +70,42 @@ def test_the_number_of_steps_asked_for_is_taken():
         for rollout, targets in zip(case.rollouts[:3], case.targets[:3], strict=True):
             params, _ = case.inner.step(case.policy, params, rows, rollout, targets)
     assert all(torch.equal(three[name], params[name]) for name in three)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        InnerLoop(1, 0.2),
+        InnerLoop(1, 0.2, update=MetaSGD()),
+        Learn2LearnMAML(1, 0.2),
+        Learn2LearnMetaSGD(1, 0.2),
+    ],
+)
+def test_a_scaled_step_goes_that_part_of_the_way_along_the_same_gradient(inner):
+    case = Case(inner)
+    rows = stack(case.meta, 3)
+    arguments = (case.policy, inner.initial_params(rows), rows, case.rollouts[0], case.targets[0])
+    with torch.no_grad():
+        whole, grads = inner.step(*arguments)
+        part, same = inner.step(*arguments, scale=0.25)
+    for name, leaf in inner.initial_params(rows).items():
+        torch.testing.assert_close(part[name] - leaf, 0.25 * (whole[name] - leaf))
+        torch.testing.assert_close(whole[name] - leaf, -0.2 * grads[name])
+        torch.testing.assert_close(same[name], grads[name])
+
+
+def test_only_steps_beyond_the_trained_number_are_scaled():
+    case = Case(InnerLoop(1, 0.2))
+    learner = MetaLearner(case.policy, LinearFeatureBaseline(), case.inner, TRPO())
+    collector, key = case.collector, Key(5)
+    full = learner.collect(collector, case.meta, case.tasks, 1, key).adapted
+    two = learner.collect(collector, case.meta, case.tasks, 2, key, later_scale=0.5)
+    rows = stack(case.meta, 3)
+    with torch.no_grad():
+        expected, _ = case.inner.step(
+            case.policy, full, rows, two.rollouts[1], two.targets[1], scale=0.5
+        )
+    assert all(torch.equal(two.adapted[name], expected[name]) for name in expected)
 
 
 def test_meta_sgd_multiplies_by_its_own_rate():
