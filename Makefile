@@ -23,6 +23,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --config-settings="--build-option=build_ext" --group learn2learn
 	@touch $@
 
+# ARGS are options of train.py; RUN=<folder> names the run folder.
 train: run := $(RUN)
 train: setup
 	$(BIN)/python train.py experiment=half_cheetah_dir hydra.run.dir=$(run) $(ARGS)

@@ -1,9 +1,9 @@
 """Learning curves from kept run data: `python -m benchmarks.learning_curves`.
 
 Reads results/<experiment>/<run>/metrics.jsonl, draws one panel per experiment into
-docs/images/learning_curves.png and prints the return after one step at some numbers of
-environment steps (means of ten iterations, training tasks). `--keep <run folder> <experiment>/<run>` copies what
-is worth keeping of a run, no weights, into results/ first.
+docs/images/learning_curves.png and prints the return after one step at some numbers of environment
+steps (means of ten iterations, training tasks). `--keep <run folder> <experiment>/<run>` first
+copies what is worth keeping of a run, no weights, into results/.
 """
 
 from __future__ import annotations

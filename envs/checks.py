@@ -18,6 +18,8 @@ def integer_at_least(name: str, value: object, least: int = 1) -> int:
     Raises:
         UserError: if it is not a whole number of at least `least`.
     """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 12e6
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
         raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
     return int(value)

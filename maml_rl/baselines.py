@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from envs.checks import number
+from maml_rl.errors import NonFiniteError
 from maml_rl.rollout import Rollout
 
 
@@ -54,14 +55,16 @@ class LinearFeatureBaseline:
         """Solve (X'DX + ridge I) w = X'D y per task, D the mask: [M, F].
 
         Raises:
-            ValueError: if a task's returns are not finite.
+            NonFiniteError: naming the task whose returns are not finite.
         """
         features = self.features(rollout.observations, step_in_episode(rollout.first)).flatten(1, 2)
         weighted = (features * rollout.mask.double().flatten(1, 2)[..., None]).mT
         gram = weighted @ features
         target = weighted @ returns.double().flatten(1, 2)[..., None]
-        if not torch.isfinite(target).all():
-            raise ValueError("the returns that the baseline is fitted to are not all finite")
+        finite = torch.isfinite(target).flatten(1).all(dim=1)
+        if not finite.all():
+            task = int((~finite).nonzero()[0])
+            raise NonFiniteError(f"a return of task {task} is not finite")
         identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         ridge = torch.full((len(gram), 1, 1), self.ridge, dtype=gram.dtype, device=gram.device)
         for _ in range(10):

@@ -77,6 +77,7 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
 
 def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:
     """Build policy, baseline, inner and outer loop for the distribution's spaces."""
+    torch.set_num_threads(1)  # more lose on small networks; parallelism is over environments
     device = one_of("device", config.device, ("cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -27,10 +26,8 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     content = {"format": FORMAT, **content}
     content["sha256"] = _digest(content)
-    with replacing(path) as partial, partial.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
+    with replacing(path) as partial:
+        torch.save(content, partial)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

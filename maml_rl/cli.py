@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -39,7 +38,6 @@ def config_directory() -> Path:
 
 def guarded(command: Callable[[Sequence[str]], int]) -> None:
     """Run a command on the process's arguments and exit with its status."""
-    torch.set_num_threads(1)  # more lose on small networks; parallelism is over environments
     sys.path.insert(0, str(Path.cwd()))  # a user's task distribution is found where they work
     sys.exit(status_of(lambda: command(sys.argv[1:])))
 

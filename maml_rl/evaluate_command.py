@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         "split": options.split,
         "num_tasks": count_tasks(tasks),
         "num_episodes": episodes,
+        "trained_steps": learner.inner.steps,
         "later_scale": later_scale,
         "seed": seed,
         **summary(evaluation, key),
@@ -126,6 +128,12 @@ def _tasks(folder: RunFolder, options: DictConfig, distribution: TaskDistributio
         raise UserError(
             f"num_tasks={wanted}: the run stored {stored} {split} tasks; ask for at most {stored}."
         )
+    finite = distribution.finite_tasks()
+    if finite is not None and wanted % count_tasks(finite):
+        raise UserError(
+            f"num_tasks={wanted}: {distribution.name} has {count_tasks(finite)} tasks, evaluated "
+            f"in equal counts; ask for a multiple of {count_tasks(finite)}."
+        )
     return take_tasks(tasks, slice(wanted))
 
 
@@ -145,6 +153,8 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
         f"{result['env']}, {result['algorithm']}, checkpoint {result['checkpoint']}: "
         f"{result['num_tasks']} {result['split']} tasks, {result['num_episodes']} episodes a step"
     )
+    if len(result["curve"]) - 1 > result["trained_steps"] and result["later_scale"] != 1:
+        title += f", steps after step {result['trained_steps']} scaled by {result['later_scale']:g}"
     curves = {"all tasks": result["curve"], **result["groups"]}
     table = Table(title=title)
     table.add_column("inner steps")
@@ -152,7 +162,7 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
         table.add_column(f"return, {label}", justify="right")
     for step in range(len(result["curve"])):
         table.add_row(str(step), *(_cell(curve[step]) for curve in curves.values()))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
     gained = result["gain_of_first_step"]
     low, high = gained["ci95"]
     print(f"gain of the first step: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")

@@ -59,6 +59,8 @@ def inner_step(
         leaves = torch.autograd.grad(
             losses.sum(), list(params.values()), create_graph=differentiable and not first_order
         )
+    if first_order:  # in forward mode too: J and J' of the Fisher product must be one map
+        leaves = tuple(leaf.detach() for leaf in leaves)
     grads = dict(zip(params, leaves, strict=True))
     scaled = grads if scale == 1.0 else {name: scale * grad for name, grad in grads.items()}
     return update(meta, params, scaled, step_size), grads

@@ -61,7 +61,7 @@ class Learn2LearnMAML(InnerLoop):
     ) -> tuple[Params, Params]:
         """Take one inner step for each task in turn; return adapted parameters and gradients."""
         differentiable = torch.is_grad_enabled()
-        rows = []
+        rows, grads = [], []
         for task in range(len(rollout.rewards)):
             own = {name: leaf[task] for name, leaf in params.items()}
             if not differentiable:
@@ -73,18 +73,12 @@ class Learn2LearnMAML(InnerLoop):
                 rollouts = rollout.tasks(task, task + 1)
                 its_targets = Targets(*(leaf[task : task + 1] for leaf in targets))
                 loss = self.loss(learner(rollouts.observations), rollouts, its_targets).sum()
+            leaves = torch.autograd.grad(loss, list(own.values()), retain_graph=True)
+            grads.append(dict(zip(own, leaves, strict=True)))
             learner.adapt(loss, first_order=self.first_order or not differentiable)
             rows.append(dict(learner.module.named_parameters()))
         adapted = {name: torch.stack([row[name] for row in rows]) for name in params}
-        with torch.no_grad():
-            grads = {
-                name: (params[name] - adapted[name]) / (scale * self._rate(meta, name))
-                for name in params
-            }
-        return adapted, grads
-
-    def _rate(self, meta: Params, name: str) -> Any:
-        return self.step_size
+        return adapted, {name: torch.stack([row[name] for row in grads]) for name in params}
 
 
 class Learn2LearnMetaSGD(Learn2LearnMAML):
@@ -100,9 +94,6 @@ class Learn2LearnMetaSGD(Learn2LearnMAML):
         """Wrap one task's module, its rates in the order of its parameters."""
         rates = [scale * meta[LEARNED + name] for name, _ in module.named_parameters()]
         return self._algorithms(module, first_order=self.first_order, lrs=rates)
-
-    def _rate(self, meta: Params, name: str) -> Any:
-        return meta[LEARNED + name]
 
 
 def _module_of(policy: GaussianMLP, params: Params) -> nn.Module:

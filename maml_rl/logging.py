@@ -40,9 +40,7 @@ class RunLogger:
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(
-                str(metrics.parent), purge_step=start + 1 if start else None
-            )
+            self._writer = SummaryWriter(str(metrics.parent), purge_step=start + 1)
         self._display = Display() if self.progress else None
         try:
             with self._display.shown() if self._display else _nothing():
@@ -56,6 +54,8 @@ class RunLogger:
         """Append one iteration's metrics; return the size of metrics.jsonl after it, in bytes."""
         with self._path.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the checkpoint that follows counts on these bytes
             size = file.tell()
         if self._writer is not None:
             step = int(metrics["iteration"])
@@ -70,11 +70,6 @@ class RunLogger:
         if self._display is not None:
             self._display.update(metrics, fraction)
 
-    def say(self, text: str) -> None:
-        """Print one line."""
-        if self.progress:
-            print(text, flush=True)
-
 
 @contextmanager
 def _nothing() -> Iterator[None]:
@@ -87,7 +82,7 @@ class Display:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stdout)
         self._live: Live | None = None
-        self._began: tuple[float, float, float] | None = None
+        self._began: tuple[float, float] | None = None
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -114,13 +109,11 @@ class Display:
         self._live.update(table, refresh=True)
 
     def _row(self, metrics: Metrics, fraction: float) -> dict[str, str]:
-        now = (fraction, metrics["seconds"], metrics["env_steps"])
         iteration = metrics["seconds/iteration"]
         if self._began is None:
-            self._began = (0.0, now[1] - iteration, 0.0) if fraction < 1 else now
             per_iteration = fraction / max(1, metrics["iteration"])
-            self._began = (fraction - per_iteration, now[1] - iteration, 0.0)
-        done, spent = fraction - self._began[0], now[1] - self._began[1]
+            self._began = (fraction - per_iteration, metrics["seconds"] - iteration)
+        done, spent = fraction - self._began[0], metrics["seconds"] - self._began[1]
         left = spent * (1 - fraction) / done if done > 0 else 0.0
         steps = [name for name in metrics if name.startswith("return/step_")]
         row = {

@@ -8,11 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from envs.checks import UserError
 from envs.task_distribution import Tasks
 from maml_rl.advantages import AdvantageEstimator, Targets
 from maml_rl.baselines import Baseline
 from maml_rl.inner_loop import InnerLoop, stack
+from maml_rl.learn2learn_inner import Learn2LearnMAML
 from maml_rl.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
+from maml_rl.outer_loop.objectives import raise_unless_finite
 from maml_rl.outer_loop.update import State
 from maml_rl.policies import Policy
 from maml_rl.randomness import Key, Purpose
@@ -58,6 +61,11 @@ class MetaLearner:
         bootstrap_time_out: bool = False,
         device: str = "cpu",
     ) -> None:
+        if isinstance(inner, Learn2LearnMAML) and inner.first_order and outer.keeps_graphs:
+            raise UserError(
+                "inner.first_order=true through learn2learn has no Fisher products: use "
+                "outer=adam, or inner=sgd or inner=meta_sgd with outer=trpo."
+            )
         self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
         self.device = device
         self.advantages = AdvantageEstimator(
@@ -95,7 +103,9 @@ class MetaLearner:
                 params, grads = self.inner.step(
                     self.policy, params, rows, rollouts[-1], targets[-1], scale
                 )
-                norms.append(torch.cat([leaf.flatten(1) for leaf in grads.values()], 1).norm(dim=1))
+                rows_of_grads = torch.cat([leaf.flatten(1) for leaf in grads.values()], dim=1)
+                raise_unless_finite("inner gradient", rows_of_grads)
+                norms.append(rows_of_grads.norm(dim=1))
         return Experience(rollouts, targets, params, norms)
 
     def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:

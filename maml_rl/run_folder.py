@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -76,6 +77,22 @@ class RunFolder:
         """Say whether a run has written here."""
         return self.metrics.exists() or (self.path / "checkpoints").exists()
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder.
+
+        Raises:
+            UserError: if one does.
+        """
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise UserError(f"another process is training in {self.path}.") from error
+        finally:
+            os.close(directory)
+
     def write_splits(self, splits: Splits) -> None:
         """Store the validation and test tasks."""
         data = {name: tasks_to_json(tasks) for name, tasks in splits._asdict().items()}
@@ -122,6 +139,8 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -129,9 +148,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def provenance(seed: int) -> dict[str, Any]:
     """Return git commit, versions, machine, threads and seed."""
+    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     return {
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_modified": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_commit": _git("rev-parse", "HEAD") if ours else None,
+        "git_modified": _git("status", "--porcelain", "-uno") != "" if ours else None,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": seed,
         "python": platform.python_version(),

@@ -135,7 +135,10 @@ class Trainer:
             UserError: if the run's metrics are shorter than the checkpoint says.
         """
         path = self.folder.checkpoint("last")
-        content = load_checkpoint(path)
+        try:
+            content = load_checkpoint(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} {self._other_checkpoints()}") from error
         del content["format"]
         if set(content) != set(Progress.__dataclass_fields__):
             raise CheckpointError(f"{path} holds {sorted(content)}, which is no run's progress.")
@@ -143,9 +146,18 @@ class Trainer:
         check_architecture(progress.meta, self.learner.initialize(self.seed), path)
         size = self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
         if size < progress.metrics_bytes:
-            raise UserError(f"{self.folder.metrics} is shorter than at the last checkpoint.")
+            raise UserError(
+                f"{self.folder.metrics} is shorter than at the last checkpoint. "
+                f"{self._other_checkpoints()}"
+            )
         self.splits = self.folder.read_splits()
         return progress
+
+    def _other_checkpoints(self) -> str:
+        names = [name for name in self.folder.checkpoint_names() if name != "last"]
+        if not names:
+            return "The run has no other checkpoint; begin it anew."
+        return f"To go on from an earlier one, copy it over last.pt; there is {', '.join(names)}."
 
     def run(self, progress: Progress) -> Metrics:
         """Train until a limit is reached or a stop is requested; return the last metrics.
@@ -160,6 +172,7 @@ class Trainer:
         start, kept = progress.iteration, progress.metrics_bytes
         with (
             closing(collector),
+            self.folder.locked(),
             self.stop,
             self.logger.open(self.folder.metrics, start, kept) as logger,
         ):

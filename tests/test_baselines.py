@@ -4,6 +4,7 @@ import torch
 
 from envs import UserError
 from maml_rl.baselines import LinearFeatureBaseline, step_in_episode
+from maml_rl.errors import NonFiniteError
 from maml_rl.rollout import Rollout
 
 M, T, B, O = 3, 12, 4, 2  # noqa: E741
@@ -173,7 +174,7 @@ def test_the_ridge_grows_only_for_tasks_that_need_it(monkeypatch):
 def test_returns_that_are_not_finite_are_refused(wrong):
     targets = returns()
     targets[1, 2, 0] = wrong
-    with pytest.raises(ValueError, match="that the baseline is fitted to are not all finite"):
+    with pytest.raises(NonFiniteError, match="a return of task 1 is not finite"):
         LinearFeatureBaseline().fit(rollout(), targets)
 
 

@@ -176,3 +176,16 @@ def test_a_checkpoint_of_another_kind_of_content_is_refused(trained_run, tmp_pat
 
     with pytest.raises(CheckpointError, match="not a checkpoint of this program"):
         load_checkpoint(tmp_path / "x.pt")
+
+
+def test_first_order_through_learn2learn_needs_an_outer_without_fisher_products():
+    from maml_rl.baselines import LinearFeatureBaseline
+    from maml_rl.learn2learn_inner import Learn2LearnMAML
+    from maml_rl.meta_learner import MetaLearner
+    from maml_rl.outer_loop import TRPO, Adam
+    from maml_rl.policies import GaussianMLP
+
+    parts = (GaussianMLP(2, 1), LinearFeatureBaseline(), Learn2LearnMAML(first_order=True))
+    with pytest.raises(UserError, match="use outer=adam, or inner=sgd"):
+        MetaLearner(*parts, TRPO())
+    assert MetaLearner(*parts, Adam()).inner.first_order

@@ -92,3 +92,10 @@ def test_nodes_hold_what_their_classes_take_by_default():
             if not isinstance(value, dict):
                 same = list(default) if isinstance(default, tuple) else default
                 assert same == value, (group, name, key)
+
+
+def test_an_experiment_can_set_the_seed(work):
+    (work / "own/experiment").mkdir(parents=True)
+    (work / "own/experiment/mine.yaml").write_text("# @package _global_\nseed: 7\n")
+    search = f"hydra.searchpath=[file://{work / 'own'}]"
+    assert compose("config", ["experiment=mine", search]).seed == 7

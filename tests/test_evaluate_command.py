@@ -38,7 +38,7 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     data = result()
     assert list(data) == [
         *("env", "algorithm", "checkpoint", "split", "num_tasks", "num_episodes"),
-        *("later_scale", "seed"),
+        *("trained_steps", "later_scale", "seed"),
         *("curve", "gain_of_first_step", "groups"),
     ]
     assert data["env"] == "point_navigation"
@@ -109,8 +109,9 @@ def test_forward_and_backward_are_told_apart(cheetah_run, evaluate_cli, work):
         assert groups["forward"][step]["per_task"] == per_task[0::2]
         assert groups["backward"][step]["per_task"] == per_task[1::2]
     assert "return, forward" in outcome.out
-    assert evaluate_cli(*FAST, "num_tasks=1").status == 0  # forward alone
-    assert list(result()["groups"]) == ["forward"]
+    refused = evaluate_cli(*FAST, "num_tasks=3")
+    assert (refused.status, refused.out) == (2, "")
+    assert "half_cheetah_dir has 2 tasks, evaluated in equal counts" in refused.error
 
 
 def test_a_run_trained_on_cuda_is_evaluated_anywhere(run_copy, evaluate_cli):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from envs import Splits, UserError
+from maml_rl import run_folder
 from maml_rl.run_folder import RunFolder, provenance, replacing, write_json
 
 SPLITS = Splits(
@@ -69,7 +70,7 @@ def test_provenance_needs_no_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
     data = provenance(0)
     assert data["git_commit"] is None
-    assert data["git_modified"] is False
+    assert data["git_modified"] is None
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
@@ -135,3 +136,21 @@ def test_a_folder_is_used_once_a_run_has_written_there(tmp_path):
     folder.metrics.unlink()
     (tmp_path / "checkpoints").mkdir()
     assert folder.is_used()
+
+
+def test_only_one_process_trains_in_a_folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.locked(), pytest.raises(UserError, match="another process is training in"):
+        with RunFolder(tmp_path).locked():
+            pass
+    with folder.locked():  # free again
+        pass
+
+
+def test_provenance_names_no_commit_of_somebody_elses_repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "_git", lambda *a: None if a[0] == "ls-files" else "abc")
+    found = run_folder.provenance(3)
+    assert (found["git_commit"], found["git_modified"]) == (None, None)
+    monkeypatch.setattr(run_folder, "_git", lambda *a: "" if a[0] == "status" else "abc")
+    found = run_folder.provenance(3)
+    assert (found["git_commit"], found["git_modified"]) == ("abc", False)

@@ -340,7 +340,10 @@ def test_resuming_what_is_damaged_is_refused(run_copy, train_cli):
     assert outcome.error == "error: run/tasks.json is damaged: it should hold the run's tasks."
     last.unlink()
     outcome = train_cli("resume=run", "trainer.iterations=3")
-    assert outcome.error == "error: there is no checkpoint run/checkpoints/last.pt."
+    assert outcome.error == (
+        "error: there is no checkpoint run/checkpoints/last.pt. "
+        "To go on from an earlier one, copy it over last.pt; there is best, 2."
+    )
     assert not Path("ran").exists()
 
 
@@ -463,7 +466,7 @@ WRONG = [
     ("trainer.num_tasks=0", "trainer.num_tasks must be a whole number of at least 1, not 0."),
     ("trainer.num_episodes=-1", "trainer.num_episodes must be a whole number of at least 1, no"),
     ("trainer.iterations=0", "trainer.iterations must be"),
-    ("trainer.env_steps=1e6", "trainer.env_steps must be a whole number of at least 1, not 1000"),
+    ("trainer.env_steps=1.5", "trainer.env_steps must be a whole number of at least 1, not 1.5"),
     ("trainer.iterations=null", "set trainer.iterations or trainer.env_steps: the run must end"),
     ("trainer.iterations={a:1}", "trainer.iterations must be a whole number"),
     ("env.horizon=0", "env.horizon must be a whole number of at least 1, not 0."),

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 
 from envs.checks import number
-from maml_rl.outer_loop.objectives import PostAdaptationObjective, unflatten
+from maml_rl.outer_loop.objectives import (
+    PostAdaptationObjective,
+    raise_unless_finite,
+    unflatten,
+)
 from maml_rl.outer_loop.update import OuterUpdate, State
 from maml_rl.rollout import Params
 
@@ -30,7 +34,7 @@ class Adam:
         """Take one step; `state` is torch's Adam's own.
 
         Raises:
-            NonFiniteError: if the loss or the gradient is not finite.
+            NonFiniteError: if the loss, before or after the step, or the gradient is not finite.
         """
         losses, rows = objective.losses_and_gradients(meta)
         gradient = rows.mean(0)
@@ -46,6 +50,7 @@ class Adam:
         optimizer.step()
         updated = {name: leaf.detach() for name, leaf in leaves.items()}
         after, divergence = objective.losses_and_kl(updated)
+        raise_unless_finite("outer loss after the step", after[:, None])
         metrics = {
             "outer/loss": float(losses.mean()),
             "outer/loss_after": float(after.mean()),

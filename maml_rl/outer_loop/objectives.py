@@ -114,8 +114,8 @@ class PostAdaptationObjective:
             self._reference.append(DiagonalGaussian(*(x.detach() for x in group.distribution)))
             del group
         all_losses, all_rows = torch.cat(losses), torch.cat(rows)
-        _raise_unless_finite("outer loss", all_losses[:, None])
-        _raise_unless_finite("outer gradient", all_rows)
+        raise_unless_finite("outer loss", all_losses[:, None])
+        raise_unless_finite("outer gradient", all_rows)
         return all_losses, all_rows
 
     @torch.no_grad()
@@ -220,7 +220,8 @@ def _tangent(dual: Tensor) -> Tensor:
     return torch.zeros_like(dual) if tangent is None else tangent
 
 
-def _raise_unless_finite(what: str, rows: Tensor) -> None:
+def raise_unless_finite(what: str, rows: Tensor) -> None:
+    """Raise a NonFiniteError that names the first task whose row [M, ...] is not finite."""
     finite = torch.isfinite(rows).all(dim=1)
     if not finite.all():
         raise NonFiniteError(f"the {what} of task {int((~finite).nonzero()[0])} is not finite")

@@ -19,7 +19,8 @@ def conjugate_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Solve A x = target for a symmetric positive definite A given as a product.
 
-    Stops after `iterations`, or when the squared residual falls below `tolerance`.
+    Stops after `iterations`, when the squared residual has fallen to `tolerance` of its start, or
+    where rounding makes A seem not positive.
 
     Returns:
         x [P], from 0, and the residual target - A x [P].
@@ -27,11 +28,15 @@ def conjugate_gradient(
     solution = torch.zeros_like(target)
     residual, direction = target.clone(), target.clone()
     squared = residual @ residual
+    enough = tolerance * squared
     for _ in range(iterations):
-        if squared < tolerance:
+        if squared <= enough:
             break
         mapped = product(direction)
-        step = squared / (direction @ mapped)
+        curvature = direction @ mapped
+        if curvature <= 0:
+            break
+        step = squared / curvature
         solution = solution + step * direction
         residual = residual - step * mapped
         previous, squared = squared, residual @ residual
@@ -92,23 +97,23 @@ class TRPO:
 
         direction, residual = conjugate_gradient(damped_fisher, gradient, self.cg_iterations)
         curvature = direction @ (gradient - residual)  # direction' (F + damping) direction
-        step = -(2.0 * self.max_kl / curvature).sqrt() * direction
-        if gradient.any() and not torch.isfinite(step).all():
+        if not torch.isfinite(curvature):
             raise NonFiniteError("the TRPO step is not finite")
-        return step if gradient.any() else torch.zeros_like(gradient)
+        if curvature <= 0:  # no gradient: nothing to improve
+            return torch.zeros_like(gradient)
+        return -(2.0 * self.max_kl / curvature).sqrt() * direction
 
     def _line_search(
         self, meta: Params, step: Tensor, before: float, objective: PostAdaptationObjective
     ) -> tuple[Params, dict[str, float]]:
         start = flatten(meta)
-        loss, kl = before, 0.0
         for tried in range(self.line_search_steps):
             candidate = unflatten(start + self.backtrack_ratio**tried * step, meta)
             losses, divergences = objective.losses_and_kl(candidate)
             loss, kl = float(losses.mean()), float(divergences.mean())
             if loss < before and kl <= self.max_kl:
                 return candidate, _metrics(before, loss, kl, accepted=True, tried=tried + 1)
-        return meta, _metrics(before, loss, kl, accepted=False, tried=self.line_search_steps)
+        return meta, _metrics(before, before, 0.0, accepted=False, tried=self.line_search_steps)
 
 
 def _metrics(

@@ -152,11 +152,14 @@ class _Record:
 
     def add(self, t: int, observations: Array, actions: Array, step: Step, active: Array) -> None:
         """Store step t of the episodes that ran."""
-        _raise_unless_finite("reward", step.rewards, active, t)
-        _raise_unless_finite("observation", step.observations, active, t)
+        with np.errstate(over="ignore"):  # what the record's type cannot hold is not finite
+            rewards = np.asarray(step.rewards).astype(self._dtype)
+            after = np.asarray(step.observations).astype(self._dtype)
+        _raise_unless_finite("reward", rewards, active, t)
+        _raise_unless_finite("observation", after, active, t)
         self._array("observations", observations.shape[2:])[:, t] = observations
         self._array("actions", actions.shape[2:])[:, t] = actions
-        self._array("rewards")[:, t] = np.where(active, step.rewards, 0)
+        self._array("rewards")[:, t] = np.where(active, rewards, 0)
         self._array("mask")[:, t] = active
         self._array("ended")[:, t] = active & step.terminated
         for name, value in step.info.items():

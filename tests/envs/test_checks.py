@@ -4,14 +4,14 @@ import pytest
 from envs.checks import UserError, integer_at_least, number, one_of
 
 
-@pytest.mark.parametrize("value", [3, np.int64(3)])
+@pytest.mark.parametrize("value", [3, np.int64(3), 3e0])
 def test_integer_at_least_returns_a_plain_int(value):
     result = integer_at_least("env.horizon", value)
     assert result == 3
     assert type(result) is int
 
 
-@pytest.mark.parametrize("value", [0, -4, 2.0, True, "3", None])
+@pytest.mark.parametrize("value", [0, -4, 2.5, True, "3", None])
 def test_integer_at_least_names_the_setting_and_the_value(value):
     with pytest.raises(UserError) as error:
         integer_at_least("env.horizon", value)

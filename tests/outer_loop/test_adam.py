@@ -2,8 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
+from maml_rl.errors import NonFiniteError
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop import Adam
 from maml_rl.outer_loop.objectives import flatten
@@ -42,3 +44,12 @@ def test_the_starting_parameters_are_left_alone():
     before = flatten(case.meta).clone()
     Adam(step_size=0.5).update(case.meta, {}, case.objective())
     assert torch.equal(flatten(case.meta), before)
+
+
+def test_a_step_into_what_is_not_finite_is_refused(monkeypatch):
+    case = Case(InnerLoop(1, 0.1))
+    objective = case.objective()
+    after = torch.tensor([0.5, float("nan"), 0.5])
+    monkeypatch.setattr(objective, "losses_and_kl", lambda meta: (after, after))
+    with pytest.raises(NonFiniteError, match="outer loss after the step of task 1"):
+        Adam().update(case.meta, {}, objective)

@@ -110,6 +110,18 @@ def test_fisher_product_equals_the_hessian_of_the_mean_kl(loss, steps, rule):
     assert relative(objective.fisher_vector_product(vector), expected) < 1e-12
 
 
+@pytest.mark.parametrize("rule", [None, MetaSGD()])
+def test_the_first_order_fisher_matrix_is_symmetric_and_positive(rule):
+    case = Case(InnerLoop(2, 0.3, first_order=True, update=rule))
+    objective = case.objective()
+    _, rows = objective.losses_and_gradients(case.meta)
+    one, other = rows[0], rows[1]
+    forth = one @ objective.fisher_vector_product(other)
+    back = other @ objective.fisher_vector_product(one)
+    torch.testing.assert_close(forth, back, rtol=1e-12, atol=0)
+    assert one @ objective.fisher_vector_product(one) > 0
+
+
 @pytest.mark.parametrize("inner", [Learn2LearnMAML(2, 0.3), Learn2LearnMetaSGD(2, 0.3)])
 def test_fisher_product_goes_through_learn2learn_too(inner):
     rule = MetaSGD() if isinstance(inner, Learn2LearnMetaSGD) else None

@@ -96,6 +96,25 @@ def test_parameters_stay_what_they_were_when_no_size_is_accepted():
     assert update.metrics["outer/accepted"] == 0.0
     assert torch.equal(update.meta["w"], META["w"])
     assert update.metrics["outer/line_search_steps"] == 3
+    assert update.metrics["outer/kl"] == 0.0  # the policies did not move
+    assert update.metrics["outer/loss_after"] == update.metrics["outer/loss"]
+
+
+def test_a_tiny_gradient_is_followed_as_far_as_a_large_one():
+    class Tiny(Stubborn):
+        def losses_and_gradients(self, meta):
+            return torch.tensor([2.0]), torch.tensor([[3e-9, 0.0]])
+
+    update = TRPO(max_kl=0.02, damping=0.0).update(META, {}, Tiny([(1.9, 0.019)]))
+    # F = 4: the step has length sqrt(2 * 0.02 / 4) whatever the gradient's
+    torch.testing.assert_close(update.meta["w"], torch.tensor([5.0 - 0.1, 6.0]))
+
+
+def test_a_direction_that_seems_of_negative_curvature_ends_the_conjugate_gradient():
+    target = torch.tensor([1.0, 2.0])
+    solution, residual = conjugate_gradient(lambda v: -v, target, 5)
+    assert torch.equal(solution, torch.zeros(2))
+    assert torch.equal(residual, target)
 
 
 def test_a_zero_gradient_leaves_the_parameters():
