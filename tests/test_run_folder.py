@@ -140,9 +140,9 @@ def test_a_folder_is_used_once_a_run_has_written_there(tmp_path):
 
 def test_only_one_process_trains_in_a_folder(tmp_path):
     folder = RunFolder(tmp_path)
-    with folder.locked(), pytest.raises(UserError, match="another process is training in"):
-        with RunFolder(tmp_path).locked():
-            pass
+    refused = pytest.raises(UserError, match="another process is training in")
+    with folder.locked(), refused, RunFolder(tmp_path).locked():
+        pass
     with folder.locked():  # free again
         pass
 

@@ -80,10 +80,9 @@ class Collector:
         rows = RowGenerators(key.child(Purpose.RESETS), self.num_tasks, self.num_episodes)
         dtype = next(iter(params.values())).dtype
         record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
-        with torch.inference_mode():
+        # what the record's type cannot hold becomes infinite, and is found by the checks
+        with torch.inference_mode(), np.errstate(over="ignore"):
             start = self._env.reset(rows)
-            everywhere = np.ones((self.num_tasks, self.num_episodes), dtype=bool)
-            _raise_unless_finite("observation", start, everywhere, 0)
             final = self._run(params, start, self._noise(key, dtype), record)
         return self._rollout(record, final)
 
@@ -99,7 +98,7 @@ class Collector:
     def _run(self, params: Params, start: Array, noise: Tensor, record: _Record) -> Tensor:
         """Step the environments until every episode has ended; return the last observations."""
         state = self.policy.initial_state(self.num_tasks, self.num_episodes)
-        active = np.ones((self.num_tasks, self.num_episodes), dtype=bool)
+        active = ran = np.ones((self.num_tasks, self.num_episodes), dtype=bool)
         first = torch.ones(self.num_tasks, 1, self.num_episodes, dtype=noise.dtype)
         observations, distributions = start, []
         for t in range(self.horizon):
@@ -108,21 +107,26 @@ class Collector:
                 params, current[:, None], state, first
             )
             actions = distribution.sample(noise[:, t : t + 1])[:, 0]
-            _raise_unless_finite("action", actions.numpy(), active, t)
+            if not np.isfinite(actions.numpy()).all():  # the observation may be to blame
+                _raise_unless_finite("observation", current.numpy(), ran, max(t - 1, 0))
+                _raise_unless_finite("action", actions.numpy(), active, t)
             step = self._env.step(actions.numpy(), active)
             record.add(t, observations, actions.numpy(), step, active)
             distributions.append(distribution)
             ended = ~active[..., None]  # ended episodes keep their last observation
             np.copyto(step.observations, observations, where=ended, casting="unsafe")
             observations = step.observations
-            active = active & ~step.terminated
+            ran, active = active, active & ~step.terminated
             if not active.any():
                 break
             if t == 0:
                 first = torch.zeros_like(first)
         joined = type(distribution).over_time(distributions)
         record.set_log_probs(joined.log_prob(record["actions"][:, : t + 1]))
-        return torch.as_tensor(observations, dtype=noise.dtype)
+        final = torch.as_tensor(observations, dtype=noise.dtype)
+        _raise_unless_finite("observation", final.numpy(), np.ones_like(active), t)
+        record.check()
+        return final
 
     def _rollout(self, record: _Record, final: Tensor) -> Rollout:
         first = torch.zeros_like(record["mask"])
@@ -152,18 +156,24 @@ class _Record:
 
     def add(self, t: int, observations: Array, actions: Array, step: Step, active: Array) -> None:
         """Store step t of the episodes that ran."""
-        with np.errstate(over="ignore"):  # what the record's type cannot hold is not finite
-            rewards = np.asarray(step.rewards).astype(self._dtype)
-            after = np.asarray(step.observations).astype(self._dtype)
-        _raise_unless_finite("reward", rewards, active, t)
-        _raise_unless_finite("observation", after, active, t)
         self._array("observations", observations.shape[2:])[:, t] = observations
         self._array("actions", actions.shape[2:])[:, t] = actions
-        self._array("rewards")[:, t] = np.where(active, rewards, 0)
+        self._array("rewards")[:, t] = np.where(active, step.rewards, 0)
         self._array("mask")[:, t] = active
         self._array("ended")[:, t] = active & step.terminated
         for name, value in step.info.items():
             self._array(f"info/{name}")[:, t] = np.where(active, value, 0)
+
+    def check(self) -> None:
+        """Raise a NonFiniteError that names the first reward or observation that is not finite."""
+        rewards, seen = self._arrays["rewards"], self._arrays["observations"]
+        if np.isfinite(rewards).all() and np.isfinite(seen).all():
+            return
+        mask = self._arrays["mask"] > 0
+        for t in range(self._shape[1]):
+            _raise_unless_finite("reward", rewards[:, t], mask[:, t], t)
+            ran = max(t - 1, 0)  # the step that gave what is seen at t
+            _raise_unless_finite("observation", seen[:, t], mask[:, ran], ran)
 
     def set_log_probs(self, log_probs: Tensor) -> None:
         """Store the log densities of the steps taken, [M, steps, B]; 0 after them."""

@@ -286,3 +286,15 @@ def test_the_sampler_builds_collectors():
 def test_a_wrong_number_of_threads_is_refused(threads):
     with pytest.raises(UserError, match=r"^sampler\.threads must be a whole number of at least 1"):
         Sampler(threads)
+
+
+def test_a_reward_too_large_for_the_record_is_named():
+    class Huge(Countdown):
+        def make(self, *arguments):
+            env = super().make(*arguments)
+            step = env.step
+            env.step = lambda *a: step(*a)._replace(rewards=step(*a).rewards * 1e39 + 1e39)
+            return env
+
+    with pytest.raises(NonFiniteError, match="the reward of task 0, episode 0, step 0"):
+        collect(Huge(), COUNTDOWN)
