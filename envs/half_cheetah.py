@@ -34,7 +34,7 @@ class HalfCheetah(MujocoTaskDistribution):
 
     xml = ASSETS / "half_cheetah.xml"
     fields = ("xpos",)
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 4.0}
+    camera: ClassVar[Mapping[str, Any]] = {"distance": 4.0, "azimuth": 90.0, "elevation": -15.0}
     presets: ClassVar[Mapping[str, HalfCheetahPreset]] = {
         "deleu": HalfCheetahPreset(frame_skip=5, horizon=100, action_scale=0.1),
         "finn2017": HalfCheetahPreset(frame_skip=1, horizon=200, action_scale=1.0),

@@ -386,14 +386,25 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
         if self.render_mode is None:
             return None
         if self._renderer is None:
-            from gymnasium.envs.mujoco.mujoco_rendering import MujocoRenderer
-
             width, height = self._size
-            self.model.vis.global_.offwidth = max(self.model.vis.global_.offwidth, width)
-            self.model.vis.global_.offheight = max(self.model.vis.global_.offheight, height)
-            camera = dict(self.distribution.camera)
-            self._renderer = MujocoRenderer(self.model, self.data, camera, width, height)
-        return self._renderer.render(self.render_mode)
+            screen = self.model.vis.global_
+            screen.offwidth, screen.offheight = (
+                max(screen.offwidth, width),
+                max(screen.offheight, height),
+            )
+            self._renderer = mujoco.Renderer(self.model, height, width)
+        self._renderer.update_scene(self.data, self._camera())
+        return self._renderer.render().copy()
+
+    def _camera(self) -> mujoco.MjvCamera:
+        """Follow the first body, unless the distribution's `camera` says otherwise."""
+        camera = mujoco.MjvCamera()
+        mujoco.mjv_defaultFreeCamera(self.model, camera)
+        if self.model.nbody > 1:
+            camera.type, camera.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, 1
+        for name, value in self.distribution.camera.items():
+            setattr(camera, name, value)
+        return camera
 
     def close(self) -> None:
         """Close the renderer."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import mujoco
 import numpy as np
 
 from envs.mujoco import MujocoTaskDistribution, Preset, State, namespace
@@ -30,7 +31,12 @@ class PointNavigation(MujocoTaskDistribution):
     """
 
     xml = Path(__file__).parent / "assets" / "point.xml"
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 2.0, "elevation": -90.0, "azimuth": 90.0}
+    camera: ClassVar[Mapping[str, Any]] = {
+        "type": int(mujoco.mjtCamera.mjCAMERA_FREE),
+        "distance": 2.0,
+        "elevation": -90.0,
+        "azimuth": 90.0,
+    }
     presets: ClassVar[Mapping[str, PointPreset]] = {
         "finn2017": PointPreset(frame_skip=1, horizon=100, action_scale=0.1),
     }
