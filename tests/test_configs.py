@@ -4,7 +4,7 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from maml_rl.building import build_trainer
+from maml_rl.building import build_trainer, train
 from maml_rl.cli import compose, config_directory
 from tests.conftest import ROOT, read_metrics, smoke_config, train_smoke
 
@@ -99,3 +99,16 @@ def test_an_experiment_can_set_the_seed(work):
     (work / "own/experiment/mine.yaml").write_text("# @package _global_\nseed: 7\n")
     search = f"hydra.searchpath=[file://{work / 'own'}]"
     assert compose("config", ["experiment=mine", search]).seed == 7
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.stem for path in (config_directory() / "experiment").glob("*.yaml"))
+)
+def test_every_experiment_runs_an_iteration(name, work):
+    sizes = ["iterations=1", "num_tasks=2", "num_episodes=2", "validate_every=1"]
+    sizes += ["validation_tasks=2", "validation_episodes=1", "test_tasks=2"]
+    overrides = [f"experiment={name}", "env.horizon=5", *(f"trainer.{size}" for size in sizes)]
+    metrics = train(compose("config", overrides), work / "run")
+    assert metrics["iteration"] == 1
+    assert metrics["env_steps"] == 2 * 2 * 2 * 5  # tasks, episodes, before and after, steps
+    assert {"return/step_1", "validation/return/step_1"} <= metrics.keys()
