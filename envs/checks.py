@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_CHOICES = 8  # named in an error
+
 
 class UserError(ValueError):
     """A wrong input. Its message is one sentence for the person who made it; no traceback."""
@@ -58,11 +60,13 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """Return `value` if it is one of `choices`.
 
     Raises:
-        UserError: naming the choices, the nearest first.
+        UserError: naming the choices (the first of many), and the nearest.
     """
     known = sorted(choices)
     if isinstance(value, str) and value in known:
         return value
     near = get_close_matches(str(value), known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"{name}={value} is unknown; choose one of {', '.join(known)}.{hint}")
+    shown = ", ".join(known[:MOST_CHOICES])
+    more = f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else ""
+    raise UserError(f"{name}={value} is unknown; choose one of {shown}{more}.{hint}")

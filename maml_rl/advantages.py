@@ -9,15 +9,37 @@ from torch import Tensor
 
 from envs.checks import number
 from maml_rl.baselines import Baseline
-from maml_rl.returns import continuation, discounted_sum, generalized_advantage, standardize
+from maml_rl.returns import (
+    continuation,
+    discounted_sum,
+    generalized_advantage,
+    standardize,
+    step_in_episode,
+)
 from maml_rl.rollout import Rollout, masked_mean
 
 
 class Targets(NamedTuple):
-    """What a loss weighs log-probabilities with."""
+    """What losses weigh log-probabilities with, in the rollout's dtype.
 
-    advantages: Tensor  # [M, T, B], of the rollout's dtype
-    explained_variance: Tensor  # [M], of the returns by the baseline
+    Advantages, rewards and values are in one unit: divided by `scale`, with the mean that
+    standardizing takes from the advantages added to the values.
+    """
+
+    advantages: Tensor  # [M, T, B]
+    rewards: Tensor  # [M, T, B] discounted to the beginning of the episode
+    values: Tensor  # [M, T, B] of the baseline, discounted likewise
+    scale: Tensor  # [M] what the advantages were divided by
+    mean_return: Tensor  # [M] mean discounted return of an episode, in the unit of the rewards
+    explained_variance: Tensor  # [M] of the returns by the baseline
+
+    def tasks(self, start: int, stop: int) -> Targets:
+        """Return the targets of tasks `start` to `stop`, as views."""
+        return Targets(*(leaf[start:stop] for leaf in self))
+
+    def to(self, device: torch.device | str) -> Targets:
+        """Move every tensor to `device`."""
+        return Targets(*(leaf.to(device) for leaf in self))
 
 
 class AdvantageEstimator:
@@ -32,6 +54,10 @@ class AdvantageEstimator:
         gae_lambda: lambda, in [0, 1].
         standardize: scale each task's advantages to mean 0 and standard deviation 1.
         bootstrap_time_out: value of the last state counts where the time limit cut an episode off.
+        held_out_baseline: score each episode by a baseline fitted to other episodes of its task
+            (the odd ones by the even ones, and the reverse), so that it does not see its own noise.
+        discounted_visits: weigh step t of an episode by gamma^t, as the gradient of the discounted
+            return has it; the field leaves that out.
     """
 
     def __init__(
@@ -41,21 +67,27 @@ class AdvantageEstimator:
         gae_lambda: float = 1.0,
         standardize: bool = True,
         bootstrap_time_out: bool = False,
+        held_out_baseline: bool = False,
+        discounted_visits: bool = False,
     ) -> None:
         self.baseline = baseline
         self.discount = number("algorithm.discount", discount, least=0, most=1)
         self.gae_lambda = number("algorithm.gae_lambda", gae_lambda, least=0, most=1)
         self.standardize = standardize
         self.bootstrap_time_out = bootstrap_time_out
+        self.held_out_baseline = held_out_baseline
+        self.discounted_visits = discounted_visits
 
     @torch.no_grad()
     def __call__(self, rollout: Rollout) -> Targets:
-        """Compute the targets of a rollout, each task from its own steps only."""
-        rewards = rollout.rewards.double()
-        flow = continuation(rollout.discounts, rollout.first, rollout.mask).double()
-        returns = discounted_sum(rewards, self.discount, flow)
-        weights = self.baseline.fit(rollout, returns)
-        values, final = self.baseline.values(weights, rollout)
+        """Compute the targets of a rollout, each task from its own steps only.
+
+        Raises:
+            NonFiniteError: naming the task whose returns are not finite.
+        """
+        rewards, mask = rollout.rewards.double(), rollout.mask.double()
+        flow, returns = self._flow(rollout), self.returns(rollout)
+        values, final = self._values(rollout, returns)
         next_values = torch.cat([values[:, 1:], final[:, None]], dim=1)
         bootstrap = flow
         if self.bootstrap_time_out:
@@ -65,12 +97,44 @@ class AdvantageEstimator:
         advantages = generalized_advantage(
             rewards, values, next_values, self.discount, self.gae_lambda, flow, bootstrap
         )
+        mean, scale = torch.zeros_like(rewards[:, :1, :1]), torch.ones_like(rewards[:, :1, :1])
         if self.standardize:
-            advantages = standardize(advantages, rollout.mask.double())
-        return Targets(
-            advantages=advantages.to(rollout.rewards.dtype),
-            explained_variance=_explained_variance(values, returns, rollout.mask.double()),
+            advantages, mean, scale = standardize(advantages, mask)
+        weights = self.discount ** step_in_episode(rollout.first)
+        starts = rollout.first.double() * mask
+        targets = Targets(
+            advantages=advantages * weights if self.discounted_visits else advantages,
+            rewards=rewards * weights / scale,
+            values=(values + mean) * weights / scale,
+            scale=scale.flatten(),
+            mean_return=(returns * starts).sum((1, 2)) / starts.sum((1, 2)),
+            explained_variance=_explained_variance(values, returns, mask),
         )
+        return Targets(*(leaf.to(rollout.rewards.dtype) for leaf in targets))
+
+    def returns(self, rollout: Rollout) -> Tensor:
+        """Return the discounted returns to go, [M, T, B] in float64."""
+        return discounted_sum(rollout.rewards.double(), self.discount, self._flow(rollout))
+
+    @staticmethod
+    def _flow(rollout: Rollout) -> Tensor:
+        return continuation(rollout.discounts, rollout.first, rollout.mask).double()
+
+    def _values(self, rollout: Rollout, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the baseline's values [M, T, B] and those after the last step [M, B], float64."""
+        if not self.held_out_baseline:
+            return self.baseline.values(self.baseline.fit(rollout, returns), rollout)
+        odd = torch.arange(returns.shape[2], device=returns.device) % 2 == 1
+        halves = [
+            self.baseline.values(
+                self.baseline.fit(rollout._replace(mask=rollout.mask * fitted), returns), rollout
+            )
+            for fitted in (odd, ~odd)
+        ]
+        values, final = (
+            torch.where(odd, by_even, by_odd) for by_odd, by_even in zip(*halves, strict=True)
+        )
+        return values, final
 
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from envs.checks import number
 from maml_rl.errors import NonFiniteError
+from maml_rl.returns import step_in_episode
 from maml_rl.rollout import Rollout
 
 
@@ -22,13 +23,6 @@ class Baseline(Protocol):
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Predict values [M, T, B] and the value after the last step [M, B], float64."""
         ...
-
-
-def step_in_episode(first: Tensor) -> Tensor:
-    """Count steps since each episode's beginning, [M, T, B]: 0 where `first` is 1."""
-    time = torch.arange(first.shape[1], device=first.device, dtype=torch.float64)[:, None]
-    began = torch.where(first > 0, time, torch.zeros_like(time))
-    return time - began.cummax(dim=1).values
 
 
 class LinearFeatureBaseline:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError, one_of
 from envs.task_distribution import TaskDistribution
+from envs.task_observed import TaskObserved
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
 from maml_rl.meta_learner import MetaLearner
@@ -65,6 +66,9 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
         UserError: if it is none, or its spaces are not boxes of one dimension.
     """
     distribution = _node(config, "env")
+    observed = config.get("observe_task", False)
+    if not isinstance(observed, bool):
+        raise UserError(f"observe_task must be true or false, not {observed!r}.")
     for space in ("observation_space", "action_space"):
         shape = getattr(getattr(distribution, space, None), "shape", None)
         if shape is None or len(shape) != 1:
@@ -72,7 +76,7 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
                 f"env._target_={config.env._target_}: its {space} must be a gymnasium.spaces.Box "
                 f"of one dimension."
             )
-    return distribution
+    return TaskObserved(distribution) if observed else distribution
 
 
 def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:
@@ -252,6 +256,8 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     """Refuse a value that the annotation rules out and that would pass for something else."""
     if annotation in ("bool", "<class 'bool'>") and not isinstance(value, bool):
         raise UserError(f"{name} must be true or false, not {value!r}.")
+    if value is None and annotation.endswith("| None"):
+        return
     if annotation.startswith(("Sequence[", "list[")) and not OmegaConf.is_list(value):
         raise UserError(f"{name} must be a list in brackets, such as [64,64], not {value!r}.")
 

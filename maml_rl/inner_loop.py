@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
 
 import torch
 
-from envs.checks import integer_at_least, number, one_of
+from envs.checks import UserError, integer_at_least, number, one_of
 from maml_rl.advantages import Targets
 from maml_rl.losses import LOSSES, Loss
-from maml_rl.policies import Policy
+from maml_rl.policies import Distribution, Policy
+from maml_rl.policies.distribution import rebuilt
 from maml_rl.rollout import Params, Rollout
 from maml_rl.update_rules import LEARNED, SGD, UpdateRule
+
+STATISTICS = "statistics/"
+
+
+class InnerStep(NamedTuple):
+    """What one inner step gave, for every task."""
+
+    params: Params  # adapted, leaves [M, *s]
+    grads: Params  # that were followed, leaves [M, *s] of what adapts
+    distribution: Distribution  # of the policies before the step, on their rollout
+
+
+class Replay(NamedTuple):
+    """What an adaptation gave, for every task."""
+
+    params: Params  # after the last step, leaves [M, *s]
+    distributions: list[Distribution]  # of the policies before each step, on their rollout
 
 
 def inner_step(
@@ -24,9 +44,10 @@ def inner_step(
     loss: Loss,
     update: UpdateRule,
     step_size: float,
+    adapted: Sequence[str],
     first_order: bool = False,
     scale: float = 1.0,
-) -> tuple[Params, Params]:
+) -> InnerStep:
     """Take one policy-gradient step for every task at once.
 
     The tasks' losses are independent, so the gradient of their sum is each task's own gradient.
@@ -42,39 +63,48 @@ def inner_step(
         loss: gives [M].
         update: turns gradients into parameters.
         step_size: of the update.
+        adapted: names of the parameters that adapt; the others stay as they are.
         first_order: leave the gradient's own dependence on the parameters out (FOMAML).
         scale: of this step against a full one.
-
-    Returns:
-        Adapted parameters and the gradients that were followed, leaves [M, *s].
     """
     differentiable = torch.is_grad_enabled()
-    if not differentiable:
-        params = {name: leaf.view_as(leaf).requires_grad_() for name, leaf in params.items()}
+    params = dict(params)
+    for name in adapted:  # differentiable already, or a leaf of this step's own
+        if not differentiable or not params[name].requires_grad:
+            params[name] = params[name].view_as(params[name]).requires_grad_()
     with torch.enable_grad():
         distribution, _, _ = policy.distribution(
             params, rollout.observations, rollout.state, rollout.first
         )
         losses = loss(distribution, rollout, targets)
         leaves = torch.autograd.grad(
-            losses.sum(), list(params.values()), create_graph=differentiable and not first_order
+            losses.sum(),
+            [params[name] for name in adapted],
+            create_graph=differentiable and not first_order,
+            retain_graph=differentiable,  # of the distribution, which outer losses may use
         )
     if first_order:  # in forward mode too: J and J' of the Fisher product must be one map
         leaves = tuple(leaf.detach() for leaf in leaves)
-    grads = dict(zip(params, leaves, strict=True))
+    grads = dict(zip(adapted, leaves, strict=True))
+    if not differentiable:
+        distribution = detached(distribution)
     scaled = grads if scale == 1.0 else {name: scale * grad for name, grad in grads.items()}
-    return update(meta, params, scaled, step_size), grads
+    return InnerStep(update(meta, params, scaled, step_size), grads, distribution)
 
 
 class InnerLoop:
     """Adaptation by `steps` policy-gradient steps, on parameters stacked over tasks.
 
     Args:
-        steps: K, inner steps in training; evaluation may take more.
+        steps: K, inner steps in training; evaluation may take more. 0 trains one policy for all
+            tasks, without adaptation.
         step_size: of each step (what it multiplies is up to the update rule).
-        loss: "likelihood_ratio" or "log_likelihood".
+        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
         first_order: drop second derivatives.
+        adapted: what adapts: parts of the policy ("head", "body", "context"), names of parameters
+            or patterns such as "layers.2.*"; None adapts all.
         update: the update rule; plain SGD where none is given.
+        dice_decay: lambda of Loaded DiCE, in [0, 1].
     """
 
     def __init__(
@@ -83,21 +113,53 @@ class InnerLoop:
         step_size: float = 0.1,
         loss: str = "likelihood_ratio",
         first_order: bool = False,
+        adapted: Sequence[str] | None = None,
         update: UpdateRule | None = None,
+        dice_decay: float = 1.0,
     ) -> None:
-        self.steps = integer_at_least("inner.steps", steps)
+        self.steps = integer_at_least("inner.steps", steps, 0)
         self.step_size = number("inner.step_size", step_size, above=0)
-        self.loss = LOSSES[one_of("inner.loss", loss, LOSSES)]
+        decay = number("inner.dice_decay", dice_decay, least=0, most=1)
+        self.loss_name = one_of("inner.loss", loss, LOSSES)
+        self.loss = LOSSES[loss](decay)
         self.first_order = first_order
+        self.adapted = adapted
         self.update = update or SGD()
 
-    def meta_parameters(self, initialization: Params) -> Params:
+    def adapted_names(self, policy: Policy) -> tuple[str, ...]:
+        """Return the names of the parameters that adapt, in the policy's order.
+
+        Raises:
+            UserError: if an entry of `adapted` matches none.
+        """
+        names = policy.parts["all"]
+        if self.adapted is None:
+            return names
+        chosen: set[str] = set()
+        for entry in self.adapted:
+            found = policy.parts.get(entry) or [n for n in names if fnmatchcase(n, str(entry))]
+            if not found:
+                raise UserError(
+                    f"inner.adapted={list(self.adapted)}: {entry!r} matches no parameter; the "
+                    f"policy has the parts {', '.join(policy.parts)} and the parameters "
+                    f"{', '.join(names)}."
+                )
+            chosen.update(found)
+        if not chosen:
+            raise UserError("inner.adapted=[] adapts nothing: name a part, such as [head].")
+        return tuple(name for name in names if name in chosen)
+
+    def meta_parameters(self, policy: Policy, initialization: Params) -> Params:
         """Return what is meta-learned: the initialization, and what the update rule learns."""
-        return initialization | self.update.learned(initialization, self.step_size)
+        names = self.adapted_names(policy)
+        own = {name: initialization[name] for name in names}
+        return initialization | self.update.learned(own, self.step_size)
 
     def initial_params(self, meta: Params) -> Params:
         """Return the policy's initialization among the meta-parameters."""
-        return {name: leaf for name, leaf in meta.items() if not name.startswith(LEARNED)}
+        return {
+            name: leaf for name, leaf in meta.items() if not name.startswith((LEARNED, STATISTICS))
+        }
 
     def step(
         self,
@@ -107,8 +169,8 @@ class InnerLoop:
         rollout: Rollout,
         targets: Targets,
         scale: float = 1.0,
-    ) -> tuple[Params, Params]:
-        """Take one inner step from `params`; return adapted parameters and gradients."""
+    ) -> InnerStep:
+        """Take one inner step from `params`."""
         return inner_step(
             policy,
             params,
@@ -118,9 +180,25 @@ class InnerLoop:
             loss=self.loss,
             update=self.update,
             step_size=self.step_size,
+            adapted=self.adapted_names(policy),
             first_order=self.first_order,
             scale=scale,
         )
+
+    def replay(
+        self,
+        policy: Policy,
+        meta: Params,
+        rollouts: Sequence[Rollout],
+        targets: Sequence[Targets],
+    ) -> Replay:
+        """Take one step per rollout from the initialization in `meta` (leaves [M, *s])."""
+        params, distributions = self.initial_params(meta), []
+        for rollout, target in zip(rollouts, targets, strict=True):
+            step = self.step(policy, params, meta, rollout, target)
+            params = step.params
+            distributions.append(step.distribution)
+        return Replay(params, distributions)
 
     def adapt(
         self,
@@ -129,11 +207,13 @@ class InnerLoop:
         rollouts: Sequence[Rollout],
         targets: Sequence[Targets],
     ) -> Params:
-        """Take one step per rollout from the initialization in `meta` (leaves [M, *s])."""
-        params = self.initial_params(meta)
-        for rollout, target in zip(rollouts, targets, strict=True):
-            params, _ = self.step(policy, params, meta, rollout, target)
-        return params
+        """Return the parameters after one step per rollout from the initialization in `meta`."""
+        return self.replay(policy, meta, rollouts, targets).params
+
+
+def detached(distribution: Distribution) -> Distribution:
+    """Return the distribution without its graph."""
+    return rebuilt(distribution, (part.detach() for part in distribution))
 
 
 def stack(meta: Params, num_tasks: int) -> Params:

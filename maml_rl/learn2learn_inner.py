@@ -1,23 +1,26 @@
-"""The inner loop through learn2learn's own MAML and MetaSGD, task by task.
+"""The inner loop through learn2learn's own MAML, MetaSGD and GBML, task by task.
 
 The independent reference of the stacked engine (`maml_rl.inner_loop`), and selectable as
-`inner=learn2learn_maml` and `inner=learn2learn_meta_sgd`. Slower: each task's policy is a clone
-of a module.
+`inner=learn2learn_maml`, `learn2learn_meta_sgd` and `learn2learn_gbml` (Meta-Curvature and
+Kronecker-factored transforms). Slower: each task's policy is a clone of a module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from envs.checks import one_of
 from maml_rl.advantages import Targets
-from maml_rl.inner_loop import InnerLoop
+from maml_rl.inner_loop import InnerLoop, InnerStep, detached
 from maml_rl.learn2learn_loader import load_learn2learn
-from maml_rl.policies import GaussianMLP
+from maml_rl.policies import Policy
+from maml_rl.policies.distribution import rebuilt
 from maml_rl.rollout import Params, Rollout
-from maml_rl.update_rules import LEARNED, SGD, MetaSGD, UpdateRule
+from maml_rl.update_rules import LEARNED, SGD, MetaSGD
 
 
 class Learn2LearnMAML(InnerLoop):
@@ -26,11 +29,11 @@ class Learn2LearnMAML(InnerLoop):
     Args:
         steps: K, inner steps in training; evaluation may take more.
         step_size: of each step.
-        loss: "likelihood_ratio" or "log_likelihood".
+        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
         first_order: drop second derivatives.
+        adapted: what adapts, as in `InnerLoop`; the clone's other parameters are frozen.
+        dice_decay: lambda of Loaded DiCE, in [0, 1].
     """
-
-    rule: type[UpdateRule] = SGD
 
     def __init__(
         self,
@@ -38,8 +41,10 @@ class Learn2LearnMAML(InnerLoop):
         step_size: float = 0.1,
         loss: str = "likelihood_ratio",
         first_order: bool = False,
+        adapted: Sequence[str] | None = None,
+        dice_decay: float = 1.0,
     ) -> None:
-        super().__init__(steps, step_size, loss, first_order, self.rule())
+        super().__init__(steps, step_size, loss, first_order, adapted, SGD(), dice_decay)
         self._algorithms = self.load()
 
     def load(self) -> Any:
@@ -52,39 +57,65 @@ class Learn2LearnMAML(InnerLoop):
 
     def step(
         self,
-        policy: GaussianMLP,  # type: ignore[override]
+        policy: Policy,
         params: Params,
         meta: Params,
         rollout: Rollout,
         targets: Targets,
         scale: float = 1.0,
-    ) -> tuple[Params, Params]:
-        """Take one inner step for each task in turn; return adapted parameters and gradients."""
+    ) -> InnerStep:
+        """Take one inner step for each task in turn."""
         differentiable = torch.is_grad_enabled()
-        rows, grads = [], []
+        names = self.adapted_names(policy)
+        rows, grads, parts = [], [], []
         for task in range(len(rollout.rewards)):
             own = {name: leaf[task] for name, leaf in params.items()}
-            if not differentiable:
-                own = {name: leaf.view_as(leaf).requires_grad_() for name, leaf in own.items()}
+            for name in names:
+                if not differentiable or not own[name].requires_grad:
+                    own[name] = own[name].view_as(own[name]).requires_grad_()
             with torch.enable_grad():
-                module = _module_of(policy, own)
+                module = AdaptedModule(policy, own, names)
                 its_meta = {name: leaf[task] for name, leaf in meta.items()}
                 learner = self.learner(module, its_meta, scale).clone()
                 rollouts = rollout.tasks(task, task + 1)
-                its_targets = Targets(*(leaf[task : task + 1] for leaf in targets))
-                loss = self.loss(learner(rollouts.observations), rollouts, its_targets).sum()
-            leaves = torch.autograd.grad(loss, list(own.values()), retain_graph=True)
-            grads.append(dict(zip(own, leaves, strict=True)))
+                distribution = learner(rollouts.observations)
+                loss = self.loss(distribution, rollouts, targets.tasks(task, task + 1)).sum()
+            leaves = torch.autograd.grad(loss, [own[name] for name in names], retain_graph=True)
+            grads.append(dict(zip(names, leaves, strict=True)))
             learner.adapt(loss, first_order=self.first_order or not differentiable)
-            rows.append(dict(learner.module.named_parameters()))
-        adapted = {name: torch.stack([row[name] for row in rows]) for name in params}
-        return adapted, {name: torch.stack([row[name] for row in grads]) for name in params}
+            rows.append({**own, **learner.module.adapted()})
+            parts.append(distribution if differentiable else detached(distribution))
+        joined = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return InnerStep(
+            {name: torch.stack([row[name] for row in rows]) for name in params},
+            {name: torch.stack([row[name] for row in grads]) for name in names},
+            rebuilt(parts[0], joined),
+        )
 
 
 class Learn2LearnMetaSGD(Learn2LearnMAML):
-    """Adaptation by learn2learn's `MetaSGD`, with a learned raw rate per parameter."""
+    """Adaptation by learn2learn's `MetaSGD`, with a learned raw rate per parameter.
 
-    rule = MetaSGD
+    Args:
+        steps: K, inner steps in training; evaluation may take more.
+        step_size: where the rates start.
+        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
+        first_order: drop second derivatives.
+        adapted: what adapts, as in `InnerLoop`.
+        dice_decay: lambda of Loaded DiCE, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        steps: int = 1,
+        step_size: float = 0.1,
+        loss: str = "likelihood_ratio",
+        first_order: bool = False,
+        adapted: Sequence[str] | None = None,
+        dice_decay: float = 1.0,
+    ) -> None:
+        super().__init__(steps, step_size, loss, first_order, adapted, dice_decay)
+        self.update = MetaSGD(positive=False)
 
     def load(self) -> Any:
         """Import learn2learn's class."""
@@ -92,15 +123,110 @@ class Learn2LearnMetaSGD(Learn2LearnMAML):
 
     def learner(self, module: nn.Module, meta: Params, scale: float) -> Any:
         """Wrap one task's module, its rates in the order of its parameters."""
-        rates = [scale * meta[LEARNED + name] for name, _ in module.named_parameters()]
+        names = (name.removeprefix("policy.") for name, _ in module.named_parameters())
+        rates = [scale * meta[LEARNED + name] for name in names]
         return self._algorithms(module, first_order=self.first_order, lrs=rates)
 
 
-def _module_of(policy: GaussianMLP, params: Params) -> nn.Module:
-    """Clone the policy's module with `params` (leaves [*s], graph and all) in place of its own."""
-    module: nn.Module = load_learn2learn("utils").clone_module(policy)
-    for name, leaf in params.items():
-        path, _, last = name.rpartition(".")
-        own: dict[str, Any] = module.get_submodule(path)._parameters
-        own[last] = leaf  # as clone_module itself does
-    return module
+class Learn2LearnGBML(Learn2LearnMAML):
+    """Adaptation by learn2learn's `GBML`: a learned transform of every gradient.
+
+    The transforms are learn2learn's own and begin as the identity, where GBML is MAML. They are
+    shared by all inner steps.
+
+    Args:
+        transform: "meta_curvature" (Park and Oliva 2019) or "kronecker" (Arnold et al. 2019, its
+            factors kept positive semi-definite).
+        steps: K, inner steps in training; evaluation may take more.
+        step_size: of each step.
+        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
+        first_order: drop second derivatives.
+        adapted: what adapts, as in `InnerLoop`.
+        dice_decay: lambda of Loaded DiCE, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        transform: str = "meta_curvature",
+        steps: int = 1,
+        step_size: float = 0.1,
+        loss: str = "likelihood_ratio",
+        first_order: bool = False,
+        adapted: Sequence[str] | None = None,
+        dice_decay: float = 1.0,
+    ) -> None:
+        super().__init__(steps, step_size, loss, first_order, adapted, dice_decay)
+        transforms = load_learn2learn("optim.transforms")
+        linear = load_learn2learn("nn.kroneckers").KroneckerLinear
+        makers = {
+            "meta_curvature": transforms.MetaCurvatureTransform,
+            "kronecker": transforms.KroneckerTransform(linear),
+        }
+        self.transform = one_of("inner.transform", transform, makers)
+        self._transform = makers[transform]
+
+    def load(self) -> Any:
+        """Import learn2learn's class."""
+        return load_learn2learn("algorithms.gbml").GBML
+
+    def _updates(self, params: Sequence[Tensor]) -> nn.Module:
+        """Build learn2learn's module that turns gradients of `params` into updates."""
+        module: nn.Module = load_learn2learn("optim").ParameterUpdate(params, self._transform)
+        return module.to(params[0].dtype)
+
+    def meta_parameters(self, policy: Policy, initialization: Params) -> Params:
+        """Return the initialization and the transforms' parameters, "update/<theirs>"."""
+        adapted = [initialization[name] for name in self.adapted_names(policy)]
+        learned = self._updates(adapted).named_parameters()
+        return initialization | {LEARNED + name: leaf.detach().clone() for name, leaf in learned}
+
+    def learner(self, module: nn.Module, meta: Params, scale: float) -> Any:
+        """Wrap one task's module and its transforms, whose parameters are those in `meta`."""
+        updates = self._updates(list(module.parameters()))
+        for name in [name for name, _ in updates.named_parameters()]:
+            put(updates, name, meta[LEARNED + name])
+        return self._algorithms(
+            module,
+            self._transform,
+            lr=scale * self.step_size,
+            first_order=self.first_order,
+            compute_update=updates,
+        )
+
+
+class AdaptedModule(nn.Module):
+    """One task's policy as a module whose parameters are those that adapt.
+
+    learn2learn adapts every parameter of a module; what must stay as it is, is none of this one.
+
+    Args:
+        policy: the module.
+        params: its parameters and buffers, leaves [*s], graph and all.
+        names: those that adapt.
+    """
+
+    def __init__(self, policy: Any, params: Params, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = tuple(names)
+        self.policy = load_learn2learn("utils").clone_module(policy)
+        for name, leaf in params.items():
+            put(self.policy, name, leaf, as_parameter=name in names)
+
+    def forward(self, observations: Tensor) -> Any:
+        """Return the action distribution for observations [1, T, B, O]."""
+        return self.policy(observations)
+
+    def adapted(self) -> Params:
+        """Return the parameters that adapt, by the policy's names."""
+        own = dict(self.named_parameters())
+        return {name: own[f"policy.{name}"] for name in self.names}
+
+
+def put(module: nn.Module, name: str, leaf: Tensor, as_parameter: bool = True) -> None:
+    """Put `leaf` (graph and all, as learn2learn's clone_module does) in place of `name`."""
+    path, _, last = name.rpartition(".")
+    owner = module.get_submodule(path)
+    owner._parameters.pop(last, None)
+    owner._buffers.pop(last, None)
+    slot: dict[str, Any] = owner._parameters if as_parameter else owner._buffers
+    slot[last] = leaf

@@ -1,7 +1,8 @@
-"""Policy-gradient losses of the inner and outer loop: each gives one number per task.
+"""Policy-gradient losses of the inner loop and their estimators: each gives one number per task.
 
 Sums over steps are divided by the number of steps, sum(mask): that is what a step size of 0.1
-means.
+means. All have the same gradient in expectation, the policy gradient; they differ in the Hessian,
+which an outer loop that differentiates through the inner step needs (docs/estimators.md).
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from collections.abc import Callable
 from torch import Tensor
 
 from maml_rl.advantages import Targets
-from maml_rl.policies import DiagonalGaussian
+from maml_rl.policies import Distribution
+from maml_rl.returns import decayed_sum
 from maml_rl.rollout import Rollout, masked_mean
 
-Loss = Callable[[DiagonalGaussian, Rollout, Targets], Tensor]
+Loss = Callable[[Distribution, Rollout, Targets], Tensor]
 """loss(distribution, rollout, targets) gives [M]; the distribution is the policies' own there."""
 
 
-def log_likelihood(distribution: DiagonalGaussian, rollout: Rollout, targets: Targets) -> Tensor:
+def log_likelihood(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
     """Return -mean(log pi(a|o) * A), [M] (Finn et al. 2017, equation 4, as their code has it).
 
     Its gradient is the policy gradient; its Hessian lacks the terms that come from the sampling
@@ -27,14 +29,74 @@ def log_likelihood(distribution: DiagonalGaussian, rollout: Rollout, targets: Ta
     return -masked_mean(distribution.log_prob(rollout.actions) * targets.advantages, rollout.mask)
 
 
-def likelihood_ratio(distribution: DiagonalGaussian, rollout: Rollout, targets: Targets) -> Tensor:
-    """Return -mean(pi(a|o) / pi_sampled(a|o) * A), [M] (Rothfuss et al. 2019, equation 12).
+def likelihood_ratio(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
+    """Return -mean(pi(a|o) / pi_sampled(a|o) * A), [M]: LVC (Rothfuss et al. 2019, equation 12).
 
     The denominators are the rollout's stored numbers, so that the loss is one function of the
-    parameters. It keeps, in expectation, the terms of the Hessian that `log_likelihood` drops.
+    parameters. It keeps, in expectation, the terms of the Hessian in which one action's probability
+    is differentiated twice; those that couple two steps' actions are left out.
     """
     ratio = (distribution.log_prob(rollout.actions) - rollout.log_probs).exp()
     return -masked_mean(ratio * targets.advantages, rollout.mask)
 
 
-LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (log_likelihood, likelihood_ratio)}
+def dice(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
+    """Return DiCE's objective as a loss, [M] (Foerster et al. 2018, equations 7 and 10).
+
+    Derivatives of every order are unbiased, those of second order with much variance. A stop-
+    gradient form: finite differences do not apply to it.
+    """
+    log_probs = distribution.log_prob(rollout.actions)
+    return -masked_mean(
+        dice_terms(log_probs - log_probs.detach(), targets, rollout.first), rollout.mask
+    )
+
+
+def loaded_dice(decay: float = 1.0) -> Loss:
+    """Make Loaded DiCE's loss, [M] (Farquhar et al. 2019, algorithm 1).
+
+    With `decay` 1 and a GAE lambda of 1 derivatives of every order are unbiased, whatever the
+    baseline; a smaller decay forgets earlier actions, for less variance. A stop-gradient form.
+
+    Args:
+        decay: lambda, in [0, 1].
+    """
+
+    def loss(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
+        log_probs = distribution.log_prob(rollout.actions)
+        terms = loaded_dice_terms(log_probs - log_probs.detach(), targets, rollout.first, decay)
+        return -masked_mean(terms, rollout.mask)
+
+    return loss
+
+
+def dice_terms(log_ratios: Tensor, targets: Targets, first: Tensor) -> Tensor:
+    """Return r_t box(a_0 ... a_t) + (1 - box(a_t)) b_t, [M, T, B].
+
+    box is the exponential of summed log ratios: DiCE's operator where they are log pi less its own
+    value, step-wise importance sampling where they are taken against the sampling policy. Rewards
+    and baseline values are discounted to the beginning of the episode.
+    """
+    trajectory = decayed_sum(log_ratios, 1.0, first).exp()
+    return trajectory * targets.rewards + (1 - log_ratios.exp()) * targets.values
+
+
+def loaded_dice_terms(
+    log_ratios: Tensor, targets: Targets, first: Tensor, decay: float = 1.0
+) -> Tensor:
+    """Return A_t (box(a_0 ... a_t) - box(a_0 ... a_{t-1})), earlier actions decayed, [M, T, B].
+
+    With log ratios against the sampling policy it is doubly robust off-policy evaluation (Tang et
+    al. 2021), up to a term without derivatives.
+    """
+    through = decayed_sum(log_ratios, decay, first)
+    return targets.advantages * (through.exp() - (through - log_ratios).exp())
+
+
+LOSSES: dict[str, Callable[[float], Loss]] = {
+    "log_likelihood": lambda decay: log_likelihood,
+    "likelihood_ratio": lambda decay: likelihood_ratio,
+    "dice": lambda decay: dice,
+    "loaded_dice": loaded_dice,
+}
+"""Losses by name; a maker is given Loaded DiCE's decay, which the others have no use for."""

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from envs.checks import UserError
+from envs.checks import UserError, number
 from envs.task_distribution import Tasks
 from maml_rl.advantages import AdvantageEstimator, Targets
 from maml_rl.baselines import Baseline
-from maml_rl.inner_loop import InnerLoop, stack
+from maml_rl.inner_loop import STATISTICS, InnerLoop, stack
 from maml_rl.learn2learn_inner import Learn2LearnMAML
-from maml_rl.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
+from maml_rl.outer_loop import PPO, OuterOptimizer, OuterUpdate, PostAdaptationObjective
 from maml_rl.outer_loop.objectives import raise_unless_finite
+from maml_rl.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
 from maml_rl.outer_loop.update import State
 from maml_rl.policies import Policy
+from maml_rl.policies.mlp import merge_moments
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params, Rollout
 from maml_rl.sampling import Collector
+
+RETURN_MOMENTS = tuple(f"{STATISTICS}return_{name}" for name in ("mean", "variance", "count"))
 
 
 class Experience(NamedTuple):
@@ -35,6 +39,9 @@ class Experience(NamedTuple):
 class MetaLearner:
     """MAML and its relatives (Finn et al. 2017, algorithm 3).
 
+    What is meta-learned, what adapts, and by which estimator are the inner loop's; how the
+    meta-parameters move, the outer optimizer's. A number of relatives differ in these alone.
+
     Args:
         policy: runs stacked parameters.
         baseline: fitted to every rollout.
@@ -45,6 +52,14 @@ class MetaLearner:
         gae_lambda: lambda of the generalized advantages.
         standardize_advantages: per task and rollout.
         bootstrap_time_out: see `AdvantageEstimator`.
+        held_out_baseline: see `AdvantageEstimator`.
+        discounted_visits: see `AdvantageEstimator`.
+        normalize_returns: divide rewards by the running standard deviation of returns to go, the
+            same for all tasks, frozen within an iteration.
+        exploration_weight: of E-MAML's term; 1 is the exact gradient, 0 leaves it out.
+        entropy_coefficient: of the entropy after adaptation in the outer loss; 0 leaves it out.
+        requires: what makes the algorithm what its name says, checked at the start: the outer
+            optimizer's class under "outer", values of `inner` under "inner.<name>".
         device: where the outer loop computes; collection and its inner steps stay on the CPU.
     """
 
@@ -59,24 +74,103 @@ class MetaLearner:
         gae_lambda: float = 1.0,
         standardize_advantages: bool = True,
         bootstrap_time_out: bool = False,
+        held_out_baseline: bool = False,
+        discounted_visits: bool = False,
+        normalize_returns: bool = False,
+        exploration_weight: float = 0.0,
+        entropy_coefficient: float = 0.0,
+        requires: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
+        self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
+        self.device = device
+        self.advantages = AdvantageEstimator(
+            baseline,
+            discount,
+            gae_lambda,
+            standardize_advantages,
+            bootstrap_time_out,
+            held_out_baseline,
+            discounted_visits,
+        )
+        self.normalize_returns = normalize_returns
+        self.exploration_weight = number(
+            "algorithm.exploration_weight", exploration_weight, least=0
+        )
+        self.entropy_coefficient = number(
+            "algorithm.entropy_coefficient", entropy_coefficient, least=0
+        )
+        self._check_fit(requires or {})
+
+    def _check_fit(self, requires: Mapping[str, Any]) -> None:
+        """Refuse parts that do not fit together.
+
+        Raises:
+            UserError: naming the part, and what to write instead.
+        """
+        for key, wanted in requires.items():
+            if key == "outer":
+                found: Any = type(self.outer).__name__
+            else:
+                part = key.removeprefix("inner.")
+                found = getattr(self.inner, "loss_name" if part == "loss" else part, None)
+            if found != wanted:
+                raise UserError(
+                    f"algorithm={self.name} needs {key}={str(wanted).lower()}, not "
+                    f"{str(found).lower()}; choose another algorithm, or leave {key} as it is."
+                )
+        inner, outer = self.inner, self.outer
+        names = inner.adapted_names(self.policy)
+        learned = inner.meta_parameters(self.policy, self._drawn(0))
+        rule = [name for name in learned if name.startswith("update/")]
+        if not outer.differentiates:
+            self._check_without_gradient(names, rule)
+        if isinstance(outer, PPO) and outer.inner_kl_coefficient > 0:
+            if inner.loss_name != "likelihood_ratio":
+                raise UserError(
+                    f"outer.inner_kl_coefficient > 0 is ProMP's penalty, which goes with ratio "
+                    f"losses: write inner.loss=likelihood_ratio instead of {inner.loss_name}."
+                )
+            if inner.steps == 0:
+                raise UserError("outer.inner_kl_coefficient > 0 needs inner.steps of at least 1.")
+        if self.exploration_weight > 0 and inner.steps == 0:
+            raise UserError("algorithm.exploration_weight > 0 needs inner.steps of at least 1.")
         if isinstance(inner, Learn2LearnMAML) and inner.first_order and outer.keeps_graphs:
             raise UserError(
                 "inner.first_order=true through learn2learn has no Fisher products: use "
                 "outer=adam, or inner=sgd or inner=meta_sgd with outer=trpo."
             )
-        self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
-        self.device = device
-        self.advantages = AdvantageEstimator(
-            baseline, discount, gae_lambda, standardize_advantages, bootstrap_time_out
-        )
+
+    def _check_without_gradient(self, names: Sequence[str], rule: Sequence[str]) -> None:
+        outer = type(self.outer).__name__.lower()
+        if rule:
+            raise UserError(
+                f"outer={outer} has no outer gradient, so it cannot learn the inner loop's update "
+                f"rule: use inner=sgd, or outer=trpo."
+            )
+        if set(names) != set(self.policy.parts["all"]) - set(self.policy.fixed):
+            raise UserError(
+                f"outer={outer} moves only what adapts: leave inner.adapted and "
+                f"policy.context_size as they are, or use outer=trpo."
+            )
+        if self.exploration_weight > 0 or self.entropy_coefficient > 0:
+            raise UserError(
+                f"outer={outer} has no outer loss: algorithm.exploration_weight and "
+                f"algorithm.entropy_coefficient must be 0."
+            )
+
+    def _drawn(self, seed: int) -> Params:
+        """Draw the policy's parameters, leaves [*s]."""
+        numbers = Key(seed).generator(Purpose.INITIALIZATION)
+        return self.policy.initialize(torch.Generator().manual_seed(int(numbers.integers(2**63))))
 
     def initialize(self, seed: int) -> Params:
-        """Draw the meta-parameters, leaves [*s], on the CPU."""
-        numbers = Key(seed).generator(Purpose.INITIALIZATION)
-        generator = torch.Generator().manual_seed(int(numbers.integers(2**63)))
-        return self.inner.meta_parameters(self.policy.initialize(generator))
+        """Draw the meta-parameters, and statistics at their start, leaves [*s] on the CPU."""
+        meta = self.inner.meta_parameters(self.policy, self._drawn(seed))
+        if self.normalize_returns:
+            start = (torch.tensor(value, dtype=torch.float64) for value in (0.0, 1.0, 0.0))
+            meta |= dict(zip(RETURN_MOMENTS, start, strict=True))
+        return meta
 
     @torch.no_grad()
     def collect(
@@ -90,17 +184,18 @@ class MetaLearner:
     ) -> Experience:
         """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept.
 
-        Steps beyond the inner loop's own number are scaled by `later_scale`.
+        Steps beyond the inner loop's own number (beyond the first, where that is 0) are scaled by
+        `later_scale`.
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
         rollouts, targets, norms = [], [], []
         for step in range(steps + 1):
             rollouts.append(collector.collect(params, tasks, key.child(step)))
-            targets.append(self.advantages(rollouts[-1]))
+            targets.append(self._targets(meta, rollouts[-1]))
             if step < steps:
-                scale = 1.0 if step < self.inner.steps else later_scale
-                params, grads = self.inner.step(
+                scale = 1.0 if step < max(self.inner.steps, 1) else later_scale
+                params, grads, _ = self.inner.step(
                     self.policy, params, rows, rollouts[-1], targets[-1], scale
                 )
                 rows_of_grads = torch.cat([leaf.flatten(1) for leaf in grads.values()], dim=1)
@@ -108,27 +203,72 @@ class MetaLearner:
                 norms.append(rows_of_grads.norm(dim=1))
         return Experience(rollouts, targets, params, norms)
 
+    def _targets(self, meta: Params, rollout: Rollout) -> Targets:
+        if not self.normalize_returns:
+            return self.advantages(rollout)
+        scale = (meta[RETURN_MOMENTS[1]] + 1e-8).rsqrt().to(rollout.rewards.dtype)
+        return self.advantages(rollout._replace(rewards=rollout.rewards * scale))
+
     def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
         """Return what tells whether training is healthy: inner gradients, baseline, exploration."""
+        norms = experience.grad_norms
         return {
-            "inner/grad_norm": float(torch.stack(experience.grad_norms).mean()),
+            **({"inner/grad_norm": float(torch.stack(norms).mean())} if norms else {}),
             "baseline/explained_variance": float(experience.targets[0].explained_variance.mean()),
             **self.policy.metrics(self.inner.initial_params(meta)),
         }
 
-    def outer_step(self, meta: Params, state: State, experience: Experience) -> OuterUpdate:
-        """Replay the adaptation with its graph and update the meta-parameters."""
+    def outer_step(
+        self, meta: Params, state: State, experience: Experience, progress: float = 0.0
+    ) -> OuterUpdate:
+        """Replay the adaptation with its graph and update the meta-parameters.
+
+        Args:
+            meta: meta-parameters and statistics, leaves [*s].
+            state: the outer optimizer's.
+            experience: of this iteration.
+            progress: the fraction of the run that is done, for schedules.
+        """
+        on_device = {name: leaf.to(self.device) for name, leaf in meta.items()}
+        fixed = {name: on_device.pop(name) for name in meta if self._is_fixed(name)}
         objective = PostAdaptationObjective(
             self.policy,
             self.inner,
             [rollout.to(self.device) for rollout in experience.rollouts],
-            [Targets(*(leaf.to(self.device) for leaf in t)) for t in experience.targets],
+            [targets.to(self.device) for targets in experience.targets],
             keep_graphs=self.outer.keeps_graphs,
+            terms=[*self.outer.terms(state), *self._terms(experience)],
+            fixed=fixed,
         )
-        on_device = {name: leaf.to(self.device) for name, leaf in meta.items()}
-        update = self.outer.update(on_device, state, objective)
-        back = {name: leaf.to("cpu") for name, leaf in update.meta.items()}
-        return OuterUpdate(back, update.state, update.metrics)
+        update = self.outer.update(on_device, state, objective, progress)
+        back = {name: update.meta.get(name, meta[name]).to("cpu") for name in meta}
+        return OuterUpdate(
+            back | self._statistics(meta, experience.rollouts), update.state, update.metrics
+        )
+
+    def _is_fixed(self, name: str) -> bool:
+        return name in self.policy.fixed or name.startswith(STATISTICS)
+
+    def _terms(self, experience: Experience) -> list[Term]:
+        """Return what the algorithm adds to the outer optimizer's own loss."""
+        terms = []
+        if self.exploration_weight > 0:
+            credit = exploration_credit(experience.rollouts[-1], experience.targets[-1])
+            terms.append(exploration(self.exploration_weight, credit.to(self.device)))
+        if self.entropy_coefficient > 0:
+            terms.append(entropy_bonus(self.entropy_coefficient))
+        return terms
+
+    def _statistics(self, meta: Params, rollouts: Sequence[Rollout]) -> Params:
+        """Return the running statistics of observations and returns, with `rollouts` merged in."""
+        statistics = self.policy.statistics(meta, rollouts)
+        if self.normalize_returns:
+            mean, variance, count = (meta[name] for name in RETURN_MOMENTS)
+            for rollout in rollouts:
+                returns = self.advantages.returns(rollout)[rollout.mask > 0]
+                mean, variance, count = merge_moments(mean, variance, count, returns)
+            statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
+        return statistics
 
 
 def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:

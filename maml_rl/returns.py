@@ -41,6 +41,32 @@ def discounted_sum(terms: Tensor, discount: Tensor | float, flow: Tensor) -> Ten
     return torch.stack(sums[::-1], dim=1)
 
 
+def step_in_episode(first: Tensor) -> Tensor:
+    """Count steps since each episode's beginning, [M, T, B]: 0 where `first` is 1."""
+    time = torch.arange(first.shape[1], device=first.device, dtype=torch.float64)[:, None]
+    began = torch.where(first > 0, time, torch.zeros_like(time))
+    return time - began.cummax(dim=1).values
+
+
+def decayed_sum(terms: Tensor, decay: float, first: Tensor) -> Tensor:
+    """Return S_t = x_t + decay * S_{t-1}, forwards from each episode's beginning: [M, T, B].
+
+    One product per task with the matrix of decays; what earlier episodes of a slot contributed is
+    taken away again.
+    """
+    _check(terms=terms, first=first)
+    time = torch.arange(terms.shape[1], device=terms.device)
+    lag = (time[:, None] - time).to(terms.dtype)
+    weights = torch.where(lag >= 0, decay ** lag.clamp_min(0), torch.zeros_like(lag))
+    sums = torch.bmm(weights.expand(len(terms), *weights.shape), terms)
+    since = step_in_episode(first).to(terms.dtype)
+    before = time[:, None] - since.long() - 1  # the last step of the slot's previous episode
+    if not (before >= 0).any():
+        return sums
+    earlier = sums.gather(1, before.clamp_min(0)) * decay ** (since + 1)
+    return sums - torch.where(before >= 0, earlier, torch.zeros_like(earlier))
+
+
 def generalized_advantage(
     rewards: Tensor,
     values: Tensor,
@@ -70,10 +96,17 @@ def generalized_advantage(
     return discounted_sum(deltas, discount * gae_lambda, flow)
 
 
-def standardize(values: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Subtract each task's mean and divide by its standard deviation, over masked steps."""
+def standardize(
+    values: Tensor, mask: Tensor, epsilon: float = 1e-8
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Subtract each task's mean and divide by its standard deviation, over masked steps.
+
+    Returns:
+        The standardized values [M, T, B], the means and the divisors, [M, 1, 1] each.
+    """
     _check(values=values, mask=mask)
     total = mask.sum((1, 2), keepdim=True)
     mean = (mask * values).sum((1, 2), keepdim=True) / total
     variance = (mask * (values - mean) ** 2).sum((1, 2), keepdim=True) / total
-    return (values - mean) / (variance.sqrt() + epsilon)
+    scale = variance.sqrt() + epsilon
+    return (values - mean) / scale, mean, scale

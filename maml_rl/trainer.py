@@ -49,7 +49,8 @@ class Trainer:
         logger: reports.
         folder: where the run is kept.
         seed: of everything random.
-        iterations: total number of outer steps, None for no limit.
+        iterations: total number of outer steps, None for no limit; 0 leaves a run folder whose
+            checkpoint is the initialization.
         env_steps: stop after the iteration that reaches this many, None for no limit.
         num_tasks: M, tasks per iteration.
         num_episodes: B, episodes per task and adaptation step.
@@ -82,7 +83,7 @@ class Trainer:
             raise UserError(
                 "set trainer.iterations or trainer.env_steps: the run must end somewhere."
             )
-        self.iterations = _limit("trainer.iterations", iterations)
+        self.iterations = _limit("trainer.iterations", iterations, least=0)
         self.env_steps = _limit("trainer.env_steps", env_steps)
         self.num_tasks = integer_at_least("trainer.num_tasks", num_tasks)
         self.num_episodes = integer_at_least("trainer.num_episodes", num_episodes)
@@ -197,7 +198,9 @@ class Trainer:
             clock.lap("seconds/sampling")
             if self.stop.requested:
                 return None
-            update = learner.outer_step(progress.meta, progress.outer_state, experience)
+            update = learner.outer_step(
+                progress.meta, progress.outer_state, experience, self._fraction(progress)
+            )
             clock.lap("seconds/outer_loop")
             if self.stop.requested:
                 return None
@@ -265,7 +268,7 @@ class Trainer:
         """Return how much of the run is done, by the nearer of its limits."""
         parts = []
         if self.iterations is not None:
-            parts.append(progress.iteration / self.iterations)
+            parts.append(progress.iteration / self.iterations if self.iterations else 1.0)
         if self.env_steps is not None:
             parts.append(progress.env_steps / self.env_steps)
         return min(1.0, max(parts))
@@ -274,8 +277,8 @@ class Trainer:
         return self._fraction(progress) >= 1.0
 
 
-def _limit(name: str, value: int | None) -> int | None:
-    return None if value is None else integer_at_least(name, value)
+def _limit(name: str, value: int | None, least: int = 1) -> int | None:
+    return None if value is None else integer_at_least(name, value, least)
 
 
 class Stopwatch:

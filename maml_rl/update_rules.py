@@ -6,10 +6,13 @@ that begin with "update/".
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
+from envs.checks import one_of
 from maml_rl.rollout import Params
 
 LEARNED = "update/"
@@ -40,18 +43,37 @@ class SGD:
 
 
 class MetaSGD:
-    """p - a * g with a learned step size a for every parameter (Li et al. 2017, equation 3).
+    """p - a * g with learned step sizes a (Li et al. 2017, equation 3).
 
-    The rates start at the inner loop's `step_size` and are raw numbers, as in learn2learn: nothing
-    keeps them positive.
+    All start at the inner loop's `step_size`.
+
+    Args:
+        positive: learn the logarithms of the step sizes, which keeps them positive; otherwise they
+            are raw numbers, as in learn2learn.
+        per: "parameter" for a step size of every weight's own, "tensor" for one per weight matrix,
+            bias vector or log_std.
     """
 
+    def __init__(self, positive: bool = True, per: str = "parameter") -> None:
+        self.positive = positive
+        self.per = one_of("inner.update.per", per, ("parameter", "tensor"))
+
     def learned(self, params: Params, step_size: float) -> Params:
-        """Learn one rate per parameter, named "update/<parameter>"."""
-        return {LEARNED + name: torch.full_like(leaf, step_size) for name, leaf in params.items()}
+        """Learn one rate, or its logarithm, per parameter or tensor: "update/<parameter>"."""
+        start = math.log(step_size) if self.positive else step_size
+        shapes = {
+            name: leaf if self.per == "parameter" else leaf.new_empty((1,) * leaf.dim())
+            for name, leaf in params.items()
+        }
+        return {LEARNED + name: torch.full_like(leaf, start) for name, leaf in shapes.items()}
+
+    def rate(self, meta: Params, name: str) -> Tensor:
+        """Return the step sizes of one parameter, [M, *s] or [M, 1, ...]."""
+        learned = meta[LEARNED + name]
+        return learned.exp() if self.positive else learned
 
     def __call__(self, meta: Params, params: Params, grads: Params, step_size: float) -> Params:
         """Return p - a * g."""
         return params | {
-            name: params[name] - meta[LEARNED + name] * grad for name, grad in grads.items()
+            name: params[name] - self.rate(meta, name) * grad for name, grad in grads.items()
         }

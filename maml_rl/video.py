@@ -62,7 +62,7 @@ def _play(
         writer.send(np.ascontiguousarray(env.render()))
         with torch.inference_mode():
             rows = torch.as_tensor(observation, dtype=torch.float32)[None, None, None]
-            action = policy.distribution(params, rows)[0].mean[0, 0, 0].numpy()
+            action = policy.distribution(params, rows)[0].mode()[0, 0, 0].numpy()
         observation, reward, ended, cut, _ = env.step(distribution.applied(action))
         total, done = total + reward, ended or cut
     return total

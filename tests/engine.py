@@ -34,7 +34,9 @@ class Case:
         drawn = self.policy.initialize(torch.Generator().manual_seed(seed))
         self.policy = self.policy.to(dtype)
         self.inner, self.num_tasks = inner, num_tasks
-        self.meta = inner.meta_parameters({name: leaf.to(dtype) for name, leaf in drawn.items()})
+        self.meta = inner.meta_parameters(
+            self.policy, {name: leaf.to(dtype) for name, leaf in drawn.items()}
+        )
         self.rollouts: list[Rollout] = []
         self.targets: list[Targets] = []
         collector = Collector(distribution, self.policy, num_tasks, num_episodes)
@@ -46,7 +48,7 @@ class Case:
             self.rollouts.append(collector.collect(params, tasks, Key(seed, (step,))))
             self.targets.append(estimate(self.rollouts[-1]))
             with torch.no_grad():
-                params, _ = inner.step(
+                params, *_ = inner.step(
                     self.policy, params, rows, self.rollouts[-1], self.targets[-1]
                 )
         self.tasks, self.collector = tasks, collector

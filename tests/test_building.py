@@ -56,7 +56,8 @@ def test_arguments_reach_the_objects(tmp_path):
         (["algorithm.standardize_advantages=1"], "must be true or false, not 1"),
         (["inner=meta_sgd", "+inner.update.foo=1"], "inner.update.foo is unknown"),
         (["outer._target_=maml_rl.update_rules.SGD", "~outer.max_kl", "~outer.cg_iterations",
-          "~outer.damping", "~outer.line_search_steps", "~outer.backtrack_ratio"],
+          "~outer.damping", "~outer.line_search_steps", "~outer.backtrack_ratio",
+          "~outer.schedule"],
          "does not fit there: it has no update"),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ def test_a_step_is_minus_step_size_times_the_policy_gradient_of_each_task(loss):
     rollout, targets = case.rollouts[0], case.targets[0]
     rows = stack(case.meta, 3)
     with torch.no_grad():
-        adapted, grads = case.inner.step(case.policy, rows, rows, rollout, targets)
+        adapted, grads, _ = case.inner.step(case.policy, rows, rows, rollout, targets)
     for task in range(3):
         leaves = {name: leaf.clone().requires_grad_() for name, leaf in case.meta.items()}
         own = {name: leaf[None] for name, leaf in leaves.items()}
@@ -42,7 +42,7 @@ def test_a_step_improves_every_task_on_its_own_data():
     rollout, targets = case.rollouts[0], case.targets[0]
     rows = stack(case.meta, 3)
     with torch.no_grad():
-        adapted, _ = case.inner.step(case.policy, rows, rows, rollout, targets)
+        adapted, *_ = case.inner.step(case.policy, rows, rows, rollout, targets)
         before = case.inner.loss(
             case.policy.distribution(rows, rollout.observations)[0], rollout, targets
         )
@@ -56,7 +56,7 @@ def test_no_graph_and_no_change_of_the_arguments_under_no_grad():
     case = Case(InnerLoop(1, 0.1))
     rows = stack(case.meta, 3)
     with torch.no_grad():
-        adapted, _ = case.inner.step(case.policy, rows, rows, case.rollouts[0], case.targets[0])
+        adapted, *_ = case.inner.step(case.policy, rows, rows, case.rollouts[0], case.targets[0])
     assert not any(leaf.requires_grad for leaf in [*rows.values(), *adapted.values()])
     assert all(torch.equal(row, case.meta[name].expand_as(row)) for name, row in rows.items())
 
@@ -68,7 +68,7 @@ def test_the_number_of_steps_asked_for_is_taken():
         three = case.adapted(case.meta)
         params = rows
         for rollout, targets in zip(case.rollouts[:3], case.targets[:3], strict=True):
-            params, _ = case.inner.step(case.policy, params, rows, rollout, targets)
+            params, *_ = case.inner.step(case.policy, params, rows, rollout, targets)
     assert all(torch.equal(three[name], params[name]) for name in three)
 
 
@@ -76,7 +76,7 @@ def test_the_number_of_steps_asked_for_is_taken():
     "inner",
     [
         InnerLoop(1, 0.2),
-        InnerLoop(1, 0.2, update=MetaSGD()),
+        InnerLoop(1, 0.2, update=MetaSGD(positive=False)),
         Learn2LearnMAML(1, 0.2),
         Learn2LearnMetaSGD(1, 0.2),
     ],
@@ -86,8 +86,8 @@ def test_a_scaled_step_goes_that_part_of_the_way_along_the_same_gradient(inner):
     rows = stack(case.meta, 3)
     arguments = (case.policy, inner.initial_params(rows), rows, case.rollouts[0], case.targets[0])
     with torch.no_grad():
-        whole, grads = inner.step(*arguments)
-        part, same = inner.step(*arguments, scale=0.25)
+        whole, grads, _ = inner.step(*arguments)
+        part, same, _ = inner.step(*arguments, scale=0.25)
     for name, leaf in inner.initial_params(rows).items():
         torch.testing.assert_close(part[name] - leaf, 0.25 * (whole[name] - leaf))
         torch.testing.assert_close(whole[name] - leaf, -0.2 * grads[name])
@@ -102,14 +102,14 @@ def test_only_steps_beyond_the_trained_number_are_scaled():
     two = learner.collect(collector, case.meta, case.tasks, 2, key, later_scale=0.5)
     rows = stack(case.meta, 3)
     with torch.no_grad():
-        expected, _ = case.inner.step(
+        expected, *_ = case.inner.step(
             case.policy, full, rows, two.rollouts[1], two.targets[1], scale=0.5
         )
     assert all(torch.equal(two.adapted[name], expected[name]) for name in expected)
 
 
 def test_meta_sgd_multiplies_by_its_own_rate():
-    rule = MetaSGD()
+    rule = MetaSGD(positive=False)
     params = {"w": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}
     meta = {"update/w": torch.tensor([[0.5, 0.1], [0.5, 0.1]])}
     grads = {"w": torch.tensor([[2.0, 10.0], [-2.0, 20.0]])}
@@ -130,7 +130,7 @@ def test_sgd_uses_the_inner_step_size_and_leaves_what_has_no_gradient():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "inner.steps must be a whole number of at least 1, not 0"),
+        ({"steps": -1}, "inner.steps must be a whole number of at least 0, not -1"),
         ({"step_size": "big"}, "inner.step_size must be a finite number above 0, not 'big'"),
         ({"step_size": float("nan")}, "inner.step_size must be a finite number above 0, not nan"),
         ({"step_size": -0.1}, "inner.step_size must be a finite number above 0, not -0.1"),

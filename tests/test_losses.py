@@ -20,7 +20,7 @@ def case():
     empty = torch.zeros(0)
     rollout = Rollout(empty, actions, empty, empty, empty, mask, old, empty, None, {})
     distribution = DiagonalGaussian(mean, torch.zeros(1, 1, 1, 1, dtype=torch.float64))
-    return distribution, rollout, Targets(advantages, torch.zeros(1))
+    return distribution, rollout, Targets(advantages, *[torch.zeros(1)] * 5)
 
 
 C = 0.5 * math.log(2 * math.pi)

@@ -132,15 +132,16 @@ def test_standardize_by_hand_divides_by_the_standard_deviation():
     values = torch.tensor([[1.0, 9.0], [5.0, 1e6]])[None].double()
     mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])[None].double()
     # mean (1 + 9 + 5) / 3 = 5; variance (16 + 16 + 0) / 3 = 32 / 3; (1 - 5) / sqrt(32 / 3)
-    scaled = standardize(values, mask)
+    scaled, mean, scale = standardize(values, mask)
     root = (32 / 3) ** 0.5
     assert scaled[0, 0].tolist() == pytest.approx([-4 / root, 4 / root], rel=1e-7)
     assert scaled[0, 1, 0].item() == pytest.approx(0.0, abs=1e-12)
+    assert (mean.item(), scale.item()) == pytest.approx((5.0, root), rel=1e-7)
 
 
 def test_standardize_equals_a_loop_over_tasks():
     values = 3.0 * random(7) + 2.0
-    scaled = standardize(values, MASK)
+    scaled, *_ = standardize(values, MASK)
     for m in range(2):
         own = values[m][MASK[m] > 0].numpy()
         expected = (own - own.mean()) / own.std()
@@ -148,7 +149,7 @@ def test_standardize_equals_a_loop_over_tasks():
 
 
 def test_standardize_of_equal_values_is_zero_not_nan():
-    scaled = standardize(torch.full((1, 3, 2), 2.5, dtype=torch.float64), torch.ones(1, 3, 2))
+    scaled, *_ = standardize(torch.full((1, 3, 2), 2.5, dtype=torch.float64), torch.ones(1, 3, 2))
     assert scaled.abs().max() < 1e-6
 
 

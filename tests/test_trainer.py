@@ -292,7 +292,7 @@ def test_a_stop_gives_up_the_iteration_under_way(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("iterations", "env_steps", "num_tasks", "num_episodes", "validate_every"),
+        *("env_steps", "num_tasks", "num_episodes", "validate_every"),
         *("validation_tasks", "validation_episodes", "test_tasks", "checkpoint_every"),
     ],
 )

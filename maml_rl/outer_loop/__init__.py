@@ -2,13 +2,17 @@
 
 from maml_rl.outer_loop.adam import Adam
 from maml_rl.outer_loop.objectives import PostAdaptationObjective
+from maml_rl.outer_loop.ppo import PPO
+from maml_rl.outer_loop.reptile import Reptile
 from maml_rl.outer_loop.trpo import TRPO
 from maml_rl.outer_loop.update import OuterOptimizer, OuterUpdate
 
 __all__ = [
+    "PPO",
     "TRPO",
     "Adam",
     "OuterOptimizer",
     "OuterUpdate",
     "PostAdaptationObjective",
+    "Reptile",
 ]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from envs.checks import number
-from maml_rl.outer_loop.objectives import (
-    PostAdaptationObjective,
-    raise_unless_finite,
-    unflatten,
-)
-from maml_rl.outer_loop.update import OuterUpdate, State
+from envs.checks import number, one_of
+from maml_rl.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
+from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
+from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, adam_step
 from maml_rl.rollout import Params
 
 
@@ -20,17 +17,31 @@ class Adam:
     Args:
         step_size: Adam's learning rate.
         max_grad_norm: the gradient is scaled down to this norm where it is longer; None leaves it.
+        schedule: of the learning rate over the run: "constant", or to 0 "linear" or "cosine".
     """
 
     keeps_graphs = False
+    differentiates = True
 
-    def __init__(self, step_size: float = 1e-3, max_grad_norm: float | None = None) -> None:
+    def __init__(
+        self,
+        step_size: float = 1e-3,
+        max_grad_norm: float | None = None,
+        schedule: str = "constant",
+    ) -> None:
         self.step_size = number("outer.step_size", step_size, above=0)
         self.max_grad_norm = (
             None if max_grad_norm is None else number("outer.max_grad_norm", max_grad_norm, above=0)
         )
+        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
 
-    def update(self, meta: Params, state: State, objective: PostAdaptationObjective) -> OuterUpdate:
+    def terms(self, state: State) -> Sequence[Term]:
+        """Minimize the surrogate after adaptation."""
+        return [post_adaptation_surrogate]
+
+    def update(
+        self, meta: Params, state: State, objective: PostAdaptationObjective, progress: float = 0.0
+    ) -> OuterUpdate:
         """Take one step; `state` is torch's Adam's own.
 
         Raises:
@@ -38,24 +49,15 @@ class Adam:
         """
         losses, rows = objective.losses_and_gradients(meta)
         gradient = rows.mean(0)
-        norm = float(gradient.norm())
-        if self.max_grad_norm is not None and norm > self.max_grad_norm:
-            gradient = gradient * (self.max_grad_norm / norm)
-        leaves = {name: leaf.clone() for name, leaf in meta.items()}
-        optimizer = torch.optim.Adam(list(leaves.values()), lr=self.step_size)
-        if state:
-            optimizer.load_state_dict(state)
-        for leaf, part in zip(leaves.values(), unflatten(gradient, meta).values(), strict=True):
-            leaf.grad = part
-        optimizer.step()
-        updated = {name: leaf.detach() for name, leaf in leaves.items()}
-        after, divergence = objective.losses_and_kl(updated)
-        raise_unless_finite("outer loss after the step", after[:, None])
+        step_size = self.step_size * self.schedule(progress)
+        updated, state = adam_step(meta, state, gradient, step_size, self.max_grad_norm)
+        after = objective.measure(updated)
+        raise_unless_finite("outer loss after the step", after.losses[:, None])
         metrics = {
             "outer/loss": float(losses.mean()),
-            "outer/loss_after": float(after.mean()),
-            "outer/kl": float(divergence.mean()),
+            "outer/loss_after": float(after.losses.mean()),
+            "outer/kl": float(after.kl.mean()),
             "outer/accepted": 1.0,
-            "outer/gradient_norm": norm,
+            "outer/gradient_norm": float(gradient.norm()),
         }
-        return OuterUpdate(updated, optimizer.state_dict(), metrics)
+        return OuterUpdate(updated, state, metrics)

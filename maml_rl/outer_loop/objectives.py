@@ -1,4 +1,4 @@
-"""The outer objective: the surrogate after adaptation, as a function of the meta-parameters.
+"""The outer objective: the loss after adaptation, as a function of the meta-parameters.
 
 Tasks are handled in groups whose activations fit the cache. Every task's derivative is a row of its
 own, and rows are summed in task order, so that results do not depend on the size of a group.
@@ -15,9 +15,10 @@ from torch.autograd import forward_ad
 
 from maml_rl.advantages import Targets
 from maml_rl.errors import NonFiniteError
-from maml_rl.inner_loop import InnerLoop, stack
-from maml_rl.losses import likelihood_ratio
-from maml_rl.policies import DiagonalGaussian, Policy
+from maml_rl.inner_loop import InnerLoop, detached, stack
+from maml_rl.outer_loop.terms import Replayed, Term, inner_kl, post_adaptation_surrogate
+from maml_rl.policies import Distribution, Policy
+from maml_rl.policies.distribution import rebuilt
 from maml_rl.rollout import Params, Rollout
 
 CACHE_ELEMENTS = 2 * 2000 * 64  # activations of one layer that still fit the cache (measured)
@@ -53,17 +54,28 @@ class _Group(NamedTuple):
 
     rows: Params  # leaves [G, *s] that require gradients
     losses: Tensor  # [G]
-    distribution: DiagonalGaussian  # of the adapted policies on the rollout after adaptation
+    distribution: Distribution  # of the adapted policies on the rollout after adaptation
     mask: Tensor  # [G, T, B]
 
 
-class PostAdaptationObjective:
-    """The surrogate loss and the KL divergence after adaptation, for fixed rollouts.
+class Measured(NamedTuple):
+    """Losses and divergences at some meta-parameters, [M] each."""
 
-    For task i with rollouts collected before each inner step and one after them, the loss is
-    -mean(ratio * advantages) of the adapted policy on the last rollout, where the adapted policy is
-    a function of the meta-parameters through the inner steps on the earlier ones; the objective is
-    its mean over tasks.
+    losses: Tensor
+    kl: Tensor  # mean KL(reference || adapted policy) on the rollout after adaptation
+    inner_kl: Tensor  # mean KL(reference || policy) on the rollouts before inner steps
+
+
+class PostAdaptationObjective:
+    """The loss and the KL divergence after adaptation, for fixed rollouts.
+
+    Task i has rollouts collected before each inner step and one after them. The adapted policy is a
+    function of the meta-parameters through the inner steps on the earlier rollouts; the loss is a
+    sum of terms, -mean(ratio * advantages) of the adapted policy on the last rollout where nothing
+    else is asked for, and the objective is its mean over tasks.
+
+    The distributions found at the first evaluation, which is at the meta-parameters that collected,
+    are the references of all divergences.
 
     Args:
         policy: runs stacked parameters.
@@ -74,6 +86,8 @@ class PostAdaptationObjective:
         tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
         graph_budget: bytes of graphs that may be kept between products; what exceeds it is
             recomputed, with the same result.
+        terms: of the loss.
+        fixed: parameters that are no part of what is learned, leaves [*s].
     """
 
     def __init__(
@@ -85,33 +99,34 @@ class PostAdaptationObjective:
         keep_graphs: bool = True,
         tasks_per_group: int | None = None,
         graph_budget: int = GRAPH_BUDGET,
+        terms: Sequence[Term] = (post_adaptation_surrogate,),
+        fixed: Params | None = None,
     ) -> None:
         self.policy, self.inner = policy, inner
         self.rollouts, self.targets = rollouts, targets
+        self.terms, self.fixed = terms, fixed or {}
         self.num_tasks = len(rollouts[-1].rewards)
         self.tasks_per_group = tasks_per_group or group_size(policy, *rollouts[-1].rewards.shape)
         self._keep = keep_graphs and self._graph_bytes() <= graph_budget
         self._meta: Params = {}
         self._groups: dict[int, _Group] = {}
-        self._reference: list[DiagonalGaussian] = []
+        self._references: dict[int, list[Distribution]] = {}
 
     def losses_and_gradients(self, meta: Params) -> tuple[Tensor, Tensor]:
         """Return each task's loss [M] and its gradient in the meta-parameters [M, P].
 
-        The graphs are kept for `fisher_vector_product`, and the distributions found become the
-        reference that `losses_and_kl` measures the divergence from.
+        The graphs are kept for `fisher_vector_product`.
 
         Raises:
             NonFiniteError: naming the task whose loss or gradient is not finite.
         """
-        self._meta, self._groups, self._reference = meta, {}, []
+        self._meta, self._groups = meta, {}
         losses, rows = [], []
         for start in self._starts():
             group = self._group(start)
             grads = _grad(group.losses.sum(), list(group.rows.values()), self._keep)
             losses.append(group.losses.detach())
             rows.append(_flatten_rows(grads))
-            self._reference.append(DiagonalGaussian(*(x.detach() for x in group.distribution)))
             del group
         all_losses, all_rows = torch.cat(losses), torch.cat(rows)
         raise_unless_finite("outer loss", all_losses[:, None])
@@ -119,15 +134,30 @@ class PostAdaptationObjective:
         return all_losses, all_rows
 
     @torch.no_grad()
-    def losses_and_kl(self, meta: Params) -> tuple[Tensor, Tensor]:
-        """Return each task's loss and mean KL(reference || adapted policy), [M] each, at `meta`."""
-        losses, divergences = [], []
-        for start, reference in zip(self._starts(), self._reference, strict=True):
-            adapted, rollout, targets = self._adapt(start, stack(meta, self._count(start)))
-            distribution = self._distribution(adapted, rollout)
-            losses.append(likelihood_ratio(distribution, rollout, targets))
-            divergences.append(reference.mean_kl(distribution, rollout.mask))
-        return torch.cat(losses), torch.cat(divergences)
+    def measure(self, meta: Params) -> Measured:
+        """Return each task's loss and divergences from the references at `meta`, no gradient."""
+        parts = []
+        for start in self._starts():
+            replayed = self._replay(start, stack(meta, self._count(start)))
+            references = self._references[start]
+            referred = replayed._replace(references=references)
+            mask = replayed.rollouts[-1].mask
+            kl = references[-1].mean_kl(replayed.distributions[-1], mask)
+            parts.append((self._losses(replayed), kl, inner_kl(referred)))
+        return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def displacements(self, meta: Params) -> Tensor:
+        """Return how far an inner step on every rollout, the last too, moves each task, [M, P]."""
+        rows = []
+        for start in self._starts():
+            stacked = stack(meta | self.fixed, self._count(start))
+            adapted = self.inner.adapt(self.policy, stacked, *self._of(start))
+            moved = (adapted[name] - stacked[name] for name in meta)
+            rows.append(_flatten_rows(list(moved)))
+        all_rows = torch.cat(rows)
+        raise_unless_finite("adapted parameters", all_rows)
+        return all_rows
 
     def fisher_vector_product(self, vector: Tensor) -> Tensor:
         """Multiply [P] by the Hessian of the mean KL at the parameters of the last gradient.
@@ -154,9 +184,8 @@ class PostAdaptationObjective:
                 )
                 for name, leaf in group.rows.items()
             }
-            adapted, rollout, _ = self._adapt(start, duals)
-            outputs = self._distribution(adapted, rollout)
-            tangent = DiagonalGaussian(*(_tangent(output) for output in outputs))
+            outputs = self._replay(start, duals).distributions[-1]
+            tangent = rebuilt(outputs, (_tangent(output) for output in outputs))
         cotangent = group.distribution.mean_kl_curvature(tangent, group.mask)
         pulled = torch.autograd.grad(
             list(group.distribution),
@@ -176,26 +205,39 @@ class PostAdaptationObjective:
             name: leaf.requires_grad_()
             for name, leaf in stack(self._meta, self._count(start)).items()
         }
-        adapted, rollout, targets = self._adapt(start, rows)
-        distribution = self._distribution(adapted, rollout)
-        losses = likelihood_ratio(distribution, rollout, targets)
-        group = _Group(rows, losses, distribution, rollout.mask)
+        replayed = self._replay(start, rows)
+        losses = self._losses(replayed)
+        distribution, mask = replayed.distributions[-1], replayed.rollouts[-1].mask
+        group = _Group(rows, losses, distribution, mask)
         if self._keep:
             self._groups[start] = group
         return group
 
-    def _adapt(self, start: int, rows: Params) -> tuple[Params, Rollout, Targets]:
-        """Adapt the tasks from `start`; return their parameters, last rollout and its targets."""
+    def _losses(self, replayed: Replayed) -> Tensor:
+        return torch.stack([term(replayed) for term in self.terms]).sum(0)
+
+    def _replay(self, start: int, rows: Params) -> Replayed:
+        """Adapt the tasks from `start`, whose rows of what is learned are given, leaves [G, *s]."""
+        rollouts, targets = self._of(start)
+        whole = rows | stack(self.fixed, self._count(start))
+        adaptation = self.inner.replay(self.policy, whole, rollouts[:-1], targets[:-1])
+        last = rollouts[-1]
+        adapted, _, _ = self.policy.distribution(
+            adaptation.params, last.observations, last.state, last.first
+        )
+        distributions = [*adaptation.distributions, adapted]
+        known = self._references.get(start)
+        if known is None:
+            self._references[start] = [detached(distribution) for distribution in distributions]
+        return Replayed(
+            distributions, rollouts, targets, known, slice(start, start + self._count(start))
+        )
+
+    def _of(self, start: int) -> tuple[list[Rollout], list[Targets]]:
+        """Return the rollouts and targets of the tasks from `start`."""
         stop = start + self._count(start)
         rollouts = [rollout.tasks(start, stop) for rollout in self.rollouts]
-        targets = [Targets(*(leaf[start:stop] for leaf in target)) for target in self.targets]
-        adapted = self.inner.adapt(self.policy, rows, rollouts[:-1], targets[:-1])
-        return adapted, rollouts[-1], targets[-1]
-
-    def _distribution(self, params: Params, rollout: Rollout) -> DiagonalGaussian:
-        return self.policy.distribution(params, rollout.observations, rollout.state, rollout.first)[
-            0
-        ]
+        return rollouts, [target.tasks(start, stop) for target in self.targets]
 
     def _starts(self) -> range:
         return range(0, self.num_tasks, self.tasks_per_group)

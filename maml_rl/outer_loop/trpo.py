@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from envs.checks import integer_at_least, number
+from envs.checks import integer_at_least, number, one_of
 from maml_rl.errors import NonFiniteError
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
-from maml_rl.outer_loop.update import OuterUpdate, State
+from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
+from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State
 from maml_rl.rollout import Params
 
 
@@ -57,9 +58,11 @@ class TRPO:
         damping: added to the Fisher matrix's diagonal.
         line_search_steps: sizes tried.
         backtrack_ratio: of one size to the one before.
+        schedule: of `max_kl` over the run: "constant", or to 0 "linear" or "cosine".
     """
 
     keeps_graphs = True
+    differentiates = True
 
     def __init__(
         self,
@@ -68,14 +71,22 @@ class TRPO:
         damping: float = 1e-5,
         line_search_steps: int = 15,
         backtrack_ratio: float = 0.8,
+        schedule: str = "constant",
     ) -> None:
         self.max_kl = number("outer.max_kl", max_kl, above=0)
         self.cg_iterations = integer_at_least("outer.cg_iterations", cg_iterations)
         self.damping = number("outer.damping", damping, least=0)
         self.line_search_steps = integer_at_least("outer.line_search_steps", line_search_steps)
         self.backtrack_ratio = number("outer.backtrack_ratio", backtrack_ratio, above=0, most=0.99)
+        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
 
-    def update(self, meta: Params, state: State, objective: PostAdaptationObjective) -> OuterUpdate:
+    def terms(self, state: State) -> Sequence[Term]:
+        """Minimize the surrogate after adaptation."""
+        return [post_adaptation_surrogate]
+
+    def update(
+        self, meta: Params, state: State, objective: PostAdaptationObjective, progress: float = 0.0
+    ) -> OuterUpdate:
         """Take one trust-region step.
 
         Raises:
@@ -83,13 +94,16 @@ class TRPO:
         """
         losses, rows = objective.losses_and_gradients(meta)
         gradient = rows.mean(0)
-        step = self._full_step(objective, gradient)
+        max_kl = self.max_kl * self.schedule(progress)
+        step = self._full_step(objective, gradient, max_kl)
         objective.release()
-        updated, metrics = self._line_search(meta, step, float(losses.mean()), objective)
+        updated, metrics = self._line_search(meta, step, max_kl, float(losses.mean()), objective)
         metrics["outer/gradient_norm"] = float(gradient.norm())
         return OuterUpdate(updated, state, metrics)
 
-    def _full_step(self, objective: PostAdaptationObjective, gradient: Tensor) -> Tensor:
+    def _full_step(
+        self, objective: PostAdaptationObjective, gradient: Tensor, max_kl: float
+    ) -> Tensor:
         """Return the descent step whose quadratic model of the KL divergence is `max_kl`, [P]."""
 
         def damped_fisher(vector: Tensor) -> Tensor:
@@ -101,17 +115,22 @@ class TRPO:
             raise NonFiniteError("the TRPO step is not finite")
         if curvature <= 0:  # no gradient: nothing to improve
             return torch.zeros_like(gradient)
-        return -(2.0 * self.max_kl / curvature).sqrt() * direction
+        return -(2.0 * max_kl / curvature).sqrt() * direction
 
     def _line_search(
-        self, meta: Params, step: Tensor, before: float, objective: PostAdaptationObjective
+        self,
+        meta: Params,
+        step: Tensor,
+        max_kl: float,
+        before: float,
+        objective: PostAdaptationObjective,
     ) -> tuple[Params, dict[str, float]]:
         start = flatten(meta)
         for tried in range(self.line_search_steps):
             candidate = unflatten(start + self.backtrack_ratio**tried * step, meta)
-            losses, divergences = objective.losses_and_kl(candidate)
-            loss, kl = float(losses.mean()), float(divergences.mean())
-            if loss < before and kl <= self.max_kl:
+            measured = objective.measure(candidate)
+            loss, kl = float(measured.losses.mean()), float(measured.kl.mean())
+            if loss < before and kl <= max_kl:
                 return candidate, _metrics(before, loss, kl, accepted=True, tried=tried + 1)
         return meta, _metrics(before, before, 0.0, accepted=False, tried=self.line_search_steps)
 

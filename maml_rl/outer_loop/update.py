@@ -1,13 +1,26 @@
-"""What an outer optimizer is, and what it returns."""
+"""What an outer optimizer is, what it returns, and the schedules of its rates."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from maml_rl.outer_loop.objectives import PostAdaptationObjective
+import torch
+from torch import Tensor
+
+from maml_rl.outer_loop.objectives import PostAdaptationObjective, unflatten
+from maml_rl.outer_loop.terms import Term
 from maml_rl.rollout import Params
 
 State = dict[str, Any]
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""What a rate is multiplied by when a fraction `progress` of the run is done, from 1 to 0."""
 
 
 class OuterUpdate(NamedTuple):
@@ -22,7 +35,39 @@ class OuterOptimizer(Protocol):
     """Improves the meta-parameters on the objective of one iteration."""
 
     keeps_graphs: bool  # whether it multiplies by the Fisher matrix
+    differentiates: bool  # whether it follows the meta-gradient, and so can learn an update rule
 
-    def update(self, meta: Params, state: State, objective: PostAdaptationObjective) -> OuterUpdate:
-        """Take one outer step from `meta`; `state` is empty at the first."""
+    def terms(self, state: State) -> Sequence[Term]:
+        """Return the surrogate of the return after adaptation, and what else it minimizes."""
         ...
+
+    def update(
+        self, meta: Params, state: State, objective: PostAdaptationObjective, progress: float = 0.0
+    ) -> OuterUpdate:
+        """Take one outer step from `meta`.
+
+        Args:
+            meta: what is learned, leaves [*s].
+            state: empty at the first step.
+            objective: of this iteration.
+            progress: the fraction of the run that is done, for schedules.
+        """
+        ...
+
+
+def adam_step(
+    meta: Params, state: State, gradient: Tensor, step_size: float, max_grad_norm: float | None
+) -> tuple[Params, State]:
+    """Take one step of torch's Adam along `gradient` [P], cut to `max_grad_norm` if longer."""
+    norm = float(gradient.norm())
+    if max_grad_norm is not None and norm > max_grad_norm:
+        gradient = gradient * (max_grad_norm / norm)
+    leaves = {name: leaf.clone() for name, leaf in meta.items()}
+    optimizer = torch.optim.Adam(list(leaves.values()), lr=step_size)
+    if state:
+        optimizer.load_state_dict(state)
+        optimizer.param_groups[0]["lr"] = step_size
+    for leaf, part in zip(leaves.values(), unflatten(gradient, meta).values(), strict=True):
+        leaf.grad = part
+    optimizer.step()
+    return {name: leaf.detach() for name, leaf in leaves.items()}, optimizer.state_dict()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from maml_rl.policies.categorical import Categorical, CategoricalMLP
+from maml_rl.policies.distribution import Distribution
 from maml_rl.policies.gaussian import DiagonalGaussian, GaussianMLP
-from maml_rl.rollout import Params
+from maml_rl.rollout import Params, Rollout
 
-__all__ = ["DiagonalGaussian", "GaussianMLP", "Policy"]
+__all__ = [
+    "Categorical",
+    "CategoricalMLP",
+    "DiagonalGaussian",
+    "Distribution",
+    "GaussianMLP",
+    "Policy",
+]
 
 
 class Policy(Protocol):
@@ -20,8 +30,22 @@ class Policy(Protocol):
     action_size: int
     widest: int  # units of the widest layer, from which the size of a task group follows
 
+    @property
+    def parts(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of parameters that may adapt, by part; "all" and "head" are among the parts."""
+        ...
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Names of parameters that the outer loop does not learn."""
+        ...
+
     def initialize(self, generator: torch.Generator) -> Params:
         """Draw one policy's parameters, leaves [*s]."""
+        ...
+
+    def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
+        """Return the parameters that are statistics of observations, brought up to `rollouts`."""
         ...
 
     def metrics(self, params: Params) -> dict[str, float]:
@@ -34,6 +58,6 @@ class Policy(Protocol):
 
     def distribution(
         self, params: Params, observations: Tensor, state: Any = None, first: Tensor | None = None
-    ) -> tuple[DiagonalGaussian, Tensor | None, Any]:
+    ) -> tuple[Distribution, Tensor | None, Any]:
         """Return (action distribution, values or None, state) for observations [M, T, B, O]."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,11 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from envs.checks import UserError, integer_at_least, number, one_of
-from maml_rl.policies.activations import tanh
+from envs.checks import UserError, number
+from maml_rl.policies.mlp import MLP
 from maml_rl.rollout import Params, masked_mean
-
-ACTIVATIONS = {"tanh": tanh, "relu": torch.relu}
 
 
 class DiagonalGaussian(NamedTuple):
@@ -27,6 +24,10 @@ class DiagonalGaussian(NamedTuple):
         """Return mean + std * noise for standard normal noise [M, T, B, A]."""
         return self.mean + self.log_std.exp() * noise
 
+    def mode(self) -> Tensor:
+        """Return the mean, [M, T, B, A]."""
+        return self.mean
+
     @classmethod
     def over_time(cls, steps: Sequence[DiagonalGaussian]) -> DiagonalGaussian:
         """Join the distributions of T single steps, [M, 1, B, A] each, to one of [M, T, B, A]."""
@@ -37,6 +38,11 @@ class DiagonalGaussian(NamedTuple):
         scaled = (actions - self.mean) * (-self.log_std).exp()
         constant = 0.5 * math.log(2 * math.pi) * actions.shape[-1]
         return -0.5 * (scaled * scaled).sum(-1) - self.log_std.sum(-1) - constant
+
+    def entropy(self) -> Tensor:
+        """Return the differential entropy, summed over the action dimensions: [M, T, B]."""
+        per_dimension = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
+        return per_dimension.sum(-1).expand(self.mean.shape[:-1])
 
     def kl(self, other: DiagonalGaussian) -> Tensor:
         """Return KL(self || other), summed over the action dimensions: [M, T, B]."""
@@ -61,7 +67,7 @@ class DiagonalGaussian(NamedTuple):
         return masked_mean(self.kl(other), mask)
 
 
-class GaussianMLP(nn.Module):
+class GaussianMLP(MLP):
     """A multilayer perceptron's mean and one log standard deviation per action dimension.
 
     As a module it is one policy; `distribution` runs M policies on stacked parameters, whose names
@@ -74,6 +80,8 @@ class GaussianMLP(nn.Module):
         activation: "tanh" or "relu".
         initial_std: standard deviation at the start.
         minimum_std: floor of the standard deviation.
+        context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
+        normalize_observations: by running mean and variance, frozen within an iteration.
     """
 
     def __init__(
@@ -84,52 +92,39 @@ class GaussianMLP(nn.Module):
         activation: str = "tanh",
         initial_std: float = 1.0,
         minimum_std: float = 1e-6,
+        context_size: int = 0,
+        normalize_observations: bool = False,
     ) -> None:
-        super().__init__()
         if len(hidden_sizes) == 0:
             raise UserError(
                 "policy.hidden_sizes is empty; give at least one size, such as [64,64]."
             )
-        hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
-        sizes = [observation_size, *hidden, action_size]
-        self.observation_size, self.action_size, self.widest = (
+        super().__init__(
             observation_size,
             action_size,
-            max(sizes),
+            hidden_sizes,
+            activation,
+            context_size,
+            normalize_observations,
         )
-        self.activation = ACTIVATIONS[one_of("policy.activation", activation, ACTIVATIONS)]
         self.initial_std = number("policy.initial_std", initial_std, above=0)
         self.minimum_log_std = math.log(number("policy.minimum_std", minimum_std, above=0))
-        self.layers = nn.ModuleList(
-            nn.Linear(i, o, device="meta") for i, o in itertools.pairwise(sizes)
-        ).to_empty(device="cpu")
-        self._names = [(f"layers.{i}.weight", f"layers.{i}.bias") for i in range(len(self.layers))]
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(self.initial_std)))
 
     def initialize(self, generator: torch.Generator) -> Params:
         """Draw an initialization: Glorot-uniform weights, zero biases, `initial_std`."""
         with torch.no_grad():
-            for layer in self.layers:
-                assert isinstance(layer, nn.Linear)
-                nn.init.xavier_uniform_(layer.weight, generator=generator)
-                nn.init.zeros_(layer.bias)
             self.log_std.fill_(math.log(self.initial_std))
-        return {name: leaf.detach().clone() for name, leaf in self.named_parameters()}
+        return super().initialize(generator)
 
     def forward(self, observations: Tensor) -> DiagonalGaussian:
         """Return the action distribution of this one policy for observations [1, T, B, O]."""
-        hidden = observations
-        for layer in self.layers[:-1]:
-            hidden = self.activation(layer(hidden))
         log_std = self.log_std.clamp_min(self.minimum_log_std)
-        return DiagonalGaussian(self.layers[-1](hidden), log_std[None, None, None])
+        return DiagonalGaussian(self.outputs_of_one(observations), log_std[None, None, None])
 
     def metrics(self, params: Params) -> dict[str, float]:
         """Return the mean standard deviation of one policy's actions, before scale and clip."""
         return {"policy/std": float(params["log_std"].clamp_min(self.minimum_log_std).exp().mean())}
-
-    def initial_state(self, num_tasks: int, slots: int) -> None:
-        """Return the state at the start of a rollout; this policy has none."""
 
     def distribution(
         self,
@@ -146,16 +141,6 @@ class GaussianMLP(nn.Module):
             state: unused, for policies with memory.
             first: unused, for policies with memory.
         """
-        if observations.dim() != 4:
-            raise ValueError(f"observations must be [M, T, B, O], not {tuple(observations.shape)}")
-        hidden = observations.flatten(1, 2)
-        for index, (weight, bias) in enumerate(self._names):
-            if index > 0:
-                hidden = self.activation(hidden)
-            hidden = torch.baddbmm(params[bias][:, None], hidden, params[weight].mT)
+        mean = self.outputs(params, observations)
         log_std = params["log_std"].clamp_min(self.minimum_log_std)
-        return (
-            DiagonalGaussian(hidden.unflatten(1, observations.shape[1:3]), log_std[:, None, None]),
-            None,
-            None,
-        )
+        return DiagonalGaussian(mean, log_std[:, None, None]), None, None

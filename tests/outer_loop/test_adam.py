@@ -8,7 +8,7 @@ import torch
 from maml_rl.errors import NonFiniteError
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop import Adam
-from maml_rl.outer_loop.objectives import flatten
+from maml_rl.outer_loop.objectives import Measured, flatten
 from tests.engine import Case
 
 
@@ -50,6 +50,6 @@ def test_a_step_into_what_is_not_finite_is_refused(monkeypatch):
     case = Case(InnerLoop(1, 0.1))
     objective = case.objective()
     after = torch.tensor([0.5, float("nan"), 0.5])
-    monkeypatch.setattr(objective, "losses_and_kl", lambda meta: (after, after))
+    monkeypatch.setattr(objective, "measure", lambda meta: Measured(after, after, after))
     with pytest.raises(NonFiniteError, match="outer loss after the step of task 1"):
         Adam().update(case.meta, {}, objective)

@@ -6,7 +6,7 @@ import torch
 from envs import UserError
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop import TRPO
-from maml_rl.outer_loop.objectives import flatten
+from maml_rl.outer_loop.objectives import Measured, flatten
 from maml_rl.outer_loop.trpo import conjugate_gradient
 from tests.engine import Case
 
@@ -28,9 +28,9 @@ def test_the_full_step_has_the_size_of_the_trust_region():
     case = Case(InnerLoop(1, 0.1), num_episodes=10)
     objective = case.objective()
     _, rows = objective.losses_and_gradients(case.meta)
-    outer = TRPO(max_kl=0.02, damping=0.1, cg_iterations=50)
+    outer = TRPO(damping=0.1, cg_iterations=50)
     gradient = rows.mean(0)
-    step = outer._full_step(objective, gradient)
+    step = outer._full_step(objective, gradient, 0.02)
     mapped = objective.fisher_vector_product(step) + 0.1 * step
     # half the squared length in the metric is max_kl, and the step solves (F + 0.1) x ~ -gradient
     torch.testing.assert_close(0.5 * step @ mapped, torch.tensor(0.02, dtype=torch.float64))
@@ -43,7 +43,7 @@ def test_an_accepted_step_lowers_the_loss_within_the_bound():
     case = Case(InnerLoop(1, 0.1), num_tasks=4, num_episodes=10)
     objective = case.objective()
     update = TRPO(max_kl=0.01).update(case.meta, {}, objective)
-    losses, divergences = objective.losses_and_kl(update.meta)
+    losses, divergences, _ = objective.measure(update.meta)
     metrics = update.metrics
     assert metrics["outer/accepted"] == 1.0
     assert metrics["outer/loss_after"] == float(losses.mean()) < metrics["outer/loss"]
@@ -68,9 +68,9 @@ class Stubborn:
     def release(self):
         self.released = True
 
-    def losses_and_kl(self, meta):
+    def measure(self, meta):
         loss, kl = next(self.candidates)
-        return torch.tensor([loss, loss]), torch.tensor([kl, kl])
+        return Measured(torch.tensor([loss, loss]), torch.tensor([kl, kl]), torch.zeros(2))
 
 
 META = {"w": torch.tensor([5.0, 6.0])}

@@ -1,0 +1,74 @@
+"""A task distribution whose observations tell the task: what an oracle is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.task_distribution import Array, BatchedEnv, Step, TaskDistribution, Tasks
+
+
+class TaskObserved:
+    """Appends each task's numbers (direction, goal, ...) to its observations.
+
+    A policy that sees the task needs no adaptation: trained on this it is the oracle that
+    adaptation is compared with (Finn et al. 2017, section 5.2).
+
+    Args:
+        distribution: whose tasks they are.
+    """
+
+    def __init__(self, distribution: TaskDistribution) -> None:
+        self.distribution = distribution
+        size = _features(distribution.sample(1, np.random.default_rng(0))).shape[1]
+        box = distribution.observation_space
+        unbounded = np.full(size, np.inf, dtype=box.low.dtype)
+        self.observation_space = spaces.Box(
+            np.concatenate([box.low, -unbounded]),
+            np.concatenate([box.high, unbounded]),
+            dtype=box.low.dtype,
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Leave everything else to the distribution itself."""
+        if name == "distribution":  # not there yet, while unpickling
+            raise AttributeError(name)
+        return getattr(self.distribution, name)
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
+        """Build M x B environments, stepped on `threads` threads."""
+        return _BatchedTaskObserved(
+            self.distribution.make(num_tasks, slots_per_task, threads), slots_per_task
+        )
+
+
+class _BatchedTaskObserved:
+    """M x B environments that append their tasks to what they observe."""
+
+    def __init__(self, env: BatchedEnv, slots: int) -> None:
+        self._env, self._slots = env, slots
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        self._env.set_tasks(tasks)
+        features = _features(tasks)[:, None]
+        self._tasks = np.broadcast_to(features, (len(features), self._slots, features.shape[-1]))
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        return np.concatenate([self._env.reset(rngs), self._tasks], axis=-1)
+
+    def step(self, actions: Array, active: Array) -> Step:
+        step = self._env.step(actions, active)
+        return step._replace(observations=np.concatenate([step.observations, self._tasks], axis=-1))
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _features(tasks: Tasks) -> Array:
+    """Write tasks as rows of numbers, [M, F], leaves in the order of their names."""
+    return np.concatenate(
+        [np.reshape(tasks[name], (len(tasks[name]), -1)) for name in sorted(tasks)], axis=1
+    )

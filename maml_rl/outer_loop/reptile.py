@@ -1,0 +1,57 @@
+"""Reptile: move the initialization towards the adapted parameters (Nichol et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envs.checks import number, one_of
+from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
+from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
+from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State
+from maml_rl.rollout import Params
+
+
+class Reptile:
+    """theta + step_size * mean over tasks of (adapted - theta) (Nichol et al. 2018, algorithm 2).
+
+    No outer gradient: the initialization is interpolated towards where adaptation leads. Every
+    rollout gives an inner step, the last one too, so that K inner steps of collection are K + 1
+    steps of Reptile.
+
+    Args:
+        step_size: epsilon of the interpolation.
+        schedule: of the step size over the run: "constant", or to 0 "linear" or "cosine".
+    """
+
+    keeps_graphs = False
+    differentiates = False
+
+    def __init__(self, step_size: float = 0.5, schedule: str = "constant") -> None:
+        self.step_size = number("outer.step_size", step_size, above=0)
+        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+
+    def terms(self, state: State) -> Sequence[Term]:
+        """Report the surrogate after adaptation, which nothing minimizes here."""
+        return [post_adaptation_surrogate]
+
+    def update(
+        self, meta: Params, state: State, objective: PostAdaptationObjective, progress: float = 0.0
+    ) -> OuterUpdate:
+        """Interpolate.
+
+        Raises:
+            NonFiniteError: if adapted parameters are not finite.
+        """
+        before = objective.measure(meta)
+        displacement = objective.displacements(meta).mean(0)
+        step_size = self.step_size * self.schedule(progress)
+        updated = unflatten(flatten(meta) + step_size * displacement, meta)
+        after = objective.measure(updated)
+        metrics = {
+            "outer/loss": float(before.losses.mean()),
+            "outer/loss_after": float(after.losses.mean()),
+            "outer/kl": float(after.kl.mean()),
+            "outer/accepted": 1.0,
+            "outer/displacement_norm": float(displacement.norm()),
+        }
+        return OuterUpdate(updated, state, metrics)

@@ -1,0 +1,184 @@
+"""What the policies have in common: a multilayer perceptron on stacked parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from envs.checks import integer_at_least, one_of
+from maml_rl.policies.activations import tanh
+from maml_rl.rollout import Params, Rollout
+
+ACTIVATIONS = {"tanh": tanh, "relu": torch.relu}
+CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
+
+
+class MLP(nn.Module):
+    """A network from observations to the parameters of an action distribution.
+
+    As a module it is one policy; `outputs` runs M policies on stacked parameters, whose names are
+    the module's own. Parameters named in `fixed` are no part of what the outer loop learns: the
+    context, which begins every adaptation at 0 (Zintgraf et al. 2019), and the statistics that
+    observations are normalized by.
+
+    Args:
+        observation_size: O.
+        action_size: A.
+        hidden_sizes: units of each hidden layer.
+        activation: "tanh" or "relu".
+        context_size: values appended to every observation, parameters of the policy; 0 for none.
+        normalize_observations: by running mean and variance, frozen within an iteration.
+        bias: of the layers.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        context_size: int = 0,
+        normalize_observations: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
+        context_size = integer_at_least("policy.context_size", context_size, 0)
+        sizes = [observation_size + context_size, *hidden, action_size]
+        self.observation_size, self.action_size = observation_size, action_size
+        self.widest = max(sizes)
+        self.activation = ACTIVATIONS[one_of("policy.activation", activation, ACTIVATIONS)]
+        self.normalize_observations = normalize_observations
+        self.layers = nn.ModuleList(
+            nn.Linear(i, o, bias=bias, device="meta") for i, o in itertools.pairwise(sizes)
+        ).to_empty(device="cpu")
+        if context_size > 0:
+            self.context = nn.Parameter(torch.zeros(context_size))
+        if normalize_observations:
+            size = (observation_size,)
+            self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float64))
+            self.register_buffer("observation_variance", torch.ones(size, dtype=torch.float64))
+            self.register_buffer("observation_count", torch.zeros((), dtype=torch.float64))
+        self._has_context, self._has_bias = context_size > 0, bias
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Names of the parameters that the outer loop does not learn."""
+        context = ("context",) if self._has_context else ()
+        return (*context, *(name for name, _ in self.named_buffers()))
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Names of the parameters that may adapt: all, those of the head, the body, the context."""
+        names = tuple(name for name, _ in self.named_parameters())
+        head = f"layers.{len(self.layers) - 1}."
+        return {
+            "all": names,
+            "head": tuple(name for name in names if name.startswith(head)),
+            "body": tuple(
+                name for name in names if name.startswith("layers.") and not name.startswith(head)
+            ),
+            **({"context": ("context",)} if self._has_context else {}),
+        }
+
+    def initialize(self, generator: torch.Generator) -> Params:
+        """Draw an initialization: Glorot-uniform weights, zero biases and context."""
+        with torch.no_grad():
+            for layer in self.layers:
+                assert isinstance(layer, nn.Linear)
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                if self._has_bias:
+                    nn.init.zeros_(layer.bias)
+        named = itertools.chain(self.named_parameters(), self.named_buffers())
+        return {name: leaf.detach().clone() for name, leaf in named}
+
+    def initial_state(self, num_tasks: int, slots: int) -> None:
+        """Return the state at the start of a rollout; these policies have none."""
+
+    def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
+        """Return the statistics of observations with those of `rollouts` merged in, leaves [*s].
+
+        Mean and variance over all steps that happened, of all tasks alike (Chan et al. 1979).
+        """
+        if not self.normalize_observations:
+            return {}
+        mean, variance, count = (params[f"observation_{name}"] for name in _STATISTICS)
+        for rollout in rollouts:
+            mean, variance, count = merge_moments(
+                mean, variance, count, rollout.observations[rollout.mask > 0].double()
+            )
+        return dict(
+            zip(
+                (f"observation_{name}" for name in _STATISTICS),
+                (mean, variance, count),
+                strict=True,
+            )
+        )
+
+    def outputs(self, params: Params, observations: Tensor) -> Tensor:
+        """Return the networks' outputs [M, T, B, A] for observations [M, T, B, O]."""
+        if observations.dim() != 4:
+            raise ValueError(f"observations must be [M, T, B, O], not {tuple(observations.shape)}")
+        hidden = self._normalized(params, observations.flatten(1, 2))
+        for index in range(len(self.layers)):
+            if index > 0:
+                hidden = self.activation(hidden)
+            weight, offset = self._layer(params, index)
+            if offset is None:
+                hidden = torch.bmm(hidden, weight)
+            else:
+                hidden = torch.baddbmm(offset, hidden, weight)
+        return hidden.unflatten(1, observations.shape[1:3])
+
+    def _layer(self, params: Params, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return a layer's weight [M, I, H] and what it adds, [M, 1, H] or None.
+
+        The context is the same for all rows, so its share of the first layer is part of the offset.
+        """
+        weight = params[f"layers.{index}.weight"].mT
+        offset = params[f"layers.{index}.bias"][:, None] if self._has_bias else None
+        if index == 0 and self._has_context:
+            share = params["context"][:, None] @ weight[:, self.observation_size :]
+            offset = share if offset is None else offset + share
+            weight = weight[:, : self.observation_size]
+        return weight, offset
+
+    def _normalized(self, params: Params, rows: Tensor) -> Tensor:
+        """Normalize observations [M, N, O], where that is asked for."""
+        if not self.normalize_observations:
+            return rows
+        mean = params["observation_mean"][:, None].to(rows.dtype)
+        scale = (params["observation_variance"][:, None] + 1e-8).rsqrt().to(rows.dtype)
+        return ((rows - mean) * scale).clamp(-CLIP, CLIP)
+
+    def outputs_of_one(self, observations: Tensor) -> Tensor:
+        """Return the outputs of this one policy, the module, for observations [1, T, B, O]."""
+        statistics = {name: leaf[None] for name, leaf in self.named_buffers()}
+        rows = self._normalized(statistics, observations.flatten(1, 2))
+        rows = rows.unflatten(1, observations.shape[1:3])
+        if self._has_context:
+            rows = torch.cat([rows, self.context.expand(*rows.shape[:3], -1)], dim=-1)
+        for layer in self.layers[:-1]:
+            rows = self.activation(layer(rows))
+        return self.layers[-1](rows)
+
+
+_STATISTICS = ("mean", "variance", "count")
+
+
+def merge_moments(
+    mean: Tensor, variance: Tensor, count: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge rows [N, *s] into a mean [*s], a variance [*s] and a count [] (Chan et al. 1979)."""
+    added = torch.tensor(len(rows), dtype=count.dtype)
+    total = count + added
+    shift = rows.mean(0) - mean
+    squares = variance * count + rows.var(0, correction=0) * added
+    return (
+        mean + shift * added / total,
+        (squares + shift**2 * count * added / total) / total,
+        total,
+    )
