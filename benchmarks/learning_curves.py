@@ -1,7 +1,7 @@
 """Learning curves from kept run data: `python -m benchmarks.learning_curves`.
 
-Reads results/<experiment>/<run>/metrics.jsonl, draws one panel per experiment into
-docs/images/learning_curves.png and prints the return after one step at some numbers of environment
+Reads results/<experiment>/<run>/metrics.jsonl of MAML's experiments (benchmarks/comparison.py has
+the other algorithms), draws one panel per experiment into docs/images/learning_curves.png and prints the return after one step at some numbers of environment
 steps (means of ten iterations, training tasks). `--keep <run folder> <experiment>/<run>` first
 copies what is worth keeping of a run, no weights, into results/.
 """
@@ -26,6 +26,7 @@ KEPT = (
     ".hydra/overrides.yaml",
     "evaluation/evaluation.json",
 )
+EXPERIMENTS = ("half_cheetah_dir", "half_cheetah_dir_full", "point_navigation")
 # Half-cheetah forward/backward after one step, by million environment steps: pytorch-maml-rl run on
 # current MuJoCo with 20 tasks x 20 episodes x 100 steps, and RLlib's curve read off a plot.
 PUBLISHED: dict[str, list[tuple[float, float]]] = {
@@ -84,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.keep:
         keep(Path(arguments.keep[0]), arguments.keep[1])
-    experiments = sorted(path for path in (ROOT / "results").iterdir() if path.is_dir())
+    experiments = [ROOT / "results" / name for name in EXPERIMENTS]
     figure = Figure(figsize=(5.5 * len(experiments), 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(experiments), squeeze=False)[0]

@@ -1,8 +1,10 @@
 """Policy-gradient losses of the inner loop and their estimators: each gives one number per task.
 
 Sums over steps are divided by the number of steps, sum(mask): that is what a step size of 0.1
-means. All have the same gradient in expectation, the policy gradient; they differ in the Hessian,
-which an outer loop that differentiates through the inner step needs (docs/estimators.md).
+means. They differ in the Hessian, which an outer loop that differentiates through the inner step
+needs (docs/estimators.md). Their gradients are one in expectation, that of the discounted return,
+where `algorithm.discounted_visits` weighs step t by gamma^t; without it, which is the field's habit
+and the default, only `dice` weighs so.
 """
 
 from __future__ import annotations
@@ -86,8 +88,8 @@ def loaded_dice_terms(
 ) -> Tensor:
     """Return A_t (box(a_0 ... a_t) - box(a_0 ... a_{t-1})), earlier actions decayed, [M, T, B].
 
-    With log ratios against the sampling policy it is doubly robust off-policy evaluation (Tang et
-    al. 2021), up to a term without derivatives.
+    With log ratios against the sampling policy, decay 1 and a GAE lambda of 1 it is doubly robust
+    off-policy evaluation (Tang et al. 2021), up to a term without derivatives.
     """
     through = decayed_sum(log_ratios, decay, first)
     return targets.advantages * (through.exp() - (through - log_ratios).exp())

@@ -20,7 +20,7 @@ class Rollout(NamedTuple):
     """What M tasks' policies did in B slots each, for T time steps."""
 
     observations: Tensor  # [M, T, B, O]
-    actions: Tensor  # [M, T, B, A] as sampled, before scale and clip
+    actions: Tensor  # [M, T, B, A] as sampled, before scale and clip; discrete: [M, T, B]
     rewards: Tensor  # [M, T, B]
     discounts: Tensor  # [M, T, B] 0 where the task terminated, else 1
     first: Tensor  # [M, T, B] 1 on the first step of an episode
