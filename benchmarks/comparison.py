@@ -1,8 +1,8 @@
 """Algorithms compared at equal environment steps: `python -m benchmarks.comparison`.
 
 Reads what `benchmarks.learning_curves --keep` kept of the runs of experiment=<task>_<algorithm>
-under results/, prints a Markdown table for each task (return on test tasks before and after one, two
-and three steps, mean over seeds with the lowest and highest) and draws the adaptation and the
+under results/, prints a Markdown table for each task (return on test tasks before and after one,
+two and three steps, mean over seeds with the lowest and highest) and draws the adaptation and the
 learning curves into docs/images/algorithms_<task>.png.
 """
 
@@ -51,7 +51,7 @@ def adaptation(run: Path) -> Values:
 
 
 def runs(task: str, algorithm: str) -> list[Path]:
-    """List the kept runs of an algorithm on a task; for MAML-TRPO, else those of the task itself."""
+    """List the kept runs of an algorithm on a task (of the task itself, for MAML-TRPO)."""
     folders = [ROOT / "results" / f"{task}_{algorithm}"]
     if algorithm == "maml_trpo" and not folders[0].is_dir():
         folders = [ROOT / "results" / task]

@@ -1,9 +1,10 @@
 """Learning curves from kept run data: `python -m benchmarks.learning_curves`.
 
 Reads results/<experiment>/<run>/metrics.jsonl of MAML's experiments (benchmarks/comparison.py has
-the other algorithms), draws one panel per experiment into docs/images/learning_curves.png and prints the return after one step at some numbers of environment
-steps (means of ten iterations, training tasks). `--keep <run folder> <experiment>/<run>` first
-copies what is worth keeping of a run, no weights, into results/.
+the other algorithms), draws one panel per experiment into docs/images/learning_curves.png, and
+prints the return after one step at some numbers of environment steps (means of ten iterations,
+training tasks). `--keep <run folder> <experiment>/<run>` first copies what is worth keeping of a
+run, no weights, into results/.
 """
 
 from __future__ import annotations
