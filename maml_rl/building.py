@@ -20,7 +20,7 @@ from envs.task_distribution import TaskDistribution
 from envs.task_observed import TaskObserved
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
-from maml_rl.meta_learner import MetaLearner
+from maml_rl.meta_learner import MetaLearner, check_requirement
 from maml_rl.rollout import Params
 from maml_rl.run_folder import RunFolder
 from maml_rl.trainer import Trainer
@@ -85,6 +85,10 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
     device = one_of("device", config.device, ("cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu.")
+    wanted = OmegaConf.select(config, "algorithm.requires.outer")
+    if wanted is not None:  # first: the algorithm's options may be unknown to another optimizer
+        found = str(config.outer.get("_target_")).rpartition(".")[2]
+        check_requirement(str(config.algorithm.name), "outer", wanted, found)
     policy = _node(
         config,
         "policy",
@@ -259,7 +263,7 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     if value is None and annotation.endswith("| None"):
         return
     if annotation.startswith(("Sequence[", "list[")) and not OmegaConf.is_list(value):
-        raise UserError(f"{name} must be a list in brackets, such as [64,64], not {value!r}.")
+        raise UserError(f"{name} must be a list in brackets, such as [{value}], not {value!r}.")
 
 
 def one_line(error: BaseException) -> str:

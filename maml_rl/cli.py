@@ -98,9 +98,16 @@ def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> Di
             one_of(group, wanted, error.options)
             raise
         except HydraException as error:
-            raise UserError(_explained(error, hydra.compose(name))) from error
+            raise UserError(_explained(error, _known(name, overrides))) from error
         except ValueError as error:  # a group was given something that is no name
             raise UserError(_group_refusal(overrides, error)) from error
+
+
+def _known(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose with the chosen groups alone, to say what keys there are."""
+    groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
+    chosen = [line for line in overrides if line.partition("=")[0] in groups]
+    return hydra.compose(name, chosen)
 
 
 def _explained(error: HydraException, config: DictConfig) -> str:

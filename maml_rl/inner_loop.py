@@ -107,6 +107,8 @@ class InnerLoop:
         dice_decay: lambda of Loaded DiCE, in [0, 1].
     """
 
+    forward_mode = True  # whether Fisher products can go through it
+
     def __init__(
         self,
         steps: int = 1,
@@ -148,6 +150,11 @@ class InnerLoop:
         if not chosen:
             raise UserError("inner.adapted=[] adapts nothing: name a part, such as [head].")
         return tuple(name for name in names if name in chosen)
+
+    @property
+    def learns_update(self) -> bool:
+        """Whether the update rule has parameters of its own to learn."""
+        return bool(self.update.learned({"parameter": torch.zeros(1)}, self.step_size))
 
     def meta_parameters(self, policy: Policy, initialization: Params) -> Params:
         """Return what is meta-learned: the initialization, and what the update rule learns."""

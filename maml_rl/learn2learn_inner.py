@@ -45,6 +45,7 @@ class Learn2LearnMAML(InnerLoop):
         dice_decay: float = 1.0,
     ) -> None:
         super().__init__(steps, step_size, loss, first_order, adapted, SGD(), dice_decay)
+        self.forward_mode = not first_order
         self._algorithms = self.load()
 
     def load(self) -> Any:
@@ -168,6 +169,11 @@ class Learn2LearnGBML(Learn2LearnMAML):
     def load(self) -> Any:
         """Import learn2learn's class."""
         return load_learn2learn("algorithms.gbml").GBML
+
+    @property
+    def learns_update(self) -> bool:
+        """Whether the update rule has parameters of its own to learn: the transforms'."""
+        return True
 
     def _updates(self, params: Sequence[Tensor]) -> nn.Module:
         """Build learn2learn's module that turns gradients of `params` into updates."""

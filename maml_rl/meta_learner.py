@@ -13,8 +13,7 @@ from envs.task_distribution import Tasks
 from maml_rl.advantages import AdvantageEstimator, Targets
 from maml_rl.baselines import Baseline
 from maml_rl.inner_loop import STATISTICS, InnerLoop, stack
-from maml_rl.learn2learn_inner import Learn2LearnMAML
-from maml_rl.outer_loop import PPO, OuterOptimizer, OuterUpdate, PostAdaptationObjective
+from maml_rl.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
 from maml_rl.outer_loop.objectives import raise_unless_finite
 from maml_rl.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
 from maml_rl.outer_loop.update import State
@@ -114,50 +113,17 @@ class MetaLearner:
             else:
                 part = key.removeprefix("inner.")
                 found = getattr(self.inner, "loss_name" if part == "loss" else part, None)
-            if found != wanted:
+            check_requirement(self.name, key, wanted, found)
+        self.inner.adapted_names(self.policy)
+        self.outer.check(self.inner, self.policy)
+        for name in ("exploration_weight", "entropy_coefficient"):
+            if getattr(self, name) > 0 and not self.outer.differentiates:
                 raise UserError(
-                    f"algorithm={self.name} needs {key}={str(wanted).lower()}, not "
-                    f"{str(found).lower()}; choose another algorithm, or leave {key} as it is."
+                    f"algorithm.{name} is a term of the outer loss, which "
+                    f"outer={type(self.outer).__name__.lower()} has none of: set it to 0."
                 )
-        inner, outer = self.inner, self.outer
-        names = inner.adapted_names(self.policy)
-        learned = inner.meta_parameters(self.policy, self._drawn(0))
-        rule = [name for name in learned if name.startswith("update/")]
-        if not outer.differentiates:
-            self._check_without_gradient(names, rule)
-        if isinstance(outer, PPO) and outer.inner_kl_coefficient > 0:
-            if inner.loss_name != "likelihood_ratio":
-                raise UserError(
-                    f"outer.inner_kl_coefficient > 0 is ProMP's penalty, which goes with ratio "
-                    f"losses: write inner.loss=likelihood_ratio instead of {inner.loss_name}."
-                )
-            if inner.steps == 0:
-                raise UserError("outer.inner_kl_coefficient > 0 needs inner.steps of at least 1.")
-        if self.exploration_weight > 0 and inner.steps == 0:
+        if self.exploration_weight > 0 and self.inner.steps == 0:
             raise UserError("algorithm.exploration_weight > 0 needs inner.steps of at least 1.")
-        if isinstance(inner, Learn2LearnMAML) and inner.first_order and outer.keeps_graphs:
-            raise UserError(
-                "inner.first_order=true through learn2learn has no Fisher products: use "
-                "outer=adam, or inner=sgd or inner=meta_sgd with outer=trpo."
-            )
-
-    def _check_without_gradient(self, names: Sequence[str], rule: Sequence[str]) -> None:
-        outer = type(self.outer).__name__.lower()
-        if rule:
-            raise UserError(
-                f"outer={outer} has no outer gradient, so it cannot learn the inner loop's update "
-                f"rule: use inner=sgd, or outer=trpo."
-            )
-        if set(names) != set(self.policy.parts["all"]) - set(self.policy.fixed):
-            raise UserError(
-                f"outer={outer} moves only what adapts: leave inner.adapted and "
-                f"policy.context_size as they are, or use outer=trpo."
-            )
-        if self.exploration_weight > 0 or self.entropy_coefficient > 0:
-            raise UserError(
-                f"outer={outer} has no outer loss: algorithm.exploration_weight and "
-                f"algorithm.entropy_coefficient must be 0."
-            )
 
     def _drawn(self, seed: int) -> Params:
         """Draw the policy's parameters, leaves [*s]."""
@@ -269,6 +235,28 @@ class MetaLearner:
                 mean, variance, count = merge_moments(mean, variance, count, returns)
             statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
         return statistics
+
+
+def check_requirement(algorithm: str, key: str, wanted: Any, found: Any) -> None:
+    """Compare what an algorithm's name promises with what there is.
+
+    Raises:
+        UserError: if they differ.
+    """
+    if found != wanted:
+        raise UserError(
+            f"algorithm={algorithm} needs {key}={_written(wanted)}, not {_written(found)}: leave "
+            f"{key} as the algorithm sets it, or choose another algorithm."
+        )
+
+
+def _written(value: Any) -> str:
+    """Write a value as the command line has it."""
+    if value is None:
+        return "null"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(str(entry) for entry in value)}]"
+    return str(value).lower()
 
 
 def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:

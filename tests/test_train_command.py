@@ -487,7 +487,7 @@ WRONG = [
     ("outer.max_kl=-1", "outer.max_kl must be a finite number above 0, not -1."),
     ("outer.backtrack_ratio=1", "outer.backtrack_ratio must be a finite number above 0 and of at"),
     ("outer.step_size=1", "outer.step_size is unknown"),
-    ("policy.hidden_sizes=5", "policy.hidden_sizes must be a list in brackets, such as [64,64]"),
+    ("policy.hidden_sizes=5", "policy.hidden_sizes must be a list in brackets, such as [5], "),
     ("policy.hidden_sizes=[0]", "policy.hidden_sizes must be a whole number of at least 1, not 0"),
     ("policy.hidden_sizes=[a]", "policy.hidden_sizes must be a whole number of at least 1, not"),
     ("policy.activation=gelu", "policy.activation=gelu is unknown; choose one of relu, tanh."),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envs.checks import number, one_of
+from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
 from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, adam_step
+from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
 
@@ -34,6 +36,9 @@ class Adam:
             None if max_grad_norm is None else number("outer.max_grad_norm", max_grad_norm, above=0)
         )
         self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+
+    def check(self, inner: InnerLoop, policy: Policy) -> None:
+        """Take any inner loop."""
 
     def terms(self, state: State) -> Sequence[Term]:
         """Minimize the surrogate after adaptation."""

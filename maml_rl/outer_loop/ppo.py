@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envs.checks import UserError, integer_at_least, number, one_of
+from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.outer_loop.terms import Term, clipped_surrogate, inner_kl_penalty
 from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, adam_step
+from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
 COEFFICIENT_RANGE = (1e-6, 1e4)  # of the adaptive penalty
@@ -60,6 +62,22 @@ class PPO:
 
     def _coefficient(self, state: State) -> float:
         return state.get("inner_kl_coefficient", self.inner_kl_coefficient)
+
+    def check(self, inner: InnerLoop, policy: Policy) -> None:
+        """Refuse an inner loop that ProMP's penalty does not go with.
+
+        Raises:
+            UserError: if there is a penalty and inner steps have another loss, or there are none.
+        """
+        if self.inner_kl_coefficient == 0:
+            return
+        if inner.loss_name != "likelihood_ratio":
+            raise UserError(
+                f"outer.inner_kl_coefficient above 0 is ProMP's penalty, which goes with ratio "
+                f"losses: write inner.loss=likelihood_ratio instead of {inner.loss_name}."
+            )
+        if inner.steps == 0:
+            raise UserError("outer.inner_kl_coefficient above 0 needs inner.steps of at least 1.")
 
     def terms(self, state: State) -> Sequence[Term]:
         """Minimize the clipped surrogate, and ProMP's penalty at its current coefficient."""

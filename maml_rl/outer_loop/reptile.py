@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.checks import number, one_of
+from envs.checks import UserError, number, one_of
+from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
 from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
 from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State
+from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
 
@@ -29,6 +31,24 @@ class Reptile:
     def __init__(self, step_size: float = 0.5, schedule: str = "constant") -> None:
         self.step_size = number("outer.step_size", step_size, above=0)
         self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+
+    def check(self, inner: InnerLoop, policy: Policy) -> None:
+        """Refuse an inner loop part of which it would leave untrained.
+
+        Raises:
+            UserError: if the update rule is learned, or not all parameters adapt.
+        """
+        if inner.learns_update:
+            raise UserError(
+                "outer=reptile has no outer gradient, so it cannot learn step sizes or transforms "
+                "of the inner loop: use inner=sgd, or outer=trpo."
+            )
+        learned = [name for name in policy.parts["all"] if name not in policy.fixed]
+        if list(inner.adapted_names(policy)) != learned:
+            raise UserError(
+                "outer=reptile moves only what adapts: leave inner.adapted=null and "
+                "policy.context_size=0, or use outer=trpo."
+            )
 
     def terms(self, state: State) -> Sequence[Term]:
         """Report the surrogate after adaptation, which nothing minimizes here."""

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from envs.checks import integer_at_least, number, one_of
+from envs.checks import UserError, integer_at_least, number, one_of
 from maml_rl.errors import NonFiniteError
+from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
 from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
 from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State
+from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
 
@@ -79,6 +81,18 @@ class TRPO:
         self.line_search_steps = integer_at_least("outer.line_search_steps", line_search_steps)
         self.backtrack_ratio = number("outer.backtrack_ratio", backtrack_ratio, above=0, most=0.99)
         self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+
+    def check(self, inner: InnerLoop, policy: Policy) -> None:
+        """Refuse an inner loop without Fisher products.
+
+        Raises:
+            UserError: if the inner loop cannot be differentiated in forward mode.
+        """
+        if not inner.forward_mode:
+            raise UserError(
+                "inner.first_order=true through learn2learn has no Fisher products: use "
+                "outer=adam, or inner=sgd or inner=meta_sgd with outer=trpo."
+            )
 
     def terms(self, state: State) -> Sequence[Term]:
         """Minimize the surrogate after adaptation."""

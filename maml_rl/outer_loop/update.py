@@ -9,8 +9,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, unflatten
 from maml_rl.outer_loop.terms import Term
+from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
 State = dict[str, Any]
@@ -35,7 +37,14 @@ class OuterOptimizer(Protocol):
     """Improves the meta-parameters on the objective of one iteration."""
 
     keeps_graphs: bool  # whether it multiplies by the Fisher matrix
-    differentiates: bool  # whether it follows the meta-gradient, and so can learn an update rule
+    differentiates: bool  # whether it follows the gradient of the outer loss
+
+    def check(self, inner: InnerLoop, policy: Policy) -> None:
+        """Refuse an inner loop that does not fit.
+
+        Raises:
+            UserError: naming what does not fit, and what to write instead.
+        """
 
     def terms(self, state: State) -> Sequence[Term]:
         """Return the surrogate of the return after adaptation, and what else it minimizes."""
