@@ -31,7 +31,7 @@ class Targets(NamedTuple):
     values: Tensor  # [M, T, B] of the baseline, discounted likewise
     scale: Tensor  # [M] what the advantages were divided by
     mean_return: Tensor  # [M] mean discounted return of an episode, in the unit of the rewards
-    explained_variance: Tensor  # [M] of the returns by the baseline
+    explained_variance: Tensor  # [M] of the returns by the baseline, float64
 
     def tasks(self, start: int, stop: int) -> Targets:
         """Return the targets of tasks `start` to `stop`, as views."""
@@ -102,15 +102,17 @@ class AdvantageEstimator:
             advantages, mean, scale = standardize(advantages, mask)
         weights = self.discount ** step_in_episode(rollout.first)
         starts = rollout.first.double() * mask
-        targets = Targets(
-            advantages=advantages * weights if self.discounted_visits else advantages,
-            rewards=rewards * weights / scale,
-            values=(values + mean) * weights / scale,
-            scale=scale.flatten(),
-            mean_return=(returns * starts).sum((1, 2)) / starts.sum((1, 2)),
+        weighed = {
+            "advantages": advantages * weights if self.discounted_visits else advantages,
+            "rewards": rewards * weights / scale,
+            "values": (values + mean) * weights / scale,
+            "scale": scale.flatten(),
+            "mean_return": (returns * starts).sum((1, 2)) / starts.sum((1, 2)),
+        }
+        return Targets(
+            **{name: leaf.to(rollout.rewards.dtype) for name, leaf in weighed.items()},
             explained_variance=_explained_variance(values, returns, mask),
         )
-        return Targets(*(leaf.to(rollout.rewards.dtype) for leaf in targets))
 
     def returns(self, rollout: Rollout) -> Tensor:
         """Return the discounted returns to go, [M, T, B] in float64."""
