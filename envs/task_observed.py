@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 
@@ -37,6 +38,15 @@ class TaskObserved:
         if name == "distribution":  # not there yet, while unpickling
             raise AttributeError(name)
         return getattr(self.distribution, name)
+
+    def single(self, task: Tasks, **options: Any) -> gymnasium.Env[Array, Array]:
+        """Build the Gymnasium environment of one task (leaves without the leading M)."""
+        features = _features({name: np.asarray(leaf)[None] for name, leaf in task.items()})[0]
+        return gymnasium.wrappers.TransformObservation(
+            self.distribution.single(task, **options),  # type: ignore[attr-defined]
+            lambda observation: np.concatenate([observation, features]),
+            self.observation_space,
+        )
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
         """Build M x B environments, stepped on `threads` threads."""

@@ -15,6 +15,7 @@ from rich.table import Table
 from envs.checks import UserError, integer_at_least, number, one_of
 from envs.mujoco import MujocoTaskDistribution
 from envs.task_distribution import TaskDistribution, Tasks, count_tasks, take_tasks
+from envs.task_observed import TaskObserved
 from maml_rl.building import build_distribution, build_learner, stored_config
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.cli import compose, config_directory, shown
@@ -51,7 +52,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     config = stored_config(folder)
     config.device = "cpu"  # the outer loop's, which evaluation does not run
     distribution = build_distribution(config)
-    if options.video and not isinstance(distribution, MujocoTaskDistribution):
+    if options.video and not _is_rendered(distribution):
         raise UserError(f"video=true: {distribution.name} is no MuJoCo task distribution.")
     learner = build_learner(config, distribution)
     name, meta = _trained(folder, options.checkpoint, learner)
@@ -97,6 +98,11 @@ def _check_renderer(video: object) -> None:
             "video=true needs a renderer, and neither EGL nor OSMesa works here: install the "
             "system packages libegl1 and libgl1, or libosmesa6 (Debian's names)."
         )
+
+
+def _is_rendered(distribution: TaskDistribution) -> bool:
+    own = distribution.distribution if isinstance(distribution, TaskObserved) else distribution
+    return isinstance(own, MujocoTaskDistribution)
 
 
 def _trained(folder: RunFolder, checkpoint: object, learner: MetaLearner) -> tuple[str, Params]:
@@ -153,8 +159,9 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
         f"{result['env']}, {result['algorithm']}, checkpoint {result['checkpoint']}: "
         f"{result['num_tasks']} {result['split']} tasks, {result['num_episodes']} episodes a step"
     )
-    if len(result["curve"]) - 1 > result["trained_steps"] and result["later_scale"] != 1:
-        title += f", steps after step {result['trained_steps']} scaled by {result['later_scale']:g}"
+    full = max(result["trained_steps"], 1)
+    if len(result["curve"]) - 1 > full and result["later_scale"] != 1:
+        title += f", steps after step {full} scaled by {result['later_scale']:g}"
     curves = {"all tasks": result["curve"], **result["groups"]}
     table = Table(title=title)
     table.add_column("inner steps")
@@ -188,7 +195,6 @@ def _videos(
     key: Key,
 ) -> None:
     """Record the policy before adaptation, and after one step on two tasks that differ."""
-    assert isinstance(distribution, MujocoTaskDistribution)
     firsts = [int(np.flatnonzero(group)[0]) for group in evaluation.groups.values()]
     members = firsts or range(count_tasks(evaluation.tasks))
     tasks = take_tasks(evaluation.tasks, np.array(members[:2]))

@@ -120,9 +120,12 @@ class Display:
             "iteration": f"{metrics['iteration']:.0f}",
             "env steps": f"{metrics['env_steps'] / 1e6:.2f}M",
             "steps/s": f"{metrics['seconds/steps_per_second']:.0f}",
-            "return before": f"{metrics[steps[0]]:.1f}",
-            "after": f"{metrics[steps[-1]]:.1f}",
         }
+        if len(steps) == 1:
+            row["return"] = f"{metrics[steps[0]]:.1f}"
+        else:
+            row["return before"] = f"{metrics[steps[0]]:.1f}"
+            row["after"] = f"{metrics[steps[-1]]:.1f}"
         if f"validation/{steps[-1]}" in metrics:
             row["validation"] = f"{metrics[f'validation/{steps[-1]}']:.1f}"
         return row | {"left": duration(left)}

@@ -6,11 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from imageio_ffmpeg import write_frames
 
-from envs.mujoco import MujocoTaskDistribution, MujocoTaskEnv
 from envs.task_distribution import Tasks
 from maml_rl.policies import Policy
 from maml_rl.rollout import Params
@@ -19,7 +19,7 @@ from maml_rl.run_folder import replacing
 
 def record(
     path: Path,
-    distribution: MujocoTaskDistribution,
+    distribution: Any,
     task: Tasks,
     policy: Policy,
     params: Params,
@@ -29,7 +29,7 @@ def record(
 
     Args:
         path: of the mp4.
-        distribution: of the task.
+        distribution: of the task, with a `single` Gymnasium environment.
         task: leaves without the leading M.
         policy: acts.
         params: one policy's, leaves [1, *s].
@@ -48,11 +48,11 @@ def record(
 
 
 def _play(
-    env: MujocoTaskEnv,
+    env: gymnasium.Env[Any, Any],
     writer: Generator[None, Any, None],
     policy: Policy,
     params: Params,
-    distribution: MujocoTaskDistribution,
+    distribution: Any,
     seed: int,
 ) -> float:
     """Send every frame of one episode to `writer`; return the episode's return."""
@@ -64,5 +64,5 @@ def _play(
             rows = torch.as_tensor(observation, dtype=torch.float32)[None, None, None]
             action = policy.distribution(params, rows)[0].mode()[0, 0, 0].numpy()
         observation, reward, ended, cut, _ = env.step(distribution.applied(action))
-        total, done = total + reward, ended or cut
+        total, done = total + float(reward), ended or cut
     return total
