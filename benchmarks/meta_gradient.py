@@ -48,7 +48,7 @@ def drawn_rollout(
         first=first,
         mask=ones,
         log_probs=distribution.log_prob(actions),
-        final_observations=torch.randn(shape[0], shape[2], policy.observation_size),
+        final_observations=observations[:, -1],
         state=None,
         info={},
     )

@@ -44,6 +44,8 @@ def number(
     limits += [f"of at least {least:g}"] if least is not None else []
     limits += [f"of at most {most:g}"] if most is not None else []
     wanted = " ".join(["a finite number", " and ".join(limits)]).strip()
+    if least is not None and most is not None:
+        wanted = f"a number from {least:g} to {most:g}"
     try:
         result = float(value) if isinstance(value, numbers.Real) else math.nan
     except OverflowError:
@@ -65,8 +67,9 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     known = sorted(choices)
     if isinstance(value, str) and value in known:
         return value
-    near = get_close_matches(str(value), known, n=1)
+    near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f" Did you mean {near[0]}?" if near else ""
     shown = ", ".join(known[:MOST_CHOICES])
     more = f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else ""
-    raise UserError(f"{name}={value} is unknown; choose one of {shown}{more}.{hint}")
+    written = "null" if value is None else value
+    raise UserError(f"{name}={written} is unknown; choose one of {shown}{more}.{hint}")

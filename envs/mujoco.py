@@ -243,8 +243,8 @@ class BatchedMujoco:
         if count_tasks(tasks) != self.shape[0]:
             raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
         self._task = {
-            name: np.broadcast_to(leaf[:, None], (*self.shape, *leaf.shape[1:]))
-            for name, leaf in tasks.items()
+            name: np.broadcast_to(np.array(leaf)[:, None], (*self.shape, *leaf.shape[1:]))
+            for name, leaf in tasks.items()  # copies: the caller may write into theirs later
         }
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:

@@ -39,20 +39,37 @@ class TaskObserved:
             raise AttributeError(name)
         return getattr(self.distribution, name)
 
-    def single(self, task: Tasks, **options: Any) -> gymnasium.Env[Array, Array]:
+    def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Array]:
         """Build the Gymnasium environment of one task (leaves without the leading M)."""
-        features = _features({name: np.asarray(leaf)[None] for name, leaf in task.items()})[0]
-        return gymnasium.wrappers.TransformObservation(
-            self.distribution.single(task, **options),  # type: ignore[attr-defined]
-            lambda observation: np.concatenate([observation, features]),
-            self.observation_space,
-        )
+        env = self.distribution.single(task, **options)  # type: ignore[attr-defined]
+        return _TaskObservedEnv(env, self.observation_space)
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
         """Build M x B environments, stepped on `threads` threads."""
         return _BatchedTaskObserved(
             self.distribution.make(num_tasks, slots_per_task, threads), slots_per_task
         )
+
+
+class _TaskObservedEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
+    """One environment that appends its task, which its info tells, to what it observes."""
+
+    def __init__(self, env: gymnasium.Env[Array, Array], observation_space: spaces.Box) -> None:
+        super().__init__(env)
+        self.observation_space = observation_space
+
+    def reset(self, **options: Any) -> tuple[Array, dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        return self._with_task(observation, info), info
+
+    def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_task(observation, info), reward, terminated, truncated, info
+
+    @staticmethod
+    def _with_task(observation: Array, info: dict[str, Any]) -> Array:
+        task = {name: np.asarray(leaf)[None] for name, leaf in info["task"].items()}
+        return np.concatenate([observation, _features(task)[0]])
 
 
 class _BatchedTaskObserved:

@@ -27,7 +27,7 @@ class Targets(NamedTuple):
     """
 
     advantages: Tensor  # [M, T, B]
-    rewards: Tensor  # [M, T, B] discounted to the beginning of the episode
+    rewards: Tensor  # [M, T, B] discounted to the beginning of the episode, values at time-outs in
     values: Tensor  # [M, T, B] of the baseline, discounted likewise
     scale: Tensor  # [M] what the advantages were divided by
     mean_return: Tensor  # [M] mean discounted return of an episode, in the unit of the rewards
@@ -55,7 +55,8 @@ class AdvantageEstimator:
         standardize: scale each task's advantages to mean 0 and standard deviation 1.
         bootstrap_time_out: value of the last state counts where the time limit cut an episode off.
         held_out_baseline: score each episode by a baseline fitted to other episodes of its task
-            (the odd ones by the even ones, and the reverse), so that it does not see its own noise.
+            (the odd ones by the even ones, and the reverse), so that it does not see its own noise;
+            of a single episode the values are then 0.
         discounted_visits: weigh step t of an episode by gamma^t, as the gradient of the discounted
             return has it; the field leaves that out.
     """
@@ -100,11 +101,12 @@ class AdvantageEstimator:
         mean, scale = torch.zeros_like(rewards[:, :1, :1]), torch.ones_like(rewards[:, :1, :1])
         if self.standardize:
             advantages, mean, scale = standardize(advantages, mask)
+        cut_off = self.discount * (bootstrap - flow) * next_values  # what a time-out stands for
         weights = self.discount ** step_in_episode(rollout.first)
         starts = rollout.first.double() * mask
         weighed = {
             "advantages": advantages * weights if self.discounted_visits else advantages,
-            "rewards": rewards * weights / scale,
+            "rewards": (rewards + cut_off) * weights / scale,
             "values": (values + mean) * weights / scale,
             "scale": scale.flatten(),
             "mean_return": (returns * starts).sum((1, 2)) / starts.sum((1, 2)),

@@ -20,7 +20,7 @@ from envs.task_distribution import TaskDistribution
 from envs.task_observed import TaskObserved
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
-from maml_rl.meta_learner import MetaLearner, check_requirement
+from maml_rl.meta_learner import MetaLearner
 from maml_rl.rollout import Params
 from maml_rl.run_folder import RunFolder
 from maml_rl.trainer import Trainer
@@ -85,16 +85,18 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
     device = one_of("device", config.device, ("cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu.")
-    wanted = OmegaConf.select(config, "algorithm.requires.outer")
-    if wanted is not None:  # first: the algorithm's options may be unknown to another optimizer
-        found = str(config.outer.get("_target_")).rpartition(".")[2]
-        check_requirement(str(config.algorithm.name), "outer", wanted, found)
+    _check_requirements(config)
     policy = _node(
         config,
         "policy",
         observation_size=distribution.observation_space.shape[0],
         action_size=distribution.action_space.shape[0],
     )
+    if policy.discrete:
+        raise UserError(
+            f"policy._target_={config.policy._target_} chooses among numbered actions, and those "
+            f"of {distribution.name} are boxes: use policy=gaussian_mlp."
+        )
     return _node(
         config,
         "algorithm",
@@ -104,6 +106,40 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
         outer=_node(config, "outer"),
         device=device,
     )
+
+
+def _check_requirements(config: DictConfig) -> None:
+    """Compare what an algorithm's file promises of other nodes with what they are.
+
+    Before they are built, since an algorithm's options may be unknown to another class.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    required = config.get("requires", {})
+    if not isinstance(required, DictConfig | dict):
+        raise UserError(f"requires must map keys to values, not {required!r}.")
+    for key in required:
+        wanted: Any = required[key]
+        found: Any = OmegaConf.select(config, str(key))
+        if isinstance(found, DictConfig):
+            found = str(found.get("_target_")).rpartition(".")[2]
+        fits = found is not None and found > 0 if wanted == "above 0" else found == wanted
+        if not fits:
+            raise UserError(
+                f"algorithm={config.algorithm.name} needs {key!s}={_written(wanted)}, not "
+                f"{_written(found)}: leave {key!s} as the algorithm sets it, or choose another."
+            )
+
+
+def _written(value: Any) -> str:
+    """Write a value as the command line has it; a class by its node's name."""
+    nodes = {"Learn2LearnGBML": "learn2learn_gbml", "InnerLoop": "sgd"}
+    if value is None:
+        return "null"
+    if OmegaConf.is_list(value):
+        return f"[{','.join(str(entry) for entry in value)}]"
+    return nodes.get(str(value), str(value).lower())
 
 
 def train(config: DictConfig, path: Path) -> Metrics:
@@ -263,7 +299,8 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     if value is None and annotation.endswith("| None"):
         return
     if annotation.startswith(("Sequence[", "list[")) and not OmegaConf.is_list(value):
-        raise UserError(f"{name} must be a list in brackets, such as [{value}], not {value!r}.")
+        example = 64 if value is None else value
+        raise UserError(f"{name} must be a list in brackets, such as [{example}], not {value!r}.")
 
 
 def one_line(error: BaseException) -> str:

@@ -125,6 +125,10 @@ class InnerLoop:
         self.loss_name = one_of("inner.loss", loss, LOSSES)
         self.loss = LOSSES[loss](decay)
         self.first_order = first_order
+        if adapted is not None and not all(isinstance(entry, str) for entry in adapted):
+            raise UserError(
+                f"inner.adapted must be a list of names, such as [head], not {list(adapted)}."
+            )
         self.adapted = adapted
         self.update = update or SGD()
 
@@ -139,12 +143,17 @@ class InnerLoop:
             return names
         chosen: set[str] = set()
         for entry in self.adapted:
-            found = policy.parts.get(entry) or [n for n in names if fnmatchcase(n, str(entry))]
+            found = policy.parts.get(entry) or [n for n in names if fnmatchcase(n, entry)]
+            if not found and entry == "context":
+                raise UserError(
+                    "inner.adapted names the context, and the policy has none: set "
+                    "policy.context_size to 1 or more."
+                )
             if not found:
                 raise UserError(
-                    f"inner.adapted={list(self.adapted)}: {entry!r} matches no parameter; the "
-                    f"policy has the parts {', '.join(policy.parts)} and the parameters "
-                    f"{', '.join(names)}."
+                    f"inner.adapted: {entry} matches no parameter; name a part "
+                    f"({', '.join(policy.parts)}), a parameter such as {names[-1]}, or a pattern "
+                    f"such as layers.0.*."
                 )
             chosen.update(found)
         if not chosen:

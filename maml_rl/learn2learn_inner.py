@@ -83,6 +83,8 @@ class Learn2LearnMAML(InnerLoop):
                 loss = self.loss(distribution, rollouts, targets.tasks(task, task + 1)).sum()
             leaves = torch.autograd.grad(loss, [own[name] for name in names], retain_graph=True)
             grads.append(dict(zip(names, leaves, strict=True)))
+            if differentiable and self.first_order:  # adapt() frees the loss's graph
+                distribution = learner(rollouts.observations)
             learner.adapt(loss, first_order=self.first_order or not differentiable)
             rows.append({**own, **learner.module.adapted()})
             parts.append(distribution if differentiable else detached(distribution))
@@ -215,8 +217,9 @@ class AdaptedModule(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.policy = load_learn2learn("utils").clone_module(policy)
-        for name, leaf in params.items():
-            put(self.policy, name, leaf, as_parameter=name in names)
+        own = (*policy.named_parameters(), *policy.named_buffers())  # learn2learn goes by order
+        for name, _ in own:
+            put(self.policy, name, params[name], as_parameter=name in names)
 
     def forward(self, observations: Tensor) -> Any:
         """Return the action distribution for observations [1, T, B, O]."""

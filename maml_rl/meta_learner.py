@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,10 +56,9 @@ class MetaLearner:
         discounted_visits: see `AdvantageEstimator`.
         normalize_returns: divide rewards by the running standard deviation of returns to go, the
             same for all tasks, frozen within an iteration.
-        exploration_weight: of E-MAML's term; 1 is the exact gradient, 0 leaves it out.
+        exploration_weight: of E-MAML's term, which goes with inner.loss=log_likelihood; 1 is the
+            exact gradient, 0 leaves it out.
         entropy_coefficient: of the entropy after adaptation in the outer loss; 0 leaves it out.
-        requires: what makes the algorithm what its name says, checked at the start: the outer
-            optimizer's class under "outer", values of `inner` under "inner.<name>".
         device: where the outer loop computes; collection and its inner steps stay on the CPU.
     """
 
@@ -78,9 +78,10 @@ class MetaLearner:
         normalize_returns: bool = False,
         exploration_weight: float = 0.0,
         entropy_coefficient: float = 0.0,
-        requires: Mapping[str, Any] | None = None,
         device: str = "cpu",
     ) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(f"algorithm.name must be a word, such as maml, not {name!r}.")
         self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
         self.device = device
         self.advantages = AdvantageEstimator(
@@ -93,27 +94,25 @@ class MetaLearner:
             discounted_visits,
         )
         self.normalize_returns = normalize_returns
+        if normalize_returns and standardize_advantages:
+            raise UserError(
+                "algorithm.normalize_returns=true changes nothing where advantages are "
+                "standardized: set algorithm.standardize_advantages=false with it."
+            )
         self.exploration_weight = number(
             "algorithm.exploration_weight", exploration_weight, least=0
         )
         self.entropy_coefficient = number(
             "algorithm.entropy_coefficient", entropy_coefficient, least=0
         )
-        self._check_fit(requires or {})
+        self._check_fit()
 
-    def _check_fit(self, requires: Mapping[str, Any]) -> None:
+    def _check_fit(self) -> None:
         """Refuse parts that do not fit together.
 
         Raises:
             UserError: naming the part, and what to write instead.
         """
-        for key, wanted in requires.items():
-            if key == "outer":
-                found: Any = type(self.outer).__name__
-            else:
-                part = key.removeprefix("inner.")
-                found = getattr(self.inner, "loss_name" if part == "loss" else part, None)
-            check_requirement(self.name, key, wanted, found)
         self.inner.adapted_names(self.policy)
         self.outer.check(self.inner, self.policy)
         for name in ("exploration_weight", "entropy_coefficient"):
@@ -124,6 +123,16 @@ class MetaLearner:
                 )
         if self.exploration_weight > 0 and self.inner.steps == 0:
             raise UserError("algorithm.exploration_weight > 0 needs inner.steps of at least 1.")
+        if self.exploration_weight > 0 and self.inner.loss_name != "log_likelihood":
+            raise UserError(
+                f"algorithm.exploration_weight > 0 needs inner.loss=log_likelihood: "
+                f"{self.inner.loss_name} counts the sampling distribution's dependence already."
+            )
+        if self.inner.loss_name == "dice" and self.advantages.gae_lambda != 1:
+            raise UserError(
+                "inner.loss=dice sums whole returns: write algorithm.gae_lambda=1, or "
+                "inner.loss=loaded_dice."
+            )
 
     def _drawn(self, seed: int) -> Params:
         """Draw the policy's parameters, leaves [*s]."""
@@ -235,28 +244,6 @@ class MetaLearner:
                 mean, variance, count = merge_moments(mean, variance, count, returns)
             statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
         return statistics
-
-
-def check_requirement(algorithm: str, key: str, wanted: Any, found: Any) -> None:
-    """Compare what an algorithm's name promises with what there is.
-
-    Raises:
-        UserError: if they differ.
-    """
-    if found != wanted:
-        raise UserError(
-            f"algorithm={algorithm} needs {key}={_written(wanted)}, not {_written(found)}: leave "
-            f"{key} as the algorithm sets it, or choose another algorithm."
-        )
-
-
-def _written(value: Any) -> str:
-    """Write a value as the command line has it."""
-    if value is None:
-        return "null"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(str(entry) for entry in value)}]"
-    return str(value).lower()
 
 
 def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:

@@ -58,7 +58,8 @@ def decayed_sum(terms: Tensor, decay: float, first: Tensor) -> Tensor:
     time = torch.arange(terms.shape[1], device=terms.device)
     lag = (time[:, None] - time).to(terms.dtype)
     weights = torch.where(lag >= 0, decay ** lag.clamp_min(0), torch.zeros_like(lag))
-    sums = torch.bmm(weights.expand(len(terms), *weights.shape), terms)
+    columns = terms if terms.shape[2] > 1 else torch.nn.functional.pad(terms, (0, 1))
+    sums = torch.bmm(weights.expand(len(terms), *weights.shape), columns)[..., : terms.shape[2]]
     since = step_in_episode(first).to(terms.dtype)
     before = time[:, None] - since.long() - 1  # the last step of the slot's previous episode
     if not (before >= 0).any():

@@ -54,22 +54,25 @@ class MetaSGD:
             bias vector or log_std.
     """
 
-    def __init__(self, positive: bool = True, per: str = "parameter") -> None:
+    def __init__(self, positive: bool = False, per: str = "parameter") -> None:
         self.positive = positive
         self.per = one_of("inner.update.per", per, ("parameter", "tensor"))
 
     def learned(self, params: Params, step_size: float) -> Params:
-        """Learn one rate, or its logarithm, per parameter or tensor: "update/<parameter>"."""
+        """Learn rates, "update/<name>", or their logarithms, "update/log/<name>"."""
         start = math.log(step_size) if self.positive else step_size
         shapes = {
             name: leaf if self.per == "parameter" else leaf.new_empty((1,) * leaf.dim())
             for name, leaf in params.items()
         }
-        return {LEARNED + name: torch.full_like(leaf, start) for name, leaf in shapes.items()}
+        return {self._leaf(name): torch.full_like(leaf, start) for name, leaf in shapes.items()}
+
+    def _leaf(self, name: str) -> str:
+        return LEARNED + ("log/" if self.positive else "") + name
 
     def rate(self, meta: Params, name: str) -> Tensor:
         """Return the step sizes of one parameter, [M, *s] or [M, 1, ...]."""
-        learned = meta[LEARNED + name]
+        learned = meta[self._leaf(name)]
         return learned.exp() if self.positive else learned
 
     def __call__(self, meta: Params, params: Params, grads: Params, step_size: float) -> Params:

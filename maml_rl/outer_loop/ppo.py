@@ -95,12 +95,11 @@ class PPO:
         """
         adam, updated = state.get("adam", {}), meta
         step_size = self.step_size * self.schedule(progress)
-        before, norms = 0.0, []
         for epoch in range(self.epochs):
             losses, rows = objective.losses_and_gradients(updated)
             gradient = rows.mean(0)
-            norms.append(float(gradient.norm()))
-            before = float(losses.mean()) if epoch == 0 else before
+            if epoch == 0:
+                before, norm = float(losses.mean()), float(gradient.norm())
             updated, adam = adam_step(updated, adam, gradient, step_size, self.max_grad_norm)
         after = objective.measure(updated)
         raise_unless_finite("outer loss after the step", after.losses[:, None])
@@ -112,7 +111,7 @@ class PPO:
             "outer/inner_kl": moved,
             "outer/inner_kl_coefficient": coefficient,
             "outer/accepted": 1.0,
-            "outer/gradient_norm": norms[0],
+            "outer/gradient_norm": norm,
         }
         carried = {"adam": adam, "inner_kl_coefficient": self._adapted(coefficient, moved)}
         return OuterUpdate(updated, carried, metrics)

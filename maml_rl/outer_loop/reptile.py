@@ -41,13 +41,13 @@ class Reptile:
         if inner.learns_update:
             raise UserError(
                 "outer=reptile has no outer gradient, so it cannot learn step sizes or transforms "
-                "of the inner loop: use inner=sgd, or outer=trpo."
+                "of the inner loop: use inner=sgd, or another outer optimizer."
             )
         learned = [name for name in policy.parts["all"] if name not in policy.fixed]
         if list(inner.adapted_names(policy)) != learned:
             raise UserError(
                 "outer=reptile moves only what adapts: leave inner.adapted=null and "
-                "policy.context_size=0, or use outer=trpo."
+                "policy.context_size=0, or use another outer optimizer."
             )
 
     def terms(self, state: State) -> Sequence[Term]:

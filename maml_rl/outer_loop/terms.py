@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from maml_rl.advantages import Targets
-from maml_rl.losses import likelihood_ratio
+from maml_rl.losses import likelihood_ratio, log_ratios
 from maml_rl.policies import Distribution
 from maml_rl.rollout import Rollout, masked_mean
 
@@ -48,8 +48,7 @@ def clipped_surrogate(clip: float) -> Term:
 
     def term(replayed: Replayed) -> Tensor:
         rollout, advantages = replayed.rollouts[-1], replayed.targets[-1].advantages
-        log_probs = replayed.distributions[-1].log_prob(rollout.actions)
-        ratio = (log_probs - rollout.log_probs).exp()
+        ratio = log_ratios(replayed.distributions[-1], rollout).exp()
         clipped = ratio.clamp(1 - clip, 1 + clip)
         return -masked_mean(torch.minimum(ratio * advantages, clipped * advantages), rollout.mask)
 
@@ -62,24 +61,14 @@ def inner_kl(replayed: Replayed) -> Tensor:
     ProMP's penalty (Rothfuss et al. 2019, equation 16): how far the policies that the inner steps
     start from have moved from those that collected their rollouts.
     """
-    count = len(replayed.rollouts) - 1
-    if replayed.references is None or count == 0:
+    if replayed.references is None or len(replayed.rollouts) == 1:
         return torch.zeros_like(replayed.rollouts[-1].rewards[:, 0, 0])
-    return (
-        sum(
-            (
-                reference.mean_kl(distribution, rollout.mask)
-                for reference, distribution, rollout in zip(
-                    replayed.references[:-1],
-                    replayed.distributions[:-1],
-                    replayed.rollouts[:-1],
-                    strict=True,
-                )
-            ),
-            start=torch.zeros_like(replayed.rollouts[-1].rewards[:, 0, 0]),
-        )
-        / count
+    before_steps = zip(
+        replayed.references[:-1], replayed.distributions[:-1], replayed.rollouts[:-1], strict=True
     )
+    return torch.stack(
+        [reference.mean_kl(policy, rollout.mask) for reference, policy, rollout in before_steps]
+    ).mean(0)
 
 
 def inner_kl_penalty(coefficient: float) -> Term:
@@ -105,6 +94,9 @@ def exploration(weight: float, credit: Tensor) -> Term:
     2018, equation 5). Here it is -weight * credit * (log p(D) - log p(D) when collected), [G]: 0 in
     value where the rollouts were collected.
 
+    It completes an inner step on the log-likelihood loss; the other losses carry the dependence
+    already, in the Hessian they are differentiated with.
+
     Args:
         weight: 1 is the exact term. Released code has one over the number of episodes, the mean of
             log-likelihoods in place of their sum, which has less variance.
@@ -113,13 +105,10 @@ def exploration(weight: float, credit: Tensor) -> Term:
     """
 
     def term(replayed: Replayed) -> Tensor:
+        before_steps = zip(replayed.distributions[:-1], replayed.rollouts[:-1], strict=True)
         moved = [
-            ((distribution.log_prob(rollout.actions) - rollout.log_probs) * rollout.mask).sum(
-                (1, 2)
-            )
-            for distribution, rollout in zip(
-                replayed.distributions[:-1], replayed.rollouts[:-1], strict=True
-            )
+            (log_ratios(policy, rollout) * rollout.mask).sum((1, 2))
+            for policy, rollout in before_steps
         ]
         return -weight * credit[replayed.tasks] * torch.stack(moved).sum(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -74,7 +75,7 @@ def adam_step(
     leaves = {name: leaf.clone() for name, leaf in meta.items()}
     optimizer = torch.optim.Adam(list(leaves.values()), lr=step_size)
     if state:
-        optimizer.load_state_dict(state)
+        optimizer.load_state_dict(deepcopy(state))  # which torch would change in place
         optimizer.param_groups[0]["lr"] = step_size
     for leaf, part in zip(leaves.values(), unflatten(gradient, meta).values(), strict=True):
         leaf.grad = part

@@ -28,6 +28,7 @@ class Policy(Protocol):
 
     observation_size: int
     action_size: int
+    discrete: bool  # whether actions are numbers from 0 to action_size - 1
     widest: int  # units of the widest layer, from which the size of a task group follows
 
     @property

@@ -79,6 +79,8 @@ class CategoricalMLP(MLP):
         bias: of the layers.
     """
 
+    discrete = True
+
     def __init__(
         self,
         observation_size: int,

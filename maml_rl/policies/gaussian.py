@@ -84,6 +84,8 @@ class GaussianMLP(MLP):
         normalize_observations: by running mean and variance, frozen within an iteration.
     """
 
+    discrete = False
+
     def __init__(
         self,
         observation_size: int,

@@ -127,7 +127,10 @@ class MLP(nn.Module):
             if index > 0:
                 hidden = self.activation(hidden)
             weight, offset = self._layer(params, index)
-            if offset is None:
+            if weight.shape[-1] == 1:
+                weight = torch.nn.functional.pad(weight, (0, 1))
+                hidden = torch.bmm(hidden, weight)[..., :1] + (0 if offset is None else offset)
+            elif offset is None:
                 hidden = torch.bmm(hidden, weight)
             else:
                 hidden = torch.baddbmm(offset, hidden, weight)
@@ -152,7 +155,9 @@ class MLP(nn.Module):
             return rows
         mean = params["observation_mean"][:, None].to(rows.dtype)
         scale = (params["observation_variance"][:, None] + 1e-8).rsqrt().to(rows.dtype)
-        return ((rows - mean) * scale).clamp(-CLIP, CLIP)
+        seen = params["observation_count"][:, None, None] > 0
+        limit = torch.where(seen, CLIP, torch.inf).to(rows.dtype)
+        return ((rows - mean) * scale).clamp(-limit, limit)
 
     def outputs_of_one(self, observations: Tensor) -> Tensor:
         """Return the outputs of this one policy, the module, for observations [1, T, B, O]."""
