@@ -124,11 +124,12 @@ def _check_requirements(config: DictConfig) -> None:
         found: Any = OmegaConf.select(config, str(key))
         if isinstance(found, DictConfig):
             found = str(found.get("_target_")).rpartition(".")[2]
-        fits = found is not None and found > 0 if wanted == "above 0" else found == wanted
-        if not fits:
+        above = wanted == "above 0"
+        if not (isinstance(found, int | float) and found > 0 if above else found == wanted):
+            promised = f"{key!s} above 0" if above else f"{key!s}={_written(wanted)}"
             raise UserError(
-                f"algorithm={config.algorithm.name} needs {key!s}={_written(wanted)}, not "
-                f"{_written(found)}: leave {key!s} as the algorithm sets it, or choose another."
+                f"algorithm={config.algorithm.name} needs {promised}, not {_written(found)}: "
+                f"leave {key!s} as the algorithm sets it, or choose another."
             )
 
 

@@ -215,7 +215,7 @@ def test_targets_carry_no_graph():
 def test_wrong_settings_are_refused_by_name(arguments, name):
     with pytest.raises(UserError) as error:
         AdvantageEstimator(LinearFeatureBaseline(), **arguments)
-    assert str(error.value).startswith(f"{name} must be a finite number of at least 0 and of at")
+    assert str(error.value).startswith(f"{name} must be a number from 0 to 1, not")
 
 
 def test_weights_do_not_scale_rewards():

@@ -34,8 +34,8 @@ def test_number_returns_a_float_and_its_bounds_are_inclusive_but_for_above():
     ("value", "bounds", "wanted"),
     [
         (0.0, {"above": 0}, "a finite number above 0"),
-        (-0.1, {"least": 0, "most": 1}, "a finite number of at least 0 and of at most 1"),
-        (1.5, {"least": 0, "most": 1}, "a finite number of at least 0 and of at most 1"),
+        (-0.1, {"least": 0, "most": 1}, "a number from 0 to 1"),
+        (1.5, {"least": 0, "most": 1}, "a number from 0 to 1"),
         (float("nan"), {}, "a finite number"),
         (float("inf"), {"above": 0}, "a finite number above 0"),
         (True, {}, "a finite number"),
@@ -61,7 +61,10 @@ def test_one_of_lists_the_choices_and_suggests_the_nearest():
 
 @pytest.mark.parametrize("value", ["zzz", None, 5])
 def test_one_of_suggests_nothing_where_nothing_is_near(value):
-    with pytest.raises(UserError, match=rf"^device={value} is unknown; choose one of cpu, cuda\.$"):
+    written = "null" if value is None else value
+    with pytest.raises(
+        UserError, match=rf"^device={written} is unknown; choose one of cpu, cuda\.$"
+    ):
         one_of("device", value, ("cuda", "cpu"))
 
 
