@@ -7,7 +7,7 @@ Kronecker-factored transforms). Slower: each task's policy is a clone of a modul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from maml_rl.learn2learn_loader import load_learn2learn
 from maml_rl.policies import Policy
 from maml_rl.policies.distribution import rebuilt
 from maml_rl.rollout import Params, Rollout
-from maml_rl.update_rules import LEARNED, SGD, MetaSGD
+from maml_rl.update_rules import LEARNED, SGD, MetaSGD, UpdateRule
 
 
 class Learn2LearnMAML(InnerLoop):
@@ -35,6 +35,8 @@ class Learn2LearnMAML(InnerLoop):
         dice_decay: lambda of Loaded DiCE, in [0, 1].
     """
 
+    rule: Callable[[], UpdateRule] = SGD
+
     def __init__(
         self,
         steps: int = 1,
@@ -44,7 +46,8 @@ class Learn2LearnMAML(InnerLoop):
         adapted: Sequence[str] | None = None,
         dice_decay: float = 1.0,
     ) -> None:
-        super().__init__(steps, step_size, loss, first_order, adapted, SGD(), dice_decay)
+        rule = type(self).rule()
+        super().__init__(steps, step_size, loss, first_order, adapted, rule, dice_decay)
         self.forward_mode = not first_order
         self._algorithms = self.load()
 
@@ -99,26 +102,10 @@ class Learn2LearnMAML(InnerLoop):
 class Learn2LearnMetaSGD(Learn2LearnMAML):
     """Adaptation by learn2learn's `MetaSGD`, with a learned raw rate per parameter.
 
-    Args:
-        steps: K, inner steps in training; evaluation may take more.
-        step_size: where the rates start.
-        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
-        first_order: drop second derivatives.
-        adapted: what adapts, as in `InnerLoop`.
-        dice_decay: lambda of Loaded DiCE, in [0, 1].
+    Arguments are `Learn2LearnMAML`'s; the rates start at `step_size`.
     """
 
-    def __init__(
-        self,
-        steps: int = 1,
-        step_size: float = 0.1,
-        loss: str = "likelihood_ratio",
-        first_order: bool = False,
-        adapted: Sequence[str] | None = None,
-        dice_decay: float = 1.0,
-    ) -> None:
-        super().__init__(steps, step_size, loss, first_order, adapted, dice_decay)
-        self.update = MetaSGD(positive=False)
+    rule = MetaSGD
 
     def load(self) -> Any:
         """Import learn2learn's class."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,27 +101,10 @@ class CategoricalMLP(MLP):
             bias,
         )
 
-    def forward(self, observations: Tensor) -> Categorical:
-        """Return the action distribution of this one policy for observations [1, T, B, O]."""
-        return Categorical(self.outputs_of_one(observations))
+    def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:
+        """Return the distributions with the outputs as logits."""
+        return Categorical(outputs)
 
     def metrics(self, params: Params) -> dict[str, float]:
         """Return nothing: what a categorical policy explores depends on the observation."""
         return {}
-
-    def distribution(
-        self,
-        params: Params,
-        observations: Tensor,
-        state: Any = None,
-        first: Tensor | None = None,
-    ) -> tuple[Categorical, None, None]:
-        """Return the action distributions of M policies, no value and no state.
-
-        Args:
-            params: stacked parameters, leaves [M, *s].
-            observations: [M, T, B, O]; T is 1 when acting.
-            state: unused, for policies with memory.
-            first: unused, for policies with memory.
-        """
-        return Categorical(self.outputs(params, observations)), None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -119,30 +119,11 @@ class GaussianMLP(MLP):
             self.log_std.fill_(math.log(self.initial_std))
         return super().initialize(generator)
 
-    def forward(self, observations: Tensor) -> DiagonalGaussian:
-        """Return the action distribution of this one policy for observations [1, T, B, O]."""
-        log_std = self.log_std.clamp_min(self.minimum_log_std)
-        return DiagonalGaussian(self.outputs_of_one(observations), log_std[None, None, None])
+    def from_outputs(self, params: Params, outputs: Tensor) -> DiagonalGaussian:
+        """Return the distributions with the outputs as means."""
+        log_std = params["log_std"].clamp_min(self.minimum_log_std)
+        return DiagonalGaussian(outputs, log_std[:, None, None])
 
     def metrics(self, params: Params) -> dict[str, float]:
         """Return the mean standard deviation of one policy's actions, before scale and clip."""
         return {"policy/std": float(params["log_std"].clamp_min(self.minimum_log_std).exp().mean())}
-
-    def distribution(
-        self,
-        params: Params,
-        observations: Tensor,
-        state: Any = None,
-        first: Tensor | None = None,
-    ) -> tuple[DiagonalGaussian, None, None]:
-        """Return the action distributions of M policies, no value and no state.
-
-        Args:
-            params: stacked parameters, leaves [M, *s].
-            observations: [M, T, B, O]; T is 1 when acting.
-            state: unused, for policies with memory.
-            first: unused, for policies with memory.
-        """
-        mean = self.outputs(params, observations)
-        log_std = params["log_std"].clamp_min(self.minimum_log_std)
-        return DiagonalGaussian(mean, log_std[:, None, None]), None, None

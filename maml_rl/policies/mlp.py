@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -159,16 +160,39 @@ class MLP(nn.Module):
         limit = torch.where(seen, CLIP, torch.inf).to(rows.dtype)
         return ((rows - mean) * scale).clamp(-limit, limit)
 
-    def outputs_of_one(self, observations: Tensor) -> Tensor:
-        """Return the outputs of this one policy, the module, for observations [1, T, B, O]."""
-        statistics = {name: leaf[None] for name, leaf in self.named_buffers()}
-        rows = self._normalized(statistics, observations.flatten(1, 2))
-        rows = rows.unflatten(1, observations.shape[1:3])
+    def from_outputs(self, params: Params, outputs: Tensor) -> Any:
+        """Return the action distributions that the networks' outputs [M, T, B, A] stand for."""
+        raise TypeError(f"{type(self).__name__} must define from_outputs(params, outputs).")
+
+    def distribution(
+        self,
+        params: Params,
+        observations: Tensor,
+        state: Any = None,
+        first: Tensor | None = None,
+    ) -> tuple[Any, None, None]:
+        """Return the action distributions of M policies, no value and no state.
+
+        Args:
+            params: stacked parameters, leaves [M, *s].
+            observations: [M, T, B, O]; T is 1 when acting.
+            state: unused, for policies with memory.
+            first: unused, for policies with memory.
+        """
+        return self.from_outputs(params, self.outputs(params, observations)), None, None
+
+    def forward(self, observations: Tensor) -> Any:
+        """Return the action distribution of this one policy, the module, for [1, T, B, O]."""
+        named = itertools.chain(self.named_parameters(), self.named_buffers())
+        own = {name: leaf[None] for name, leaf in named}
+        rows = self._normalized(own, observations.flatten(1, 2)).unflatten(
+            1, observations.shape[1:3]
+        )
         if self._has_context:
             rows = torch.cat([rows, self.context.expand(*rows.shape[:3], -1)], dim=-1)
         for layer in self.layers[:-1]:
             rows = self.activation(layer(rows))
-        return self.layers[-1](rows)
+        return self.from_outputs(own, self.layers[-1](rows))
 
 
 _STATISTICS = ("mean", "variance", "count")
