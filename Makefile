@@ -1,7 +1,7 @@
 # make setup   .venv with the project, its tools and learn2learn
 # make train   meta-train the default experiment, evaluate it, print the table and where the plot is
 # make test    format, lint, types and tests: what CI runs
-# make bench   sampling speed against bare MuJoCo
+# make bench   speed of sampling against bare MuJoCo, and of the meta-gradient
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +37,7 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.meta_gradient
 
 format: setup
 	$(BIN)/ruff format .
