@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-MOST_CHOICES = 8  # named in an error
+LONGEST_LIST = 190  # characters of choices named in an error
 
 
 class UserError(ValueError):
@@ -69,7 +69,8 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
         return value
     near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f" Did you mean {near[0]}?" if near else ""
-    shown = ", ".join(known[:MOST_CHOICES])
-    more = f" and {len(known) - MOST_CHOICES} more" if len(known) > MOST_CHOICES else ""
+    fitting = [i for i in range(len(known)) if len(", ".join(known[: i + 1])) <= LONGEST_LIST]
+    shown = ", ".join(known[: len(fitting)])
+    more = f" and {len(known) - len(fitting)} more" if len(fitting) < len(known) else ""
     written = "null" if value is None else value
     raise UserError(f"{name}={written} is unknown; choose one of {shown}{more}.{hint}")

@@ -32,7 +32,7 @@ NODES = {  # what a class named by a stored configuration must offer, by node
     "baseline": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
     "inner.update": ("learned",),
-    "outer": ("update",),
+    "outer": ("check", "terms", "update", "keeps_graphs", "differentiates"),
     "algorithm": ("collect", "outer_step"),
     "sampler": ("collector",),
     "trainer": ("run", "resume"),
@@ -129,18 +129,21 @@ def _check_requirements(config: DictConfig) -> None:
             promised = f"{key!s} above 0" if above else f"{key!s}={_written(wanted)}"
             raise UserError(
                 f"algorithm={config.algorithm.name} needs {promised}, not {_written(found)}: "
-                f"leave {key!s} as the algorithm sets it, or choose another."
+                f"write that, or use algorithm=maml_trpo, which requires nothing."
             )
 
 
 def _written(value: Any) -> str:
-    """Write a value as the command line has it; a class by its node's name."""
-    nodes = {"Learn2LearnGBML": "learn2learn_gbml", "InnerLoop": "sgd"}
-    if value is None:
-        return "null"
+    """Write a value as the command line has it; the project's classes by their nodes' names."""
+    nodes = {
+        **{name: name.lower() for name in ("TRPO", "Adam", "PPO", "Reptile")},
+        "Learn2LearnGBML": "learn2learn_gbml",
+    }
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if OmegaConf.is_list(value):
         return f"[{','.join(str(entry) for entry in value)}]"
-    return nodes.get(str(value), str(value).lower())
+    return nodes.get(str(value), str(value))
 
 
 def train(config: DictConfig, path: Path) -> Metrics:

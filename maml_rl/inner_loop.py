@@ -123,6 +123,10 @@ class InnerLoop:
         self.step_size = number("inner.step_size", step_size, above=0)
         decay = number("inner.dice_decay", dice_decay, least=0, most=1)
         self.loss_name = one_of("inner.loss", loss, LOSSES)
+        if decay != 1 and loss != "loaded_dice":
+            raise UserError(
+                f"inner.dice_decay={decay:g} is for inner.loss=loaded_dice, not {loss}."
+            )
         self.loss = LOSSES[loss](decay)
         self.first_order = first_order
         if adapted is not None and not all(isinstance(entry, str) for entry in adapted):

@@ -58,7 +58,7 @@ def test_arguments_reach_the_objects(tmp_path):
         (["outer._target_=maml_rl.update_rules.SGD", "~outer.max_kl", "~outer.cg_iterations",
           "~outer.damping", "~outer.line_search_steps", "~outer.backtrack_ratio",
           "~outer.schedule"],
-         "does not fit there: it has no update"),
+         "does not fit there: it has no check"),
     ],
 )  # fmt: skip
 def test_a_wrong_node_is_refused_in_words(overrides, words, tmp_path):

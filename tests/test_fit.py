@@ -3,7 +3,9 @@
 import re
 
 import pytest
+import torch
 
+from tests.conftest import ROOT, load
 from tests.test_train_command import SMOKE, everything
 
 # (arguments, words that say what is wrong and where, words that say what to write instead)
@@ -29,8 +31,9 @@ WRONG = [
     ("algorithm=pretrained inner.steps=1", "algorithm=pretrained", "inner.steps=0"),
     ("algorithm=oracle inner.steps=2", "algorithm=oracle", "inner.steps=0"),
     ("algorithm=kronecker inner.transform=meta_curvature", "kronecker", "transform=kronecker"),
-    ("algorithm=kronecker inner=sgd", "needs inner=learn2learn_gbml", "not sgd"),
-    ("algorithm=meta_sgd inner=sgd", "needs inner.update", "not null"),
+    ("algorithm=kronecker inner=sgd", "needs inner=learn2learn_gbml", "not InnerLoop"),
+    ("algorithm=meta_sgd inner=sgd", "needs inner.update._target_=.*MetaSGD", "not null"),
+    ("inner.dice_decay=0.5", "inner.dice_decay=0.5", "inner.loss=loaded_dice"),
     ("algorithm=oracle observe_task=false", "needs observe_task=true", "not false"),
     ("algorithm=random", "needs trainer.iterations=0", "not 2"),
     ("algorithm=promp outer.inner_kl_coefficient=0", "inner_kl_coefficient above 0", "not 0"),
@@ -139,3 +142,24 @@ def test_what_fits_is_not_refused(arguments, train_cli, work):
     options = ("trainer.iterations=1", "trainer.validate_every=9", "env.horizon=3")
     outcome = train_cli(*SMOKE, *arguments.split(), *options)
     assert (outcome.status, outcome.err) == (0, "")
+
+
+def test_the_outer_optimizer_of_the_docs_trains(train_cli, work):
+    """docs/algorithms.md, "Adding one": its code and its command, as they stand there."""
+    page = (ROOT / "docs" / "algorithms.md").read_text().partition("## Adding one")[2]
+    (work / "mine.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    (work / "my_conf/outer").mkdir(parents=True)
+    (work / "my_conf/outer/sign_sgd.yaml").write_text("_target_: mine.SignSGD\nstep_size: 1.0e-3\n")
+    command = page.partition("train.py ")[2].partition("`")[0].split()
+    assert command == ["--config-dir", "my_conf", "outer=sign_sgd", "algorithm.name=maml_sign"]
+    ends = []
+    for iterations in (1, 2):
+        run = f"run_{iterations}"
+        options = (f"trainer.iterations={iterations}", f"hydra.run.dir={run}")
+        outcome = train_cli(*command, *SMOKE, *options)
+        assert (outcome.status, outcome.err) == (0, "")
+        ends.append(load(f"{run}/checkpoints/last.pt")["meta"])
+    for name, leaf in ends[1].items():  # up or down by a thousandth
+        moved = (leaf - ends[0][name]).abs()
+        assert torch.all(((moved - 1e-3).abs() < 1e-6) | (moved == 0)), name
+    assert max(float((ends[1][name] - leaf).abs().max()) for name, leaf in ends[0].items()) > 9e-4

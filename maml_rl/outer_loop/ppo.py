@@ -73,8 +73,8 @@ class PPO:
             return
         if inner.loss_name != "likelihood_ratio":
             raise UserError(
-                f"outer.inner_kl_coefficient above 0 is ProMP's penalty, which goes with ratio "
-                f"losses: write inner.loss=likelihood_ratio instead of {inner.loss_name}."
+                f"outer.inner_kl_coefficient above 0 is ProMP's penalty, which goes with the "
+                f"likelihood ratio: write inner.loss=likelihood_ratio instead of {inner.loss_name}."
             )
         if inner.steps == 0:
             raise UserError("outer.inner_kl_coefficient above 0 needs inner.steps of at least 1.")
