@@ -28,7 +28,7 @@ from maml_rl.trainer import Trainer
 OWN = ("maml_rl.", "envs.")
 NODES = {  # what a class named by a stored configuration must offer, by node
     "env": ("sample", "make", "finite_tasks", "describe"),
-    "policy": ("distribution", "initialize"),
+    "policy": ("distribution", "initialize", "parts", "fixed", "statistics", "discrete"),
     "baseline": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
     "inner.update": ("learned",),

@@ -66,7 +66,7 @@ def test_options_are_off_in_every_algorithm(name):
     assert [config.algorithm[option] for option in off] == [False] * 4
     assert config.algorithm.entropy_coefficient == 0.0
     assert config.algorithm.standardize_advantages is True
-    assert config.algorithm.exploration_weight == (0.05 if name == "e_maml" else 0.0)
+    assert config.algorithm.exploration_weight == (0.005 if name == "e_maml" else 0.0)
     assert config.policy.normalize_observations is False
     assert config.policy.context_size == (5 if name == "cavia" else 0)
     assert config.observe_task is (name == "oracle")
