@@ -55,7 +55,9 @@ def runs(task: str, algorithm: str) -> list[Path]:
     folders = [ROOT / "results" / f"{task}_{algorithm}"]
     if algorithm == "maml_trpo" and not folders[0].is_dir():
         folders = [ROOT / "results" / task]
-    return sorted(path.parent for folder in folders for path in folder.glob("*/evaluation.json"))
+    return sorted(
+        path.parent for folder in folders for path in folder.glob("seed_[0-9]/evaluation.json")
+    )
 
 
 def environment_steps(found: Sequence[Path]) -> float:
