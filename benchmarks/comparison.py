@@ -102,6 +102,10 @@ def draw(task: str, compared: dict[str, list[Path]]) -> None:
             learning.plot(grid, mean, **style)
     learning.set(title=f"{task}: return after one step", xlabel="million environment steps")
     adapting.set(title="on test tasks", xlabel="inner steps", xticks=range(4))
+    if "random" in compared:  # what falls far below an untrained policy leaves the frame
+        untrained = min(adaptation(run).min() for run in compared["random"])
+        top = adapting.get_ylim()[1]
+        adapting.set_ylim(max(adapting.get_ylim()[0], untrained - 0.1 * (top - untrained)), top)
     for axes in (learning, adapting):
         axes.grid(alpha=0.3)
     handles, labels = adapting.get_legend_handles_labels()
