@@ -1,7 +1,8 @@
-# make setup   .venv with the project, its tools and learn2learn
-# make train   meta-train the default experiment, evaluate it, print the table and where the plot is
-# make test    format, lint, types and tests: what CI runs
-# make bench   speed of sampling against bare MuJoCo, and of the meta-gradient
+# make setup       .venv with the project, its tools and learn2learn
+# make train       meta-train the default experiment, evaluate it, print the table and where the plot is
+# make test        format, lint, types and tests: what CI runs
+# make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
+# make bench       speed of sampling against bare MuJoCo, and of the meta-gradient
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ STAMP := $(VENV)/.set-up
 RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 
-.PHONY: setup train test bench format
+.PHONY: setup train test bench format metaworld
 
 setup: $(STAMP)
 
@@ -29,7 +30,14 @@ train: setup
 	$(BIN)/python train.py experiment=half_cheetah_dir hydra.run.dir=$(run) $(ARGS)
 	$(BIN)/python evaluate.py run=$(run)
 
-test: setup
+metaworld: $(VENV)/.metaworld
+
+$(VENV)/.metaworld: $(STAMP)
+	$(BIN)/python -m pip install --quiet "scipy>=1.14,<2"
+	$(BIN)/python -m pip install --quiet --no-deps --group metaworld
+	@touch $@
+
+test: setup metaworld
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 LONGEST_LIST = 190  # characters of choices named in an error
@@ -69,8 +69,36 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
         return value
     near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f" Did you mean {near[0]}?" if near else ""
-    fitting = [i for i in range(len(known)) if len(", ".join(known[: i + 1])) <= LONGEST_LIST]
-    shown = ", ".join(known[: len(fitting)])
-    more = f" and {len(known) - len(fitting)} more" if len(fitting) < len(known) else ""
     written = "null" if value is None else value
-    raise UserError(f"{name}={written} is unknown; choose one of {shown}{more}.{hint}")
+    raise UserError(f"{name}={written} is unknown; choose one of {listed(known)}.{hint}")
+
+
+def listed(choices: Sequence[str]) -> str:
+    """Write choices for an error, the first ones of many."""
+    fitting = [i for i in range(len(choices)) if len(", ".join(choices[: i + 1])) <= LONGEST_LIST]
+    more = len(choices) - len(fitting)
+    return ", ".join(choices[: len(fitting)]) + (f" and {more} more" if more else "")
+
+
+def flag(name: str, value: object) -> bool:
+    """Return `value` if it is true or false.
+
+    Raises:
+        UserError: otherwise.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false, not {value!r}.")
+    return value
+
+
+def pair(name: str, value: object) -> tuple[float, float]:
+    """Return `value` as a range: two finite numbers, the lower one first.
+
+    Raises:
+        UserError: otherwise.
+    """
+    parts = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
+    finite = all(isinstance(part, numbers.Real) and math.isfinite(part) for part in parts)
+    if len(parts) != 2 or not finite or parts[0] > parts[1]:
+        raise UserError(f"{name} must be two numbers in brackets, [low, high], not {value!r}.")
+    return float(parts[0]), float(parts[1])

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import gymnasium.envs.mujoco
 import numpy as np
 
-from envs.mujoco import MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.random_parameters import RandomParameters, RandomParametersPreset
 from envs.task_distribution import Tasks
 
 ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
@@ -22,7 +23,7 @@ class HalfCheetahPreset(Preset):
 
     torso_position: bool = True  # append the torso's world position to the observation
     control_cost: float = 0.05  # weight of the squared norm of the applied action
-    top_velocity: float = 2.0  # targets of the velocity tasks are uniform on [0, top_velocity], m/s
+    velocities: tuple[float, float] = (0.0, 2.0)  # targets are uniform between them, m/s
 
 
 class HalfCheetah(MujocoTaskDistribution):
@@ -39,7 +40,7 @@ class HalfCheetah(MujocoTaskDistribution):
         "deleu": HalfCheetahPreset(frame_skip=5, horizon=100, action_scale=0.1),
         "finn2017": HalfCheetahPreset(frame_skip=1, horizon=200, action_scale=1.0),
         "promp": HalfCheetahPreset(
-            frame_skip=5, horizon=100, action_scale=0.1, torso_position=False, top_velocity=3.0
+            frame_skip=5, horizon=100, action_scale=0.1, torso_position=False, velocities=(0.0, 3.0)
         ),
     }
     preset: HalfCheetahPreset
@@ -87,18 +88,54 @@ class HalfCheetahDir(HalfCheetah):
         """Say "forward" or "backward"."""
         return "forward" if task["direction"] > 0 else "backward"
 
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the direction as an arrow above the start."""
+        return [Marker((0.0, 0.0, 1.5), to=(float(task["direction"]), 0.0, 1.5), size=0.05)]
+
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return d * v_x - cost, [...]."""
         return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
 
 class HalfCheetahVel(HalfCheetah):
-    """Run at a target velocity v*, uniform on [0, top]: reward -|v_x - v*| - cost."""
+    """Run at a target velocity v*, uniform on `velocities`: reward -|v_x - v*| - cost."""
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw target velocities, [M] in m/s."""
-        return {"velocity": rng.uniform(0.0, self.preset.top_velocity, size=num_tasks)}
+        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|v_x - v*| - cost, [...]."""
         return -abs(self.velocity(before, after) - task["velocity"]) - self.control_cost(action)
+
+    def describe(self, task: Tasks) -> str:
+        """Say the velocity."""
+        return f"{float(task['velocity']):.2f} m/s"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the velocity as an arrow above the start, half a second long."""
+        return [Marker((0.0, 0.0, 1.5), to=(0.5 * float(task["velocity"]), 0.0, 1.5), size=0.05)]
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfCheetahRandParamsPreset(HalfCheetahPreset, RandomParametersPreset):
+    """A half-cheetah with how far its parameters vary."""
+
+
+class HalfCheetahRandParams(RandomParameters, HalfCheetah):
+    """Run forward with unknown masses, inertias, friction and damping: reward v_x - cost.
+
+    Preset `maml_rl`: this project's own, as no source has the task: ProMP's half-cheetah with the
+    parameters of its walker2d and hopper.
+    """
+
+    presets: ClassVar[Mapping[str, HalfCheetahRandParamsPreset]] = {
+        "maml_rl": HalfCheetahRandParamsPreset(
+            frame_skip=5, horizon=200, action_scale=0.1, torso_position=False
+        ),
+    }
+    preset: HalfCheetahRandParamsPreset
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return v_x - cost, [...]."""
+        return self.velocity(before, after) - self.control_cost(action)

@@ -8,9 +8,8 @@ libraries), so that no task is written twice.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-import importlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,10 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium import spaces
-from mujoco.batch import Batch
+from mujoco.batch import MODEL_FIELDS, Batch
 
-from envs.checks import UserError, integer_at_least, number, one_of
-from envs.task_distribution import Array, Step, Tasks, count_tasks
+from envs.checks import UserError, flag, integer_at_least, number, one_of, pair
+from envs.task_distribution import Array, Step, Tasks, check_shape, count_tasks, snake_case, task_at
 
 State = dict[str, Any]
 """Fields of MjData by name, "qpos" and "qvel" among them, each a copy of shape [..., size]."""
@@ -42,6 +41,42 @@ class Preset:
     horizon: int
     action_scale: float = 1.0
 
+    def override(self, values: Mapping[str, Any]) -> Preset:
+        """Return this preset with some of its numbers replaced; None keeps a number.
+
+        Raises:
+            UserError: naming the number that is unknown, or whose value is of another kind.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in given:
+            if name not in known:
+                raise UserError(f"env.{name} is unknown; there is {', '.join(sorted(known))}.")
+        return dataclasses.replace(
+            self, **{name: _like(name, value, known[name]) for name, value in given.items()}
+        )
+
+
+def _like(name: str, value: Any, default: Any) -> Any:
+    """Check that `value` is of the kind of a preset's number, and return it as that."""
+    if isinstance(default, bool):
+        return flag(f"env.{name}", value)
+    if isinstance(default, int):
+        return integer_at_least(f"env.{name}", value)
+    if isinstance(default, tuple):
+        return pair(f"env.{name}", value)
+    return number(f"env.{name}", value, above=0 if name == "action_scale" else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """Something drawn into a picture to show a task: a goal, a heading."""
+
+    position: tuple[float, float, float]  # m, in the world
+    to: tuple[float, float, float] | None = None  # an arrow's tip; None draws a sphere
+    size: float = 0.1  # radius of the sphere or of the arrow's shaft, m
+    rgba: tuple[float, float, float, float] = (0.1, 0.7, 0.2, 1.0)
+
 
 def namespace(array: Any) -> ModuleType:
     """Return the module `array` belongs to, numpy or torch, so that one formula serves both."""
@@ -53,7 +88,7 @@ def namespace(array: Any) -> ModuleType:
 
 
 @contextmanager
-def _quiet_mujoco() -> Iterator[None]:
+def quiet_mujoco() -> Iterator[None]:
     """Keep MuJoCo's warnings out of the terminal and MUJOCO_LOG.TXT out of people's folders.
 
     They are about deprecated MJCF, or about instability, which is raised as an error. A handler set
@@ -66,19 +101,26 @@ def _quiet_mujoco() -> Iterator[None]:
         mujoco.set_mju_user_warning(None)
 
 
-def load_model(path: str | Path) -> mujoco.MjModel:
-    """Compile an MJCF file with constraint islands off (5 % faster, bit-identical on chains).
+def load_model(xml: str | Path | mujoco.MjSpec) -> mujoco.MjModel:
+    """Compile an MJCF file, or an MjSpec, with constraint islands off.
+
+    That is 5 % faster and was bit-identical on half-cheetah, ant, walker2d, hopper, swimmer and
+    humanoid.
 
     Raises:
         UserError: if the file is missing or is not valid MJCF.
     """
-    if not Path(path).is_file():
-        raise UserError(f"there is no MJCF file {path}.")
-    with _quiet_mujoco():
+    if not isinstance(xml, mujoco.MjSpec) and not Path(xml).is_file():
+        raise UserError(f"there is no MJCF file {xml}.")
+    what = f"the MjSpec {xml.modelname!r}" if isinstance(xml, mujoco.MjSpec) else str(xml)
+    with quiet_mujoco():
         try:
-            model = mujoco.MjModel.from_xml_path(str(path))
+            if isinstance(xml, mujoco.MjSpec):
+                model = xml.copy().compile()
+            else:
+                model = mujoco.MjModel.from_xml_path(str(xml))
         except ValueError as error:
-            raise UserError(f"MuJoCo cannot compile {path}: {error}") from error
+            raise UserError(f"MuJoCo cannot compile {what}: {error}") from error
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     return model
 
@@ -86,18 +128,19 @@ def load_model(path: str | Path) -> mujoco.MjModel:
 class MujocoTaskDistribution:
     """Base of task distributions on one MuJoCo body.
 
-    A subclass names its `xml`, its `presets` (the first is the default) and the `fields` of MjData
-    it reads beside qpos and qvel, and writes `sample`, `observe` and `reward`; `reset`, `control`,
-    `terminated` and `info` where the defaults do not fit. These are pure functions of their
-    arguments, for any leading shape, in numpy or torch.
+    A subclass names its `xml` (a path, or an MjSpec), its `presets` (the first is the default) and
+    the `fields` of MjData it reads beside qpos and qvel, and writes `sample`, `observe` and
+    `reward`; `reset`, `control`, `terminated`, `vary`, `info` and `markers` where the defaults do
+    not fit. These are pure functions of their arguments, for any leading shape, in numpy or torch.
 
     Args:
         preset: name of one of `presets`; None takes the first.
         horizon: control steps per episode; None takes the preset's.
         action_scale: applied action = clip(action_scale * action); None takes the preset's.
+        **numbers: any other number of the preset by its name; None takes the preset's.
     """
 
-    xml: ClassVar[str | Path]
+    xml: ClassVar[str | Path | mujoco.MjSpec]
     presets: ClassVar[Mapping[str, Preset]]
     fields: ClassVar[tuple[str, ...]] = ()
     camera: ClassVar[Mapping[str, Any]] = {}
@@ -107,19 +150,14 @@ class MujocoTaskDistribution:
         preset: str | None = None,
         horizon: int | None = None,
         action_scale: float | None = None,
+        **numbers: Any,
     ) -> None:
         name = next(iter(self.presets)) if preset is None else preset
-        self.preset = self.presets[one_of("env.preset", name, self.presets)]
+        chosen = self.presets[one_of("env.preset", name, self.presets)]
         self.preset_name = name
-        self.frame_skip = self.preset.frame_skip
-        self.horizon = integer_at_least(
-            "env.horizon", self.preset.horizon if horizon is None else horizon
-        )
-        self.action_scale = number(
-            "env.action_scale",
-            self.preset.action_scale if action_scale is None else action_scale,
-            above=0,
-        )
+        self.preset = chosen.override({"horizon": horizon, "action_scale": action_scale, **numbers})
+        self.frame_skip, self.horizon = self.preset.frame_skip, self.preset.horizon
+        self.action_scale = self.preset.action_scale
         self.model = load_model(self.xml)
         self.dt = float(self.model.opt.timestep) * self.frame_skip  # seconds per control step
         self.action_space = self._action_space()
@@ -128,7 +166,7 @@ class MujocoTaskDistribution:
     @property
     def name(self) -> str:
         """The class's name in snake case, by which a run and its results are called."""
-        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        return snake_case(type(self).__name__)
 
     # What a subclass writes.
 
@@ -170,7 +208,29 @@ class MujocoTaskDistribution:
         """Return what is worth recording beside the reward (success, parts), leaves [...]."""
         return {}
 
+    def vary(self, model: mujoco.MjModel, task: Tasks) -> None:
+        """Change `model`, a fresh copy of the pristine one, into the task's; by default not at all.
+
+        Called once for each task (leaves without the leading M), before `mj_setConst`.
+        """
+
+    def markers(self, task: Tasks) -> Sequence[Marker]:
+        """Return what pictures of a task show beside the body, such as its goal."""
+        return ()
+
     # What follows from it.
+
+    @property
+    def varies(self) -> bool:
+        """Whether tasks differ in dynamics: whether `vary` is defined."""
+        return type(self).vary is not MujocoTaskDistribution.vary
+
+    def task_model(self, task: Tasks) -> mujoco.MjModel:
+        """Return a task's own model (leaves without the leading M), which shares no array."""
+        model = copy.copy(self.model)
+        self.vary(model, task)
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+        return model
 
     def applied(self, action: Any) -> Any:
         """Return clip(action_scale * action) within the action space."""
@@ -182,9 +242,22 @@ class MujocoTaskDistribution:
         """Build M x B environments as rows of one `mujoco.batch.Batch`."""
         return BatchedMujoco(self, num_tasks, slots_per_task, threads)
 
-    def single(self, task: Tasks | None = None, render_mode: str | None = None) -> MujocoTaskEnv:
-        """Build the Gymnasium environment of one task (leaves without the leading M)."""
-        return MujocoTaskEnv(self, task=task, render_mode=render_mode)
+    def single(
+        self,
+        task: Tasks | None = None,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+    ) -> MujocoTaskEnv:
+        """Build the Gymnasium environment of one task (leaves without the leading M).
+
+        Args:
+            task: fixes the task; None draws one at every reset.
+            render_mode: "rgb_array" or None.
+            width: of the picture, in pixels.
+            height: of the picture, in pixels.
+        """
+        return MujocoTaskEnv(self, task, render_mode, width, height)
 
     def _action_space(self) -> spaces.Box:
         for index in np.flatnonzero(self.model.actuator_ctrllimited == 0):
@@ -205,13 +278,30 @@ def _read(data: mujoco.MjData, fields: tuple[str, ...]) -> State:
     return {name: getattr(data, name).copy() for name in ("qpos", "qvel", *fields)}
 
 
-_UNSTABLE = [
+UNSTABLE = [
     int(mujoco.mjtWarning.mjWARN_BADQPOS),
     int(mujoco.mjtWarning.mjWARN_BADQVEL),
     int(mujoco.mjtWarning.mjWARN_BADQACC),
     int(mujoco.mjtWarning.mjWARN_BADCTRL),
 ]
-_CAUSES = "(a NaN action, or physics that diverged)"
+CAUSES = "(a NaN action, or physics that diverged)"
+
+
+def _model_field(model: mujoco.MjModel, field: str) -> Any:
+    """Return a field of a model by the name it has for `Batch.expand`."""
+    owner = model.opt if field.startswith("opt.") else model
+    return getattr(owner, field.removeprefix("opt."))
+
+
+_FIELDS = [
+    field
+    for field in sorted(MODEL_FIELDS)
+    if hasattr(
+        mujoco.MjOption if field.startswith("opt.") else mujoco.MjModel,
+        field.removeprefix("opt."),
+    )
+    and not field.startswith(("name_", "names_", "text_", "key_", "plugin"))
+]
 
 
 class BatchedMujoco:
@@ -231,6 +321,7 @@ class BatchedMujoco:
             field: self._batch.bind(field)
             for field in ("qpos", "qvel", "ctrl", *distribution.fields)
         }  # bound before the first reset: a field bound later is empty until the next call
+        self._varied: set[str] = set()  # fields of the model that tasks have their own values of
         self._task: Tasks = {}
         self._state: State = {}
 
@@ -246,6 +337,23 @@ class BatchedMujoco:
             name: np.broadcast_to(np.array(leaf)[:, None], (*self.shape, *leaf.shape[1:]))
             for name, leaf in tasks.items()  # copies: the caller may write into theirs later
         }
+        if self.distribution.varies:
+            self._set_models(tasks)
+
+    def _set_models(self, tasks: Tasks) -> None:
+        """Give every row its task's model.
+
+        Only fields in which some task differs from the shared model are stored per row.
+        """
+        distribution = self.distribution
+        each = [task_at(tasks, index) for index in range(self.shape[0])]
+        models = [distribution.task_model(task) for task in each]
+        for field in _FIELDS:
+            shared = _model_field(distribution.model, field)
+            values = [_model_field(model, field) for model in models]
+            if field in self._varied or any(not np.array_equal(shared, own) for own in values):
+                self._varied.add(field)
+                self._batch.expand(field)[:] = np.repeat(values, self.shape[1], axis=0)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         """Begin a new episode in every row from its own generator; observations [M, B, O]."""
@@ -257,7 +365,7 @@ class BatchedMujoco:
                 batch.bind(field)[:] = [start[field] for start in starts]
         batch.forward()
         self._state = self._read()
-        return self.distribution.observe(self._state).copy()
+        return self._observed(self._state)
 
     def step(self, actions: Array, active: Array) -> Step:
         """Apply `actions` [M, B, A] for one control step in the rows where `active` [M, B] is true.
@@ -273,16 +381,28 @@ class BatchedMujoco:
             view = self._views[field] if field in self._views else self._batch.bind(field)
             running = active.reshape(-1, *(1,) * (view.ndim - 1))
             np.copyto(view, value.reshape(view.shape), where=running)
-        with _quiet_mujoco():
+        with quiet_mujoco():
             self._batch.step(ids=rows, nstep=distribution.frame_skip)
         self._raise_if_unstable()
         after = self._state = self._read()
-        return Step(
-            observations=distribution.observe(after).copy(),  # it may be the state itself
+        step = Step(
+            observations=self._observed(after),
             rewards=distribution.reward(before, applied, after, self._task),
             terminated=distribution.terminated(after, self._task),
             info=distribution.info(before, applied, after, self._task),
         )
+        name = distribution.name
+        check_shape(name, "reward(before, action, after, task)", step.rewards, self.shape)
+        check_shape(name, "terminated(state, task)", step.terminated, self.shape)
+        for key, leaf in step.info.items():
+            check_shape(name, f"info(before, action, after, task)[{key!r}]", leaf, self.shape)
+        return step
+
+    def _observed(self, state: State) -> Array:
+        observations = self.distribution.observe(state)
+        wanted = (*self.shape, *self.distribution.observation_space.shape)
+        check_shape(self.distribution.name, "observe(state)", observations, wanted)
+        return observations.copy()  # it may be the state itself
 
     def close(self) -> None:
         """Free the simulations."""
@@ -299,11 +419,11 @@ class BatchedMujoco:
     def _raise_if_unstable(self) -> None:
         if not self._batch.warning.any():
             return
-        unstable = self._batch.warning[:, _UNSTABLE, 1].any(axis=1)
+        unstable = self._batch.warning[:, UNSTABLE, 1].any(axis=1)
         if unstable.any():
             task, slot = divmod(int(np.flatnonzero(unstable)[0]), self.shape[1])
             raise SimulationError(
-                f"the simulation of task {task}, episode {slot} became unstable {_CAUSES}"
+                f"the simulation of task {task}, episode {slot} became unstable {CAUSES}"
             )
 
 
@@ -352,8 +472,11 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
         if options and "task" in options:
             self.set_task(options["task"])
         if not self._fixed:
-            drawn = self.distribution.sample(1, self.np_random)
-            self._task = {name: leaf[0] for name, leaf in drawn.items()}
+            self._task = task_at(self.distribution.sample(1, self.np_random), 0)
+        if self.distribution.varies:
+            self.close()  # the renderer draws the task's model
+            self.model = self.distribution.task_model(self._task)
+            self.data = mujoco.MjData(self.model)
         mujoco.mj_resetData(self.model, self.data)
         for field, value in self.distribution.reset(self.np_random).items():
             getattr(self.data, field)[:] = value
@@ -367,10 +490,10 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
         applied = np.clip(action, self.action_space.low, self.action_space.high)
         for field, value in distribution.control(before, applied).items():
             getattr(self.data, field)[:] = value
-        with _quiet_mujoco():
+        with quiet_mujoco():
             mujoco.mj_step(self.model, self.data, nstep=distribution.frame_skip)
-        if any(self.data.warning[kind].number for kind in _UNSTABLE):
-            raise SimulationError(f"the simulation became unstable {_CAUSES}")
+        if any(self.data.warning[kind].number for kind in UNSTABLE):
+            raise SimulationError(f"the simulation became unstable {CAUSES}")
         after = self._state()
         self._steps += 1
         return (
@@ -394,6 +517,8 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
             )
             self._renderer = mujoco.Renderer(self.model, height, width)
         self._renderer.update_scene(self.data, self._camera())
+        for marker in self.distribution.markers(self._task):
+            _draw(marker, self._renderer.scene)
         return self._renderer.render().copy()
 
     def _camera(self) -> mujoco.MjvCamera:
@@ -420,24 +545,19 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
         return {**info, "task": task}
 
 
-def make_env(
-    distribution: str,
-    task: Tasks | None = None,
-    render_mode: str | None = None,
-    width: int = 480,
-    height: int = 480,
-    **arguments: Any,
-) -> MujocoTaskEnv:
-    """Build the environment for `gymnasium.make`.
-
-    Args:
-        distribution: the class, as "module:name".
-        task: fixes the task; leaves without the leading M. None draws one at every reset.
-        render_mode: "rgb_array" or None.
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        **arguments: for the distribution (preset, horizon, action_scale).
-    """
-    module, name = distribution.split(":")
-    build = getattr(importlib.import_module(module), name)
-    return MujocoTaskEnv(build(**arguments), task, render_mode, width, height)
+def _draw(marker: Marker, scene: mujoco.MjvScene) -> None:
+    """Add a marker to a scene."""
+    geom = scene.geoms[scene.ngeom]
+    scene.ngeom += 1
+    shape = mujoco.mjtGeom.mjGEOM_SPHERE if marker.to is None else mujoco.mjtGeom.mjGEOM_ARROW
+    mujoco.mjv_initGeom(
+        geom,
+        shape,
+        np.full(3, marker.size),
+        np.array(marker.position, dtype=np.float64),
+        np.eye(3).ravel(),
+        np.array(marker.rgba, dtype=np.float32),
+    )
+    if marker.to is not None:
+        start, end = np.array(marker.position), np.array(marker.to)
+        mujoco.mjv_connector(geom, shape, marker.size, start, end)

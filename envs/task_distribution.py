@@ -5,9 +5,12 @@ Letters: M tasks, B slots (episodes) per task, O observation size, A action size
 
 from __future__ import annotations
 
+import pkgutil
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -26,6 +29,7 @@ class Step(NamedTuple):
     rewards: Array  # [M, B]
     terminated: Array  # [M, B] bool: the task ended the episode (a time-out is not one)
     info: dict[str, Array]  # leaves [M, B]
+    truncated: Array | None = None  # [M, B] bool: a time limit of the environment's own cut it off
 
 
 class BatchedEnv(Protocol):
@@ -39,7 +43,10 @@ class BatchedEnv(Protocol):
         ...
 
     def step(self, actions: Array, active: Array) -> Step:
-        """Step the rows where `active` [M, B] is true with `actions` [M, B, A]."""
+        """Step the rows where `active` [M, B] is true with `actions` [M, B, A].
+
+        Numbered actions (a Discrete space) are whole numbers [M, B].
+        """
         ...
 
     def close(self) -> None:
@@ -53,6 +60,9 @@ class TaskDistribution(Protocol):
     `sample` draws M tasks from the generator it is given and from nothing else. `make` returns
     M x B environments whose episodes end by themselves (`Step.terminated`) or are cut off by the
     caller after `horizon` steps.
+
+    Optional: `held_out`, a distribution with the same spaces whose tasks `make`'s environments
+    take too: test tasks are drawn from it instead.
     """
 
     @property
@@ -66,8 +76,8 @@ class TaskDistribution(Protocol):
         ...
 
     @property
-    def action_space(self) -> spaces.Box:
-        """Box of shape [A]."""
+    def action_space(self) -> spaces.Box | spaces.Discrete:
+        """Box of shape [A], or Discrete(A) where actions are numbered."""
         ...
 
     @property
@@ -109,6 +119,31 @@ def count_tasks(tasks: Tasks) -> int:
     if not sizes or len(set(sizes.values())) != 1:
         raise UserError(f"a batch of tasks needs arrays of one leading size, not {sizes}.")
     return next(iter(sizes.values()))
+
+
+def held_out(distribution: TaskDistribution) -> TaskDistribution:
+    """Return the distribution that test tasks come from: `held_out`, or the distribution itself."""
+    own: TaskDistribution | None = getattr(distribution, "held_out", None)
+    return distribution if own is None else own
+
+
+def task_at(tasks: Tasks, index: int) -> Tasks:
+    """Return one task, leaves without the leading M."""
+    return {name: leaf[index] for name, leaf in tasks.items()}
+
+
+def check_shape(name: str, method: str, values: Any, shape: tuple[int, ...]) -> None:
+    """Compare the shape of what a distribution's method returned with what it must be.
+
+    Raises:
+        UserError: naming the distribution, the method and the expected shape.
+    """
+    found: tuple[int, ...] = np.shape(values)
+    if found != tuple(shape):
+        raise UserError(
+            f"{name}.{method} must return an array of shape {tuple(shape)}, not {found}; index "
+            f"from the end ([..., 0], sum(-1)), so that one formula holds for any leading shape."
+        )
 
 
 def take_tasks(tasks: Tasks, index: Array | slice) -> Tasks:
@@ -164,3 +199,29 @@ def tasks_to_json(tasks: Tasks) -> dict[str, list[Any]]:
 def tasks_from_json(data: Mapping[str, Sequence[Any]]) -> Tasks:
     """Read what `tasks_to_json` wrote."""
     return {name: np.asarray(leaf) for name, leaf in data.items()}
+
+
+def snake_case(name: str) -> str:
+    """Write a class's name in snake case: HalfCheetahDir as half_cheetah_dir, MDP as mdp."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def make_env(
+    distribution: str,
+    task: Tasks | None = None,
+    render_mode: str | None = None,
+    **arguments: Any,
+) -> gymnasium.Env[Any, Any]:
+    """Build the environment for `gymnasium.make("envs:maml_rl/...")`.
+
+    Args:
+        distribution: the class, as "module:name".
+        task: fixes the task; leaves without the leading M. None draws one at every reset.
+        render_mode: "rgb_array" or None.
+        **arguments: `width` and `height` of the picture; the rest is the distribution's own
+            (preset, horizon, action_scale, ...).
+    """
+    size = {key: arguments.pop(key) for key in ("width", "height") if key in arguments}
+    built = pkgutil.resolve_name(distribution)(**arguments)
+    env: gymnasium.Env[Any, Any] = built.single(task, render_mode, **size)
+    return env

@@ -39,6 +39,12 @@ class TaskObserved:
             raise AttributeError(name)
         return getattr(self.distribution, name)
 
+    @property
+    def held_out(self) -> TaskObserved | None:
+        """The distribution that test tasks come from, observed too; None where it is this one."""
+        own = getattr(self.distribution, "held_out", None)
+        return None if own is None else TaskObserved(own)
+
     def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Array]:
         """Build the Gymnasium environment of one task (leaves without the leading M)."""
         env = self.distribution.single(task, **options)  # type: ignore[attr-defined]

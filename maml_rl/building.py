@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError, one_of
+from envs.contract import probe
 from envs.task_distribution import TaskDistribution
 from envs.task_observed import TaskObserved
 from maml_rl.checkpoint import check_architecture, load_checkpoint
@@ -60,22 +63,17 @@ def build_trainer(config: DictConfig, path: Path) -> Trainer:
 
 
 def build_distribution(config: DictConfig) -> TaskDistribution:
-    """Build the task distribution.
+    """Build the task distribution, and try it for a step.
 
     Raises:
-        UserError: if it is none, or its spaces are not boxes of one dimension.
+        UserError: if it is none, its spaces are of another kind, or what its methods return is of
+            the wrong shape or not finite.
     """
     distribution = _node(config, "env")
     observed = config.get("observe_task", False)
     if not isinstance(observed, bool):
         raise UserError(f"observe_task must be true or false, not {observed!r}.")
-    for space in ("observation_space", "action_space"):
-        shape = getattr(getattr(distribution, space, None), "shape", None)
-        if shape is None or len(shape) != 1:
-            raise UserError(
-                f"env._target_={config.env._target_}: its {space} must be a gymnasium.spaces.Box "
-                f"of one dimension."
-            )
+    probe(distribution)
     return TaskObserved(distribution) if observed else distribution
 
 
@@ -86,16 +84,19 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu.")
     _check_requirements(config)
+    actions = distribution.action_space
+    numbered = isinstance(actions, spaces.Discrete)
     policy = _node(
         config,
         "policy",
-        observation_size=distribution.observation_space.shape[0],
-        action_size=distribution.action_space.shape[0],
+        observation_size=flatdim(distribution.observation_space),
+        action_size=flatdim(actions),
     )
-    if policy.discrete:
+    if policy.discrete != numbered:
+        kinds = ("boxes: add policy=gaussian_mlp", "numbered: add policy=categorical_mlp")
         raise UserError(
-            f"policy._target_={config.policy._target_} chooses among numbered actions, and those "
-            f"of {distribution.name} are boxes: use policy=gaussian_mlp."
+            f"policy._target_={config.policy._target_} does not fit {distribution.name}, whose "
+            f"actions are {kinds[numbered]}."
         )
     return _node(
         config,
@@ -220,7 +221,8 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
         f"{folder.config} names {key}._target_={target}, which is no class for that node: "
         f"it was not called."
     )
-    if key not in NODES:
+    node = "env" if key.startswith("env.") else key  # the members of a union, of a split
+    if node not in NODES:
         raise refusal
     if not target.startswith(OWN) and target.partition(".")[0] in sys.stdlib_module_names:
         raise refusal
@@ -230,7 +232,7 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
         raise UserError(
             f"{folder.config} names {key}._target_={target}, not found here."
         ) from error
-    if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[key]):
+    if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[node]):
         raise refusal
 
 
@@ -239,9 +241,7 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     node = config.get(name)
     if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
         raise UserError(f"{name} must name a class in {name}._target_, which is missing.")
-    unused = _check_arguments(name, node, arguments)
-    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    values = {key: value for key, value in values.items() if key not in unused}
+    values = _checked(name, node, arguments)
     try:
         built = instantiate(values, **arguments, _convert_="all")
     except InstantiationException as error:
@@ -260,12 +260,13 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     return built
 
 
-def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> set[str]:
+def _checked(name: str, node: DictConfig, given: Mapping[str, Any]) -> dict[str, Any]:
     """Compare a node's keys and the types of its values with what its class takes.
 
     Returns:
-        Keys that are null and that the class doesn't take, to be left out: a class of the user's
-        own, named by env._target_ alone, need not know the presets of the node it was put in.
+        The node as plain values. Keys that are null and that the class doesn't take are left out:
+        a class of the user's own, named by env._target_ alone, need not know the presets of the
+        node it was put in.
     """
     target = str(node._target_)
     try:
@@ -277,23 +278,31 @@ def _check_arguments(name: str, node: DictConfig, given: Mapping[str, Any]) -> s
         raise UserError(f"{name}._target_={target} is no class.")
     parameters = inspect.signature(found).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    unused = set()
-    for key, value in node.items():
-        if str(key).startswith("_"):
-            continue
-        if not open_ended and key not in parameters and value is None:
-            unused.add(str(key))
-        elif not open_ended and key not in parameters:
+    values = {}
+    for key, value in ((str(key), value) for key, value in node.items()):
+        if not key.startswith("_") and key not in parameters and not open_ended:
+            if value is None:
+                continue
             takes = ", ".join(own for own in parameters if own not in given) or "nothing"
             raise UserError(
-                f"{name}.{key!s} is unknown: {found.__name__} takes {takes} (~{name}.{key!s} "
+                f"{name}.{key} is unknown: {found.__name__} takes {takes} (~{name}.{key} "
                 f"takes a value away)."
             )
-        if isinstance(value, DictConfig) and "_target_" in value:
-            _check_arguments(f"{name}.{key!s}", value, {})
-        elif key in parameters:
-            _check_type(f"{name}.{key!s}", value, str(parameters[str(key)].annotation))
-    return unused
+        values[key] = _plain(f"{name}.{key}", value)
+        if key in parameters and not isinstance(value, DictConfig):
+            _check_type(f"{name}.{key}", value, str(parameters[key].annotation))
+    return values
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value of a node as plain lists and dictionaries, nodes within it checked."""
+    if isinstance(value, DictConfig):
+        if "_target_" in value:
+            return _checked(name, value, {})
+        return {str(key): _plain(f"{name}.{key!s}", own) for key, own in value.items()}
+    if OmegaConf.is_list(value):
+        return [_plain(f"{name}.{index}", own) for index, own in enumerate(value)]
+    return value
 
 
 def _check_type(name: str, value: Any, annotation: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -17,14 +20,16 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from envs.checks import UserError, one_of
+from envs.checks import UserError, listed, one_of
 from envs.mujoco import SimulationError
+from envs.registry import published, resolve
+from envs.task_distribution import snake_case
 from maml_rl.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
 
 OmegaConf.register_new_resolver(
     "snake_case",  # my_tasks.HopperVelocity to hopper_velocity, for the names of run folders
-    lambda target: re.sub(r"(?<!^)(?=[A-Z])", "_", str(target).rpartition(".")[2]).lower(),
+    lambda target: snake_case(str(target).rpartition(".")[2]),
     replace=True,
 )
 
@@ -86,7 +91,7 @@ def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> Di
     Raises:
         UserError: in one sentence, where Hydra refuses an override.
     """
-    parse_overrides(overrides)
+    register_published(parse_overrides(overrides))
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
         try:
@@ -95,12 +100,37 @@ def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> Di
             group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
             if not group or not error.options:
                 raise UserError(_plain(error)) from error
-            one_of(group, wanted, error.options)
+            one_of(group, wanted, [*error.options, *(published() if group == "env" else ())])
             raise
         except HydraException as error:
             raise UserError(_explained(error, _known(name, overrides))) from error
         except ValueError as error:  # a group was given something that is no name
             raise UserError(_group_refusal(overrides, error)) from error
+
+
+def register_published(overrides: Sequence[Override]) -> None:
+    """Give Hydra a node for each env=<name> that an installed package publishes.
+
+    Raises:
+        UserError: if its class cannot be imported.
+    """
+    chosen = [override for override in overrides if override.key_or_group == "env"]
+    for override in chosen:
+        several = override.is_sweep_override()
+        for name in override.sweep_string_iterator() if several else [str(override.value())]:
+            if name in (there := published()):
+                node: dict[str, Any] = dict.fromkeys(_options(resolve(name)))
+                node["_target_"] = there[name].value.replace(":", ".")
+                ConfigStore.instance().store(name=name, node=node, group="env")
+
+
+def _options(built: Any) -> list[str]:
+    """Return the names of a class's optional arguments, and of its presets' numbers."""
+    parameters = inspect.signature(built).parameters.values()
+    names = [one.name for one in parameters if one.default is not one.empty]
+    for preset in list(getattr(built, "presets", {}).values())[:1]:
+        names += [field.name for field in dataclasses.fields(preset) if field.name not in names]
+    return names
 
 
 def _known(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -148,7 +178,7 @@ def _group_refusal(overrides: Sequence[str], error: ValueError) -> str:
             break
         names = sorted(path.stem for path in config_directory().glob(f"{group}/*.yaml"))
         if line.partition("=")[2] not in names:
-            return f"{line} is no choice; choose one of {', '.join(names)}."
+            return f"{line} is no choice; choose one of {listed(names)}."
     return f"cannot read {line!r}: write key=value." if wrong else one_line(error)
 
 

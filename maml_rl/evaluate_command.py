@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,21 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from envs.checks import UserError, integer_at_least, number, one_of
-from envs.mujoco import MujocoTaskDistribution
-from envs.task_distribution import TaskDistribution, Tasks, count_tasks, take_tasks
-from envs.task_observed import TaskObserved
+from envs.checks import UserError, flag, integer_at_least, number, one_of
+from envs.rendering import picture_of
+from envs.task_distribution import (
+    TaskDistribution,
+    Tasks,
+    count_tasks,
+    held_out,
+    take_tasks,
+    task_at,
+)
 from maml_rl.building import build_distribution, build_learner, stored_config
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.cli import compose, config_directory, shown
 from maml_rl.evaluation import Evaluation, evaluate, summary
 from maml_rl.inner_loop import stack
-from maml_rl.main import RENDERERS
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.plotting import adaptation_plot
 from maml_rl.randomness import Key, Purpose
@@ -48,18 +54,19 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     folder = RunFolder.existing(options.run, "run")
     steps, episodes, seed = _sizes(options)
     later_scale = number("later_scale", options.later_scale, above=0, most=1)
-    _check_renderer(options.video)
+    video = flag("video", options.video)
     config = stored_config(folder)
     config.device = "cpu"  # the outer loop's, which evaluation does not run
     distribution = build_distribution(config)
-    if options.video and not _is_rendered(distribution):
-        raise UserError(f"video=true: {distribution.name} is no MuJoCo task distribution.")
+    if video:
+        _check_renderer(distribution)
     learner = build_learner(config, distribution)
     name, meta = _trained(folder, options.checkpoint, learner)
-    tasks = _tasks(folder, options, distribution)
+    source = held_out(distribution) if options.split == "test" else distribution
+    tasks = _tasks(folder, options, source)
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
     evaluation = evaluate(
-        learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale
+        *(learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale, source)
     )
     result = {
         "env": distribution.name,
@@ -74,7 +81,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         **summary(evaluation, key),
     }
     _report(folder, result)
-    if options.video:
+    if video:
         _videos(folder, distribution, learner, meta, evaluation, sampler, key)
     return 0
 
@@ -90,19 +97,17 @@ def _sizes(options: DictConfig) -> tuple[int, int, int]:
     )
 
 
-def _check_renderer(video: object) -> None:
-    if not isinstance(video, bool):
-        raise UserError(f"video must be true or false, not {video!r}.")
-    if video and os.environ.get("MUJOCO_GL") not in RENDERERS:
+def _check_renderer(distribution: TaskDistribution) -> None:
+    """Refuse what cannot be filmed; a distribution that draws itself needs no renderer."""
+    if not hasattr(distribution, "single"):
         raise UserError(
-            "video=true needs a renderer, and neither EGL nor OSMesa works here: install the "
-            "system packages libegl1 and libgl1, or libosmesa6 (Debian's names)."
+            f"video=true: {distribution.name} has no single environment to be filmed; its class "
+            f"would need a method single(task, render_mode)."
         )
-
-
-def _is_rendered(distribution: TaskDistribution) -> bool:
-    own = distribution.distribution if isinstance(distribution, TaskObserved) else distribution
-    return isinstance(own, MujocoTaskDistribution)
+    task = task_at(distribution.sample(1, np.random.default_rng(0)), 0)
+    with closing(distribution.single(task, render_mode="rgb_array")) as env:
+        env.reset(seed=0)
+        picture_of(env, distribution.name, "video=true")
 
 
 def _trained(folder: RunFolder, checkpoint: object, learner: MetaLearner) -> tuple[str, Params]:
@@ -167,8 +172,13 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     table.add_column("inner steps")
     for label in curves:
         table.add_column(f"return, {label}", justify="right")
+    success = result.get("success", [])
+    if success:
+        table.add_column("success rate", justify="right")
     for step in range(len(result["curve"])):
-        table.add_row(str(step), *(_cell(curve[step]) for curve in curves.values()))
+        cells = [_cell(curve[step]) for curve in curves.values()]
+        cells += [_cell(success[step], "success", "{:.2f}")] if success else []
+        table.add_row(str(step), *cells)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     gained = result["gain_of_first_step"]
     low, high = gained["ci95"]
@@ -180,9 +190,10 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     print(f"plot: {shown(plot)}")
 
 
-def _cell(point: dict[str, Any]) -> str:
-    low, high = point["return_ci95"]
-    return f"{point['return_mean']:.1f} [{low:.1f}, {high:.1f}]"
+def _cell(point: dict[str, Any], what: str = "return", form: str = "{:.1f}") -> str:
+    values = (point[f"{what}_mean"], *point[f"{what}_ci95"])
+    mean, low, high = (form.format(value) for value in values)
+    return f"{mean} [{low}, {high}]"
 
 
 def _videos(
@@ -199,17 +210,17 @@ def _videos(
     members = firsts or range(count_tasks(evaluation.tasks))
     tasks = take_tasks(evaluation.tasks, np.array(members[:2]))
     num_tasks = count_tasks(tasks)
-    collector = sampler.collector(distribution, learner.policy, num_tasks, 20)
-    adapted = learner.collect(collector, meta, tasks, 1, key).adapted
-    collector.close()
-    first = {name: leaf[0] for name, leaf in tasks.items()}
+    with closing(sampler.collector(distribution, learner.policy, num_tasks, 20)) as collector:
+        adapted = learner.collect(collector, meta, tasks, 1, key).adapted
+    first = task_at(tasks, 0)
     before = learner.inner.initial_params(stack(meta, 1))
     films = [("before_adaptation", first, before)]
     for index in range(num_tasks):
-        task = {name: leaf[index] for name, leaf in tasks.items()}
+        task = task_at(tasks, index)
         own = {name: leaf[index : index + 1] for name, leaf in adapted.items()}
         films.append((f"after_one_step_{distribution.describe(task)}", task, own))
     for name, task, params in films:
-        path = folder.evaluation / f"{name.replace('/', '_')}.mp4"
+        plain = re.sub(r"[^\w.=-]+", "_", name).strip("_")
+        path = folder.evaluation / f"{plain}.mp4"
         total = record(path, distribution, task, learner.policy, params, key.seed)
         print(f"video: {shown(path)} (return {total:.1f} of the mean action)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from maml_rl.rollout import Params
 from maml_rl.sampling import Sampler
 
 Values = NDArray[np.float64]
+MOST_GROUPS = 6  # columns of the table of returns
 
 
 class Evaluation(NamedTuple):
@@ -22,6 +24,7 @@ class Evaluation(NamedTuple):
     tasks: Tasks  # leaves [M, ...]
     returns: Values  # [K + 1, M], mean over each task's episodes
     groups: dict[str, NDArray[np.bool_]]  # tasks by label, [M]: each of a finite set of tasks
+    success: Values | None = None  # [K + 1, M], share of a task's episodes; None: not told
 
 
 def evaluate(
@@ -34,27 +37,35 @@ def evaluate(
     sampler: Sampler,
     key: Key,
     later_scale: float = 1.0,
+    source: TaskDistribution | None = None,
 ) -> Evaluation:
     """Adapt to every task for `steps` inner steps, `num_episodes` episodes before and after each.
 
     The learner's own inner loop is used, whatever number of steps it was trained with; steps beyond
-    that number are scaled by `later_scale` (Finn et al. 2017 halve them).
+    that number are scaled by `later_scale` (Finn et al. 2017 halve them). `source` is where the
+    tasks come from and are grouped by, if that is not `distribution`, whose environments they run
+    in.
     """
     num_tasks = count_tasks(tasks)
-    collector = sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
-    experience = learner.collect(collector, meta, tasks, steps, key, later_scale)
-    collector.close()
-    returns = np.stack([rollout.mean_return().numpy() for rollout in experience.rollouts])
-    return Evaluation(tasks, returns, task_groups(distribution, tasks))
+    with closing(
+        sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
+    ) as collector:
+        rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
+    returns = np.stack([rollout.mean_return().numpy() for rollout in rollouts])
+    rates = [rate for rollout in rollouts if (rate := rollout.success_rate()) is not None]
+    success = np.stack([rate.numpy() for rate in rates]) if rates else None
+    groups = task_groups(source or distribution, tasks)
+    return Evaluation(tasks, returns, groups, success)
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
-    """Group tasks by which of a finite set they are, by label; empty if it is not finite.
+    """Group tasks by which of a finite set they are, by label.
 
-    Of a finite set, those that are not among `tasks` make no group.
+    Empty where there is no such set, or where it is too large for a table. Of a finite set, those
+    that are not among `tasks` make no group.
     """
     finite = distribution.finite_tasks()
-    if finite is None:
+    if finite is None or count_tasks(finite) > MOST_GROUPS:
         return {}
     groups = {}
     for index in range(count_tasks(finite)):
@@ -80,7 +91,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def adaptation_curve(returns: Values, key: Key) -> list[dict[str, Any]]:
+def adaptation_curve(returns: Values, key: Key, what: str = "return") -> list[dict[str, Any]]:
     """Summarise returns [K + 1, M] as one object per inner step, with 95 % intervals over tasks.
 
     The same resamples serve every step, so that intervals of different steps are comparable.
@@ -88,8 +99,8 @@ def adaptation_curve(returns: Values, key: Key) -> list[dict[str, Any]]:
     return [
         {
             "step": step,
-            "return_mean": float(values.mean()),
-            "return_ci95": list(bootstrap_interval(values, key.generator(Purpose.BOOTSTRAP))),
+            f"{what}_mean": float(values.mean()),
+            f"{what}_ci95": list(bootstrap_interval(values, key.generator(Purpose.BOOTSTRAP))),
             "per_task": values.tolist(),
         }
         for step, values in enumerate(returns)
@@ -105,8 +116,10 @@ def gain(returns: Values, key: Key) -> dict[str, Any]:
 
 def summary(evaluation: Evaluation, key: Key) -> dict[str, Any]:
     """Return the statistics that evaluation.json holds."""
+    success = evaluation.success
     return {
         "curve": adaptation_curve(evaluation.returns, key),
+        **({} if success is None else {"success": adaptation_curve(success, key, "success")}),
         "gain_of_first_step": gain(evaluation.returns, key),
         "groups": {
             label: adaptation_curve(evaluation.returns[:, members], key)

@@ -252,3 +252,13 @@ def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
         f"{prefix}return/step_{step}": float(rollout.mean_return().mean())
         for step, rollout in enumerate(rollouts)
     }
+
+
+def success_rates(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Return the mean success rate over tasks likewise, where the environments tell it."""
+    rates = [rollout.success_rate() for rollout in rollouts]
+    return {
+        f"{prefix}success/step_{step}": float(rate.mean())
+        for step, rate in enumerate(rates)
+        if rate is not None
+    }

@@ -16,13 +16,15 @@ def continuation(discounts: Tensor, first: Tensor, mask: Tensor, final: bool = F
     """Return what of step t + 1 flows into step t, [M, T, B].
 
     It is 0 where the task terminated, where the next step begins an episode or did not happen, and
-    after the last step: there unless `final`, which keeps the last step's discount so that a value
-    can stand in for the steps cut off by the time limit.
+    after the last step: there unless `final`, which keeps the discount of a slot's last step so
+    that a value can stand in for the steps cut off by a time limit.
     """
     _check(discounts=discounts, first=first, mask=mask)
+    happened = (mask > 0).to(discounts.dtype)
     follows = torch.zeros_like(discounts)
-    follows[:, :-1] = (1 - first[:, 1:]) * (mask[:, 1:] > 0)
+    follows[:, :-1] = (1 - first[:, 1:]) * happened[:, 1:]
     if final:
+        follows[:, :-1] += happened[:, :-1] * (1 - happened[:, 1:])
         follows[:, -1] = 1.0
     return discounts * follows
 

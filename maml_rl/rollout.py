@@ -48,6 +48,13 @@ class Rollout(NamedTuple):
         episodes = (self.first * self.mask).sum((1, 2))
         return (self.rewards * self.mask).double().sum((1, 2)) / episodes
 
+    def success_rate(self) -> Tensor | None:
+        """Share of a task's episodes with a step of success, [M]; None where none is recorded."""
+        if "success" not in self.info:
+            return None
+        succeeded = (self.info["success"] * self.mask > 0).any(dim=1)  # one episode a slot
+        return succeeded.double().mean(dim=1)
+
     def num_steps(self) -> int:
         """Count the environment steps that happened, over all tasks and slots."""
         return int((self.mask > 0).sum())

@@ -12,11 +12,18 @@ from typing import Any
 
 from envs.checks import UserError, integer_at_least
 from envs.mujoco import SimulationError
-from envs.task_distribution import Splits, TaskDistribution, count_tasks, draw_tasks, stored_tasks
+from envs.task_distribution import (
+    Splits,
+    TaskDistribution,
+    count_tasks,
+    draw_tasks,
+    held_out,
+    stored_tasks,
+)
 from maml_rl.checkpoint import check_architecture, load_checkpoint, save_checkpoint
 from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.logging import Metrics, RunLogger
-from maml_rl.meta_learner import Experience, MetaLearner, mean_returns
+from maml_rl.meta_learner import Experience, MetaLearner, mean_returns, success_rates
 from maml_rl.outer_loop import OuterUpdate
 from maml_rl.outer_loop.objectives import group_size
 from maml_rl.outer_loop.update import State
@@ -101,7 +108,7 @@ class Trainer:
                 Key(seed).generator(Purpose.VALIDATION_TASKS),
             ),
             test=stored_tasks(
-                distribution,
+                held_out(distribution),
                 integer_at_least("trainer.test_tasks", test_tasks),
                 Key(seed).generator(Purpose.TEST_TASKS),
             ),
@@ -222,6 +229,7 @@ class Trainer:
             "env_steps": progress.env_steps,
             **returns,
             "adaptation_gain": list(returns.values())[-1] - returns["return/step_0"],
+            **success_rates(experience.rollouts, prefix=""),
             **self.learner.diagnostics(update.meta, experience),
             **update.metrics,
         }
@@ -247,7 +255,8 @@ class Trainer:
             key = Key(self.seed, (Purpose.VALIDATION,))
             steps = learner.inner.steps
             experience = learner.collect(collector, progress.meta, tasks, steps, key)
-        return mean_returns(experience.rollouts, prefix="validation/")
+        returns = mean_returns(experience.rollouts, prefix="validation/")
+        return returns | success_rates(experience.rollouts, prefix="validation/")
 
     def _save_all(self, progress: Progress, metrics: Metrics) -> None:
         """Write last.pt, and where they are due best.pt and the numbered checkpoint."""

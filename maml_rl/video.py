@@ -36,27 +36,30 @@ def record(
         seed: of the initial state.
     """
     env = distribution.single(task, render_mode="rgb_array")
-    fps = env.metadata["render_fps"]
-    with replacing(path) as partial:
-        writer = write_frames(str(partial), (480, 480), fps=fps, macro_block_size=16)
-        try:
-            writer.send(None)
-            return _play(env, writer, policy, params, distribution, seed)
-        finally:
-            writer.close()
-            env.close()
+    try:
+        observation, _ = env.reset(seed=seed)
+        height, width, _ = np.shape(env.render())
+        fps = env.metadata.get("render_fps", 20)
+        with replacing(path) as partial:
+            writer = write_frames(str(partial), (width, height), fps=fps, macro_block_size=2)
+            try:
+                writer.send(None)
+                return _play(env, observation, writer, policy, params, distribution)
+            finally:
+                writer.close()
+    finally:
+        env.close()
 
 
 def _play(
     env: gymnasium.Env[Any, Any],
+    observation: Any,
     writer: Generator[None, Any, None],
     policy: Policy,
     params: Params,
     distribution: Any,
-    seed: int,
 ) -> float:
     """Send every frame of one episode to `writer`; return the episode's return."""
-    observation, _ = env.reset(seed=seed)
     total, done = 0.0, False
     while not done:
         writer.send(np.ascontiguousarray(env.render()))

@@ -70,11 +70,13 @@ def test_a_wrong_node_is_refused_in_words(overrides, words, tmp_path):
 def test_a_distribution_with_another_kind_of_space_is_refused(work):
     (work / "odd_tasks.py").write_text(
         "from gymnasium import spaces\nfrom envs import PointNavigation\n\n\n"
-        "class Discrete(PointNavigation):\n"
-        "    def _action_space(self):\n        return spaces.Discrete(3)\n"
+        "class Pair(PointNavigation):\n"
+        "    def _action_space(self):\n        return spaces.MultiDiscrete([3, 2])\n"
     )
-    config = smoke_config("env._target_=odd_tasks.Discrete")
-    with pytest.raises(UserError, match=r"its action_space must be a gymnasium\.spaces\.Box"):
+    config = smoke_config("env._target_=odd_tasks.Pair")
+    with pytest.raises(
+        UserError, match=r"pair\.action_space must be a gymnasium\.spaces\.Box of shape"
+    ):
         build_distribution(config)
 
 

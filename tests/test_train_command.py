@@ -197,7 +197,10 @@ def test_a_distribution_of_no_base_class(train_cli, evaluate_cli, work, monkeypa
     monkeypatch.setenv("MUJOCO_GL", "egl")
     outcome = evaluate_cli("run=run", "video=true")
     assert outcome.status == 2
-    assert outcome.error == "error: video=true: plain is no MuJoCo task distribution."
+    assert outcome.error == (
+        "error: video=true: plain has no single environment to be filmed; its class would need a "
+        "method single(task, render_mode)."
+    )
 
 
 def test_a_distribution_as_a_yaml_node_in_a_folder_of_one_s_own(train_cli, work):
@@ -210,7 +213,7 @@ def test_a_distribution_as_a_yaml_node_in_a_folder_of_one_s_own(train_cli, work)
     assert config.env == {"_target_": "yaml_tasks.OnTheLine", "horizon": 10}  # smoke pins it
     outcome = train_cli(*SMOKE, "env=line", "hydra.run.dir=other")
     assert outcome.status == 2
-    assert outcome.error.startswith("error: env=line is unknown; choose one of half_cheetah_dir, ")
+    assert outcome.error.startswith("error: env=line is unknown; choose one of ant_dir, ")
 
 
 def test_a_distribution_in_the_working_directory_of_a_process(tmp_path):
@@ -227,7 +230,7 @@ def test_a_reward_that_is_not_finite_is_a_failed_run(train_cli, work):
         "    def reward(self, before, action, after, task):\n"
         "        type(self).calls += 1\n"
         "        value = super().reward(before, action, after, task).copy()\n"
-        "        value[1, 1] = np.nan if self.calls > 25 else value[1, 1]\n"
+        "        value[-1, -1] = np.nan if self.calls > 27 else value[-1, -1]\n"
         "        return value\n"
     )
     outcome = train_cli(
@@ -236,8 +239,8 @@ def test_a_reward_that_is_not_finite_is_a_failed_run(train_cli, work):
     )
     assert outcome.status == 1
     assert outcome.error == (
-        "stopped: iteration 2: the reward of task 1, episode 1, step 5 is not finite; the last "
-        "good checkpoint is kept."
+        "stopped: iteration 2: on_the_line: the reward of task 1, episode 1, step 5 is not finite; "
+        "the last good checkpoint is kept."
     )
     assert load("run/checkpoints/last.pt")["iteration"] == 1
     assert len(read_metrics("run")) == 1
@@ -447,18 +450,18 @@ def test_ctrl_c_outside_a_run_is_130(call):
 # Wrong inputs.
 
 WRONG = [
-    ("env=nope", "env=nope is unknown; choose one of half_cheetah_dir, half_cheetah_vel, point_na"),
+    ("env=nope", "env=nope is unknown; choose one of ant_dir, ant_goal, ant_heading, "),
     ("env=half_cheeta_dir", "Did you mean half_cheetah_dir?"),
-    ("env=3", "env=3 is no choice; choose one of half_cheetah_dir, "),
-    ("env=null", "env=null is no choice; choose one of half_cheetah_dir, "),
+    ("env=3", "env=3 is no choice; choose one of ant_dir, "),
+    ("env=null", "env=null is no choice; choose one of ant_dir, "),
     ("~env", "env must name a class in env._target_"),
-    ("env.preset=nope", "env.preset=nope is unknown; choose one of finn2017."),
+    ("env.preset=nope", "env.preset=nope is unknown; choose one of finn2017, pearl."),
     ("experiment=nope", "experiment=nope is unknown; choose one of half_cheetah_dir, "),
     ("inner=nope", "choose one of learn2learn_gbml, learn2learn_maml, learn2learn_meta_sgd, meta_"),
     ("hydra/launcher=nope", "hydra/launcher=nope is unknown; choose one of basic."),
     ("trainer.iteratons=3", "trainer.iteratons is unknown; did you mean trainer.iterations?"),
     ("num_tasks=3", "num_tasks is unknown; there is algorithm, baseline, "),
-    ("env.foo=3", "env.foo is unknown; there is env.action_scale, env.horizon, env.preset."),
+    ("env.foo=3", "env.foo is unknown; there is env.action_scale, env.arrival, env.frame_skip, "),
     ("~trainer.colour", "trainer.colour is unknown; "),
     ("+policy.depth=3", "policy.depth is unknown: GaussianMLP takes hidden_sizes, activation, "),
     ("env._target_=nowhere.X", "env._target_=nowhere.X cannot be imported"),
@@ -532,7 +535,7 @@ def test_a_wrong_input_is_one_sentence_and_leaves_nothing(argument, words, train
     assert outcome.status == 2
     assert outcome.error.startswith("error: ")
     assert words in outcome.error
-    assert len(outcome.error) < 260
+    assert len(outcome.error) < 280
     assert outcome.out == ""
     assert everything(work) == before
 
@@ -580,7 +583,7 @@ def test_a_wrong_input_in_a_process(tmp_path):
     run = process("experiment=smoke", "env.preset=nope", cwd=tmp_path)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (2, "")
-    assert err == "error: env.preset=nope is unknown; choose one of finn2017.\n"
+    assert err == "error: env.preset=nope is unknown; choose one of finn2017, pearl.\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -598,3 +601,55 @@ def test_help_and_the_configuration_can_be_printed(train_cli, work):
     assert outcome.status == 2
     assert outcome.error.startswith("error: env=nope is unknown; choose one of ")
     assert everything(work) == {}
+
+
+# Distributions that an installed package publishes.
+
+
+PUBLISHED = """
+from envs import HalfCheetahVel, PointNavigation
+
+
+class FarNavigation(PointNavigation):
+    def sample(self, num_tasks, rng):
+        return {"goal": 2.0 + rng.uniform(size=(num_tasks, 2))}
+"""
+
+
+@pytest.fixture
+def package(work):
+    """An installed package that publishes one distribution, and one that is not there."""
+    (work / "their_tasks.py").write_text(PUBLISHED)
+    info = work / "their_tasks-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tasks\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[maml_rl.task_distributions]\nfar_navigation = their_tasks:FarNavigation\n"
+        "gone = their_tasks:Gone\nhalf_cheetah_dir = their_tasks:FarNavigation\n"
+    )
+    yield
+    sys.modules.pop("their_tasks", None)
+
+
+def test_a_published_distribution_is_found_by_its_name(package, work, train_cli, evaluate_cli):
+    outcome = train_cli(*SMOKE, "env=far_navigation", "env.arrival=0.5", "hydra.run.dir=run")
+    assert (outcome.status, outcome.err) == (0, "")
+    goals = json.loads((work / "run/tasks.json").read_text())["test"]["goal"]
+    assert all(2 <= x <= 3 for goal in goals for x in goal)
+    config = OmegaConf.load("run/.hydra/config.yaml").env
+    assert (config._target_, config.arrival) == ("their_tasks.FarNavigation", 0.5)
+    assert evaluate_cli("run=run", "steps=1", "num_episodes=2", "threads=1").status == 0
+
+
+def test_a_published_class_that_is_missing_is_named(package, train_cli):
+    outcome = train_cli(*SMOKE, "env=gone", "hydra.run.dir=run")
+    assert outcome.status == 2
+    assert outcome.error.startswith("error: gone cannot be imported (AttributeError: ")
+    assert not Path("run").exists()
+
+
+def test_a_shipped_name_wins_and_unknown_names_are_told_the_published_ones(package, train_cli):
+    assert train_cli(*SMOKE, "env=half_cheetah_dir", "--cfg=job").out.count("FarNavigation") == 0
+    outcome = train_cli(*SMOKE, "env=far_navigatoin")
+    assert outcome.status == 2
+    assert outcome.error.endswith("Did you mean far_navigation?")

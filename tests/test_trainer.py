@@ -228,7 +228,7 @@ class Breaking(PointNavigation):
     def reward(self, before, action, after, task):
         type(self).calls += 1
         value = super().reward(before, action, after, task).copy()
-        if type(self).calls > 25:
+        if type(self).calls > 26:
             value[1] = {value}
         return value
 """
@@ -238,7 +238,8 @@ class Breaking(PointNavigation):
 def test_a_reward_that_is_not_finite_names_iteration_and_task(value, work):
     name = f"breaking_{value[-3:]}"
     (work / f"{name}.py").write_text(OWN.format(value=value))
-    # an iteration is 2 collections x 10 steps: call 26 is step 5 of the second iteration
+    # one step is tried before the run; an iteration is 2 collections x 10 steps: call 27 is step
+    # 5 of the second iteration
     overrides = (
         f"env._target_={name}.Breaking",
         "trainer.iterations=4",
@@ -247,7 +248,10 @@ def test_a_reward_that_is_not_finite_names_iteration_and_task(value, work):
     run = trainer(work / "run", *overrides)
     with pytest.raises(NonFiniteError) as caught:
         run.run(run.begin())
-    assert str(caught.value) == "iteration 2: the reward of task 1, episode 0, step 5 is not finite"
+    assert (
+        str(caught.value)
+        == "iteration 2: breaking: the reward of task 1, episode 0, step 5 is not finite"
+    )
     assert load(work / "run/checkpoints/last.pt")["iteration"] == 1
     assert [line["iteration"] for line in read_metrics(work / "run")] == [1]
 
@@ -256,7 +260,9 @@ def test_parameters_that_are_not_finite_stop_the_run(tmp_path):
     run = trainer(tmp_path)
     progress = run.begin()
     progress.meta["layers.0.weight"][0, 0] = torch.nan
-    with pytest.raises(NonFiniteError, match="iteration 1: the action of task 0, episode 0, step"):
+    with pytest.raises(
+        NonFiniteError, match="iteration 1: point_navigation: the action of task 0, episode 0, step"
+    ):
         run.run(progress)
     kept = load(tmp_path / "checkpoints/last.pt")["meta"]
     assert all(leaf.isfinite().all() for leaf in kept.values())

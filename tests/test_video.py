@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from envs import rendering
 from maml_rl import main
 from tests.conftest import ROOT
 from tests.test_train_command import everything, process
@@ -14,8 +15,8 @@ from tests.test_train_command import everything, process
 @pytest.fixture(scope="module")
 def renderer():
     """Return a renderer that works here, or skip."""
-    for name in main.RENDERERS:
-        if main._renders(name):
+    for name in rendering.RENDERERS:
+        if rendering._renders(name):
             return name
     pytest.skip("neither EGL nor OSMesa works here (libegl1 and libgl1, or libosmesa6)")
 
@@ -40,33 +41,33 @@ def test_whether_a_video_is_wanted(arguments, wanted):
 def test_the_first_renderer_that_works_is_chosen(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "before")
     monkeypatch.setenv("PYOPENGL_PLATFORM", "before")
-    monkeypatch.setattr(main, "_renders", lambda name: name == "osmesa")
-    assert main.choose_renderer() == "osmesa"
+    monkeypatch.setattr(rendering, "_renders", lambda name: name == "osmesa")
+    assert rendering.choose_renderer() == "osmesa"
     assert os.environ["MUJOCO_GL"] == os.environ["PYOPENGL_PLATFORM"] == "osmesa"
-    monkeypatch.setattr(main, "_renders", lambda name: True)
-    assert main.choose_renderer() == "egl"
+    monkeypatch.setattr(rendering, "_renders", lambda name: True)
+    assert rendering.choose_renderer() == "egl"
     assert os.environ["MUJOCO_GL"] == "egl"
 
 
 def test_a_renderer_set_by_hand_that_does_not_work_is_not_believed(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "egl")
-    monkeypatch.setattr(main, "_renders", lambda name: False)
-    assert main.choose_renderer() is None
+    monkeypatch.setattr(rendering, "_renders", lambda name: False)
+    assert rendering.choose_renderer() is None
     assert "MUJOCO_GL" not in os.environ
 
 
 def test_a_probe_that_fails_or_hangs_means_no(monkeypatch):
-    monkeypatch.setattr(main, "_PROBE", "raise SystemExit(1)")
-    assert not main._renders("egl")
-    monkeypatch.setattr(main, "_PROBE", "import os; assert os.environ['MUJOCO_GL'] == 'egl'")
-    assert main._renders("egl")
-    assert not main._renders("osmesa")
+    monkeypatch.setattr(rendering, "_PROBE", "raise SystemExit(1)")
+    assert not rendering._renders("egl")
+    monkeypatch.setattr(rendering, "_PROBE", "import os; assert os.environ['MUJOCO_GL'] == 'egl'")
+    assert rendering._renders("egl")
+    assert not rendering._renders("osmesa")
 
     def hang(*arguments, **options):
         raise subprocess.TimeoutExpired("python", 120)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    assert not main._renders("egl")
+    assert not rendering._renders("egl")
 
 
 def test_without_a_renderer_the_sentence_names_the_packages(
@@ -86,8 +87,9 @@ def test_without_a_renderer_the_sentence_names_the_packages(
 def test_without_a_renderer_in_a_process(run_copy, work):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['run=run', 'video=true']\n"
+        "from envs import rendering\n"
         "from maml_rl import main\n"
-        "main._PROBE = 'raise SystemExit(1)'\n"
+        "rendering._PROBE = 'raise SystemExit(1)'\n"
         "main.evaluate_main()\n"
     )
     done = subprocess.run(
@@ -113,7 +115,7 @@ def test_videos_before_and_after_adaptation(renderer, trained_run, run_copy, wor
     videos = sorted(path.name for path in (run_copy / "evaluation").glob("*.mp4"))
     assert len(videos) == 3
     assert videos.count("before_adaptation.mp4") == 1
-    assert sum(name.startswith("after_one_step_goal=") for name in videos) == 2
+    assert sum(name.startswith("after_one_step_goal_") for name in videos) == 2
     assert not list(run_copy.rglob("*.partial*"))
     said = [line for line in out.splitlines() if line.startswith("video: ")]
     assert len(said) == 3

@@ -58,7 +58,7 @@ class Collector:
     ) -> None:
         self.policy = policy
         self.num_tasks, self.num_episodes = num_tasks, num_episodes
-        self.horizon = distribution.horizon
+        self.horizon, self._name = distribution.horizon, distribution.name
         self._env = distribution.make(num_tasks, num_episodes, threads)
 
     def close(self) -> None:
@@ -83,7 +83,10 @@ class Collector:
         # what the record's type cannot hold becomes infinite, and is found by the checks
         with torch.inference_mode(), np.errstate(over="ignore"):
             start = self._env.reset(rows)
-            final = self._run(params, start, self._noise(key, dtype), record)
+            try:
+                final = self._run(params, start, self._noise(key, dtype), record)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{self._name}: {error}") from error
         return self._rollout(record, final)
 
     def _noise(self, key: Key, dtype: torch.dtype) -> Tensor:
@@ -117,6 +120,8 @@ class Collector:
             np.copyto(step.observations, observations, where=ended, casting="unsafe")
             observations = step.observations
             ran, active = active, active & ~step.terminated
+            if step.truncated is not None:
+                active = active & ~step.truncated
             if not active.any():
                 break
             if t == 0:
@@ -126,6 +131,7 @@ class Collector:
         final = torch.as_tensor(observations, dtype=noise.dtype)
         _raise_unless_finite("observation", final.numpy(), np.ones_like(active), t)
         record.check()
+        record.set_last_observations(t + 1, final)
         return final
 
     def _rollout(self, record: _Record, final: Tensor) -> Rollout:
@@ -174,6 +180,11 @@ class _Record:
             _raise_unless_finite("reward", rewards[:, t], mask[:, t], t)
             ran = max(t - 1, 0)  # the step that gave what is seen at t
             _raise_unless_finite("observation", seen[:, t], mask[:, ran], ran)
+
+    def set_last_observations(self, t: int, final: Tensor) -> None:
+        """Store what episodes that all ended before step t saw last: a time-out may be valued."""
+        if t < self._shape[1]:
+            self._arrays["observations"][:, t] = final.numpy()
 
     def set_log_probs(self, log_probs: Tensor) -> None:
         """Store the log densities of the steps taken, [M, steps, B]; 0 after them."""

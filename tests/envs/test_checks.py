@@ -1,7 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
-from envs.checks import UserError, integer_at_least, number, one_of
+from envs.checks import UserError, flag, integer_at_least, number, one_of, pair
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), 3e0])
@@ -70,3 +72,23 @@ def test_one_of_suggests_nothing_where_nothing_is_near(value):
 
 def test_a_user_error_is_a_value_error():
     assert issubclass(UserError, ValueError)
+
+
+def test_pair_is_a_range_of_two_numbers():
+    assert pair("env.velocities", [0, 2.5]) == (0.0, 2.5)
+    assert pair("env.velocities", (-1, -1)) == (-1.0, -1.0)
+
+
+@pytest.mark.parametrize("value", [[2, 1], [1], [0, 1, 2], 3.0, "ab", [0, float("nan")], None])
+def test_pair_refuses_what_is_no_range(value):
+    message = re.escape(
+        f"env.velocities must be two numbers in brackets, [low, high], not {value!r}."
+    )
+    with pytest.raises(UserError, match=message):
+        pair("env.velocities", value)
+
+
+def test_flag_takes_true_and_false_only():
+    assert flag("env.terminates", False) is False
+    with pytest.raises(UserError, match=r"env.terminates must be true or false, not 1\."):
+        flag("env.terminates", 1)

@@ -213,6 +213,14 @@ def test_the_gymnasium_form_keeps_the_native_action_space():
         ({"horizon": 2.5}, "env.horizon must be a whole number of at least 1, not 2.5"),
         ({"action_scale": 0.0}, "env.action_scale must be a finite number above 0, not 0.0"),
         ({"action_scale": float("nan")}, "env.action_scale must be a finite number above 0"),
+        ({"frame_skip": 0}, "env.frame_skip must be a whole number of at least 1, not 0"),
+        ({"control_cost": "much"}, "env.control_cost must be a finite number, not 'much'"),
+        ({"torso_position": 1}, "env.torso_position must be true or false, not 1"),
+        ({"velocities": [2, 1]}, "env.velocities must be two numbers in brackets, [low, high]"),
+        (
+            {"velocity": 2},
+            "env.velocity is unknown; there is action_scale, control_cost, frame_skip, horizon,",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(arguments, message):
@@ -302,3 +310,64 @@ def test_an_actuator_without_a_range_is_named(tmp_path):
 
     with pytest.raises(UserError, match=r"actuator free of .* has no ctrlrange"):
         Free()
+
+
+def test_a_number_of_the_preset_can_be_given_by_its_name():
+    distribution = HalfCheetahVel(velocities=[2.0, 3.0], torso_position=False, frame_skip=2)
+    drawn = distribution.sample(200, np.random.default_rng(0))["velocity"]
+    assert 2.0 <= drawn.min() < 2.05 < 2.95 < drawn.max() <= 3.0
+    assert distribution.observation_space.shape == (17,)  # qpos without x, qvel: 8 + 9
+    assert distribution.dt == pytest.approx(0.02)  # two physics steps of 0.01 s
+    assert HalfCheetahVel().preset.velocities == (0.0, 2.0)  # the preset itself is as it was
+
+
+def test_a_body_may_be_an_mjspec(pendulum):
+    spec = mujoco.MjSpec.from_string(PENDULUM)
+    spec.modelname = "swing"
+
+    class Heavier(Pendulum):
+        xml = spec
+
+    Heavier.xml.geoms[0].density = 2000  # of 1000
+    heavier, plain = Heavier(), Pendulum()
+    assert heavier.model.body_mass[1] == pytest.approx(2 * plain.model.body_mass[1])
+    assert heavier.make(2, 1).reset([np.random.default_rng(i) for i in range(2)]).shape == (2, 1, 3)
+    Heavier.xml.bodies[1].add_joint(name="hinge")
+    with pytest.raises(UserError, match=r"MuJoCo cannot compile the MjSpec 'swing': .*hinge"):
+        Heavier()
+
+
+@pytest.mark.parametrize(
+    ("method", "returned", "sentence"),
+    [
+        (
+            "reward",
+            np.zeros((2, 3, 1)),
+            "reward(before, action, after, task) must return an array "
+            "of shape (2, 3), not (2, 3, 1)",
+        ),
+        ("terminated", False, "terminated(state, task) must return an array of shape (2, 3), not"),
+        (
+            "observe",
+            np.zeros(4),
+            "observe(state) must return an array of shape (2, 3, 3), not (4,)",
+        ),
+        (
+            "info",
+            {"speed": 1.0},
+            "info(before, action, after, task)['speed'] must return an array "
+            "of shape (2, 3), not ()",
+        ),
+    ],
+)
+def test_a_method_that_returns_another_shape_is_named(
+    method, returned, sentence, pendulum, monkeypatch
+):
+    distribution = Pendulum()
+    env = distribution.make(2, 3)
+    env.set_tasks(distribution.sample(2, np.random.default_rng(0)))
+    env.reset([np.random.default_rng(row) for row in range(6)])
+    monkeypatch.setattr(Pendulum, method, lambda *arguments: returned)
+    with pytest.raises(UserError) as error:
+        env.step(np.zeros((2, 3, 1)), np.ones((2, 3), dtype=bool))
+    assert str(error.value).startswith(f"pendulum.{sentence}")

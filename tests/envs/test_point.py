@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
-from envs import PointNavigation
+from envs import (
+    Marker,
+    PointNavigation,
+    PointNavigationCorners,
+    PointNavigationHalfCircle,
+    UserError,
+)
 
 
 def make(goals, slots=2):
@@ -87,7 +94,7 @@ def test_goals_fill_the_square():
     assert np.all(goals.min(axis=0) < -0.49)
     assert goals.mean(axis=0) == pytest.approx([0.0, 0.0], abs=0.02)
     assert distribution.finite_tasks() is None
-    assert distribution.describe({"goal": np.array([0.12345, -0.4])}) == "goal=[0.123, -0.4]"
+    assert distribution.describe({"goal": np.array([0.12345, -0.4])}) == "goal (0.12, -0.40)"
 
 
 def test_the_preset_is_finns():
@@ -120,3 +127,172 @@ def test_the_gymnasium_form_terminates_at_the_goal():
     assert (reward, terminated, truncated) == (pytest.approx(-0.05), False, False)
     _, _, terminated, truncated, _ = single.step(np.array([0.035, 0.025]))
     assert (terminated, truncated) == (True, False)
+
+
+def steps_of(distribution, goals, actions):
+    """Step `actions` [T, M, 2], one slot a task; positions [T + 1, M, 2], steps."""
+    env = distribution.make(len(goals), 1)
+    env.set_tasks({"goal": np.asarray(goals, dtype=float)})
+    start = env.reset([np.random.default_rng(row) for row in range(len(goals))])
+    active = np.ones((len(goals), 1), dtype=bool)
+    steps = [env.step(action[:, None], active) for action in actions]
+    return np.array([start, *(step.observations for step in steps)])[:, :, 0], steps
+
+
+def test_the_range_of_moves_and_of_starts_can_be_chosen():
+    distribution = PointNavigation(reach=0.3, start_range=0.7, action_scale=1.0)
+    bound = np.float64(np.float32(0.3))
+    assert distribution.action_space.high.tolist() == [bound, bound]
+    positions, _ = steps_of(distribution, np.full((300, 2), 0.1), np.full((1, 300, 2), -9.0))
+    assert positions[1] - positions[0] == pytest.approx(np.full((300, 2), -0.3), abs=1e-7)
+    assert np.array_equal(positions[0, 5], np.random.default_rng(5).uniform(-0.7, 0.7, size=2))
+    assert np.abs(positions[0]).max() <= 0.7
+    assert np.all(positions[0].max(axis=0) > 0.65)
+    assert np.all(positions[0].min(axis=0) < -0.65)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"reach": 0.0}, r"env\.reach must be a finite number above 0, not 0\.0"),
+        ({"start_range": -0.1}, r"env\.start_range must be .* of at least 0, not -0\.1"),
+        ({"quiet": 0.1}, r"env\.quiet is unknown; there is action_scale, arrival, "),
+    ],
+)
+def test_a_wrong_number_is_refused(numbers, message):
+    with pytest.raises(UserError, match=message):
+        PointNavigation(**numbers)
+
+
+def test_pearls_square_is_larger_and_its_episodes_do_not_end():
+    distribution = PointNavigation("pearl")
+    assert (distribution.horizon, distribution.action_scale) == (20, 0.1)
+    goals = distribution.sample(3000, np.random.default_rng(2))["goal"]
+    assert np.abs(goals).max() <= 1.0
+    assert np.all(goals.max(axis=0) > 0.99)
+    start = distribution.reset(np.random.default_rng(3))["qpos"]
+    assert np.array_equal(start, np.random.default_rng(3).uniform(-1.0, 1.0, size=2))
+    goal = np.array([0.2, -0.3])
+    state = {"qpos": goal.copy()}
+    assert not distribution.terminated(state, {"goal": goal})  # not even at the goal itself
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reward"),
+    [
+        # goal (2, -2). 1.4 -> 1.3 away in both: (1.4 - 1.3) * sqrt(2)
+        ([0.6, -0.6], [0.7, -0.7], 0.1 * np.sqrt(2)),
+        # away from it: distances sqrt(1.3^2 + 1.3^2) and sqrt(1.4^2 + 1.3^2)
+        ([0.7, -0.7], [0.6, -0.7], np.sqrt(2 * 1.3**2) - np.sqrt(1.4**2 + 1.3**2)),
+        # |x| + |y| = 0.49 after the step: nothing; = 0.5 exactly: rewarded
+        ([0.1, -0.2], [0.24, -0.25], 0.0),
+        ([0.1, -0.2], [0.25, -0.25], np.sqrt(1.9**2 + 1.8**2) - 1.75 * np.sqrt(2)),
+        # another corner is the nearest, though this one comes nearer
+        ([-0.8, -0.6], [-0.6, -0.7], 0.0),
+        ([0.9, 0.3], [0.9, 0.1], 0.0),
+        # two corners are the nearest: y = 0
+        ([0.8, 0.0], [1.0, 0.0], np.sqrt(1.2**2 + 4) - np.sqrt(1 + 4)),
+    ],
+)
+def test_corners_reward_by_hand(before, after, reward):
+    distribution = PointNavigationCorners()
+    task = {"goal": np.array([2.0, -2.0])}
+    states = [{"qpos": np.array(position)} for position in (before, after)]
+    found = distribution.reward(states[0], None, states[1], task)
+    assert found == pytest.approx(reward, rel=1e-12)
+
+
+def test_corners_as_promp_has_them():
+    distribution = PointNavigationCorners()
+    assert (distribution.horizon, distribution.action_scale) == (100, 0.02)
+    corners = distribution.finite_tasks()["goal"]
+    assert sorted(corners.tolist()) == [[-2.0, -2.0], [-2.0, 2.0], [2.0, -2.0], [2.0, 2.0]]
+    drawn = distribution.sample(4000, np.random.default_rng(0))["goal"]
+    counts = [int((drawn == corner).all(axis=1).sum()) for corner in corners]
+    assert sum(counts) == 4000
+    assert all(abs(count - 1000) < 150 for count in counts)
+    actions = np.random.default_rng(1).normal(scale=6.0, size=(100, 4, 2))  # some are clipped
+    positions, steps = steps_of(distribution, corners, actions)
+    assert np.array_equal(positions[0, 2], np.random.default_rng(2).uniform(-0.2, 0.2, size=2))
+    expected = positions[0] + np.cumsum(np.clip(0.02 * actions, -0.2, 0.2), axis=0)
+    assert positions[1:] == pytest.approx(expected, abs=1e-6)  # float32's 0.2 is not 0.2
+    rewarded = 0
+    for step, before, after in zip(steps, positions[:-1], positions[1:], strict=True):
+        assert not step.terminated.any()
+        for task, goal in enumerate(corners):
+            # as ProMP writes it: nothing near the start, nor where another corner is nearer
+            distances = [np.linalg.norm(after[task] - corner) for corner in corners]
+            near, gone = np.linalg.norm(after[task] - goal), np.linalg.norm(before[task] - goal)
+            seen = np.abs(after[task]).sum() >= 0.5 and near == min(distances)
+            assert step.rewards[task, 0] == pytest.approx(gone - near if seen else 0.0, abs=1e-12)
+            assert step.info["distance"][task, 0] == pytest.approx(near, rel=1e-12)
+            rewarded += seen
+    assert 20 < rewarded < 380
+    assert distribution.describe({"goal": corners[1]}) == "goal (2.00, -2.00)"
+
+
+@pytest.mark.parametrize(
+    ("position", "sparse", "dense"),
+    [
+        # goal (0.6, 0.8)
+        ([0.6, 0.7], 0.9, -0.1),
+        ([0.72, 0.64], 0.8, -0.2),  # sqrt(0.12^2 + 0.16^2) = 0.2: the edge is inside
+        ([0.6, 0.599], 0.0, -0.201),
+        ([0.0, 0.0], 0.0, -1.0),
+    ],
+)
+def test_half_circle_reward_by_hand(position, sparse, dense):
+    task, state = {"goal": np.array([0.6, 0.8])}, {"qpos": np.array(position)}
+    distribution = PointNavigationHalfCircle(arrival=0.2 + 1e-12)  # the edge, whatever rounding
+    assert distribution.reward(state, None, state, task) == pytest.approx(sparse, rel=1e-12)
+    info = distribution.info(state, None, state, task)
+    assert info["distance"] == pytest.approx(-dense, rel=1e-12)
+    assert info["success"] == (sparse > 0)
+    everywhere = PointNavigationHalfCircle(sparse=False).reward(state, None, state, task)
+    assert everywhere == pytest.approx(dense, rel=1e-12)
+
+
+def test_half_circle_as_pearl_has_it():
+    distribution = PointNavigationHalfCircle()
+    assert (distribution.horizon, distribution.action_scale) == (20, 0.1)
+    assert distribution.preset.arrival == 0.2
+    assert distribution.finite_tasks() is None
+    goals = distribution.sample(3000, np.random.default_rng(0))["goal"]
+    assert np.hypot(*goals.T) == pytest.approx(np.ones(3000), rel=1e-14)
+    angles = np.arctan2(goals[:, 1], goals[:, 0])
+    assert 0.0 <= angles.min() < 0.01
+    assert np.pi - 0.01 < angles.max() <= np.pi
+    assert angles.mean() == pytest.approx(np.pi / 2, abs=0.06)
+    # straight up, 0.09 a step, goal (0, 1): after step 9 at 0.81, 0.19 away: reward 0.81; then at
+    # 0.90, 0.99, 1.08, 1.17: rewards 0.90, 0.99, 0.92, 0.83; at 1.26 it is 0.26 away
+    positions, steps = steps_of(distribution, [[0.0, 1.0]], np.full((20, 1, 2), [0.0, 0.9]))
+    assert positions[0].tolist() == [[0.0, 0.0]]
+    rewards = [step.rewards[0, 0] for step in steps]
+    expected = [0.0] * 8 + [0.81, 0.90, 0.99, 0.92, 0.83] + [0.0] * 7
+    assert rewards == pytest.approx(expected, rel=1e-12)
+    assert [bool(step.info["success"][0, 0]) for step in steps].count(True) == 5
+    assert not any(step.terminated.any() for step in steps)
+
+
+def test_goals_are_marked_and_described():
+    task = {"goal": np.array([0.3, -0.001])}
+    assert PointNavigation().describe(task) == "goal (0.30, 0.00)"
+    assert PointNavigation().markers(task) == [Marker((0.3, -0.001, 0.0), size=0.03)]
+    goal, near = PointNavigationHalfCircle().markers(task)
+    assert goal == Marker((0.3, -0.001, 0.0), size=0.03)
+    assert (near.position, near.size, near.rgba[3]) == (goal.position, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    "build", [PointNavigation, PointNavigationCorners, PointNavigationHalfCircle]
+)
+def test_one_formula_serves_numpy_and_torch(build):
+    rng = np.random.default_rng(4)
+    before, after = ({"qpos": rng.uniform(-1, 1, size=(40, 2))} for _ in range(2))
+    task = build().sample(40, rng)
+    after["qpos"][:10] = task["goal"][:10] + rng.uniform(-0.1, 0.1, size=(10, 2))  # rewarded ones
+    reward = build().reward(before, None, after, task)
+    assert len(np.unique(reward)) > 2
+    given = [{name: torch.as_tensor(leaf) for name, leaf in d.items()} for d in (before, after)]
+    own = build().reward(given[0], None, given[1], {"goal": torch.as_tensor(task["goal"])})
+    assert np.array_equal(own.numpy(), reward)

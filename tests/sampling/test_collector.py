@@ -7,8 +7,10 @@ from gymnasium import spaces
 from torch.distributions import Normal
 
 from envs import HalfCheetahVel, PointNavigation, Step, UserError
+from maml_rl.advantages import AdvantageEstimator
 from maml_rl.errors import NonFiniteError
-from maml_rl.policies import GaussianMLP
+from maml_rl.inner_loop import stack
+from maml_rl.policies import CategoricalMLP, GaussianMLP
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Rollout
 from maml_rl.sampling import Sampler
@@ -145,7 +147,7 @@ def test_collection_stops_when_every_episode_has_ended():
 def test_a_nan_names_its_task_episode_and_step(part):
     with pytest.raises(NonFiniteError) as error:
         collect(Countdown(part, broken=(1, 4)), COUNTDOWN)
-    assert str(error.value) == f"the {part} of task 1, episode 0, step 4 is not finite"
+    assert str(error.value) == f"countdown: the {part} of task 1, episode 0, step 4 is not finite"
 
 
 @pytest.mark.parametrize("part", ["reward", "observation"])
@@ -298,3 +300,100 @@ def test_a_reward_too_large_for_the_record_is_named():
 
     with pytest.raises(NonFiniteError, match="the reward of task 0, episode 0, step 0"):
         collect(Huge(), COUNTDOWN)
+
+
+class CutOff(Countdown):
+    """Countdown whose slots are cut off, not ended by the task, where `cut` says so."""
+
+    def step(self, actions, active):
+        step = super().step(actions, active)
+        cut = np.arange(self.shape[1]) % 2 == 1  # slots 1, 3, ...
+        return step._replace(
+            terminated=step.terminated & ~cut, truncated=step.terminated & cut & active
+        )
+
+
+def test_an_environments_own_time_limit_ends_an_episode_without_terminating_it():
+    tasks = {"length": np.array([1, 2]), "pay": np.array([3.0, 2.0])}
+    rollout = collect(CutOff(), tasks, 2)
+    assert rollout.mask.sum(1).tolist() == [[1, 2], [2, 3]]
+    assert rollout.discounts[0, 0, 0] == 0  # slot 0: the task ended it
+    assert rollout.discounts[0, 1, 1] == 1  # slot 1: a time-out, whose last state may be valued
+    assert rollout.final_observations[:, :, 0].tolist() == [[1, 2], [2, 3]]
+    # every episode had ended after 3 steps: what they saw last follows in the record
+    assert rollout.observations[:, 3, :, 0].tolist() == [[1, 2], [2, 3]]
+
+
+def test_a_time_out_before_the_horizon_is_valued_where_that_is_asked_for():
+    class Elapsed:
+        """A baseline that values a state at a hundred times the steps it shows."""
+
+        def fit(self, rollout, returns):
+            return torch.zeros(len(returns), 1)
+
+        def values(self, weights, rollout):
+            values = 100 * rollout.observations[..., 0].double()
+            return values, 100 * rollout.final_observations[..., 0].double()
+
+    tasks = {"length": np.array([1]), "pay": np.array([3.0])}
+    rollout = collect(CutOff(), tasks, 2)
+    plain = {"discount": 0.5, "standardize": False}
+    cut = AdvantageEstimator(Elapsed(), bootstrap_time_out=True, **plain)(rollout).advantages
+    finite = AdvantageEstimator(Elapsed(), **plain)(rollout).advantages
+    # Slot 1: rewards 3 and 6, then cut off in state 2, values 0, 100, 200. A time-out that counts:
+    # A_1 = 6 + 0.5 * 200 - 100 = 6, A_0 = 3 + 0.5 * 100 - 0 + 0.5 * 6 = 56; of a finite horizon:
+    # A_1 = 6 - 100, A_0 = 53 - 47. Slot 0 was ended by its task after reward 3: 3 either way.
+    assert cut[0, :2, 1].tolist() == [56.0, 6.0]
+    assert finite[0, :2, 1].tolist() == [6.0, -94.0]
+    assert (cut[0, 0, 0], finite[0, 0, 0]) == (3.0, 3.0)
+
+
+class Numbered:
+    """Three numbered actions; action a pays a + 1 in task 0 and -a in task 1, success at a = 2."""
+
+    name, horizon = "numbered", 4
+    observation_space = spaces.Box(0.0, 1.0, (1,))
+    action_space = spaces.Discrete(3)
+
+    def make(self, num_tasks, slots_per_task, threads=1):
+        self.shape, self.seen = (num_tasks, slots_per_task), []
+        return self
+
+    def set_tasks(self, tasks):
+        self.scale, self.offset = tasks["scale"][:, None], tasks["offset"][:, None]
+
+    def reset(self, rngs):
+        return np.ones((*self.shape, 1))
+
+    def step(self, actions, active):
+        self.seen.append(actions.copy())
+        none = np.zeros(self.shape, dtype=bool)
+        rewards = self.scale * actions + self.offset
+        return Step(np.ones((*self.shape, 1)), rewards, none, {"success": actions == 2})
+
+    def close(self):
+        pass
+
+
+def test_numbered_actions_reach_the_environment_as_whole_numbers():
+    distribution = Numbered()
+    policy = CategoricalMLP(1, 3, (4,))
+    params = stack(policy.initialize(torch.Generator().manual_seed(0)), 2)
+    tasks = {"scale": np.array([1.0, -1.0]), "offset": np.array([1.0, 0.0])}
+    rollout = Collector(distribution, policy, 2, 5).collect(params, tasks, KEY)
+    seen = np.stack(distribution.seen, axis=1)  # [M, T, B]
+    assert seen.dtype == np.int64
+    assert set(seen.ravel()) == {0, 1, 2}
+    assert rollout.actions.shape == (2, 4, 5)
+    assert np.array_equal(rollout.actions.numpy(), seen)
+    assert np.array_equal(rollout.rewards[0].numpy(), seen[0] + 1)
+    assert np.array_equal(rollout.rewards[1].numpy(), -seen[1])
+    logits = policy.distribution(params, rollout.observations)[0].logits.log_softmax(-1)
+    chosen = np.take_along_axis(logits.detach().numpy(), seen[..., None], -1)[..., 0]
+    assert np.abs(rollout.log_probs.numpy() - chosen).max() < 1e-6
+    # an episode succeeds where any of its four steps chose action 2
+    assert rollout.success_rate().tolist() == (seen == 2).any(1).mean(1).tolist()
+
+
+def test_without_success_in_the_info_there_is_no_rate():
+    assert collect(Countdown(), COUNTDOWN).success_rate() is None

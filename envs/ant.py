@@ -1,0 +1,315 @@
+"""Ant task distributions: forward or backward, a heading, a target velocity, a goal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from envs.half_cheetah import ASSETS
+from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.random_parameters import RandomParameters, RandomParametersPreset
+from envs.task_distribution import Array, Tasks
+
+
+def uniform_headings(num_tasks: int, rng: np.random.Generator) -> Array:
+    """Draw unit vectors in the plane, [M, 2], uniform on the circle.
+
+    The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
+    """
+    angle = rng.uniform(0.0, 2 * np.pi, size=num_tasks)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def uniform_disc(num_tasks: int, radius: float, rng: np.random.Generator) -> Array:
+    """Draw points, [M, 2], uniform on a disc around the origin."""
+    headings = uniform_headings(num_tasks, rng)
+    return radius * np.sqrt(rng.uniform(size=(num_tasks, 1))) * headings
+
+
+def describe_heading(heading: Array) -> str:
+    """Say a heading [2] in degrees, counter-clockwise from the x axis."""
+    degrees = np.degrees(np.arctan2(heading[1], heading[0]))
+    return f"heading {round(float(degrees)) % 360} degrees"
+
+
+def describe_goal(goal: Array) -> str:
+    """Say a goal [2], in m."""
+    x, y = (round(float(part), 2) + 0.0 for part in goal)  # + 0: no "-0.00"
+    return f"goal ({x:.2f}, {y:.2f})"
+
+
+def heading_marker(heading: Array, height: float, size: float = 0.05) -> Marker:
+    """Show a heading [2] as an arrow of one and a half metres that begins above the origin."""
+    tip = (1.5 * float(heading[0]), 1.5 * float(heading[1]), height)
+    return Marker((0.0, 0.0, height), to=tip, size=size)
+
+
+def goal_marker(goal: Array, height: float, size: float) -> Marker:
+    """Show a goal [2] as a sphere."""
+    return Marker((float(goal[0]), float(goal[1]), height), size=size)
+
+
+def planar_distance(position: Any, goal: Any) -> Any:
+    """Return |position - goal|, [...] in m, of points [..., 2]."""
+    offset = position - goal
+    return namespace(offset).sqrt((offset * offset).sum(-1))
+
+
+@dataclasses.dataclass(frozen=True)
+class AntPreset(Preset):
+    """A source's ant: what an action costs, what standing upright earns, when an episode ends."""
+
+    control_cost: float = 0.5  # weight of the squared norm of the applied action
+    survival: float = 1.0  # reward a step while the torso's height is within `heights`
+    heights: tuple[float, float] = (0.2, 1.0)  # of the torso, m
+    terminates: bool = True  # an episode ends where the height leaves `heights`
+    observe_position: bool = False  # observe x and y too
+
+
+@dataclasses.dataclass(frozen=True)
+class AntVelPreset(AntPreset):
+    """A source's target velocities."""
+
+    velocities: tuple[float, float] = (0.0, 3.0)  # targets are uniform between them, m/s
+
+
+@dataclasses.dataclass(frozen=True)
+class AntGoalPreset(AntPreset):
+    """A source's goals."""
+
+    goal_range: float = 3.0  # the disc's radius, or half the square's side, m
+    square: bool = False  # goals are uniform on a square; on a disc otherwise
+    observe_position: bool = True
+
+
+class Ant(MujocoTaskDistribution):
+    """Gymnasium's ant body (a free torso, four legs of two motors each, RK4 at 0.01 s).
+
+    Contact forces are neither observed nor charged: MuJoCo 2 and later leave them at zero unless
+    asked, and so do the public ports. Survival is not earned on the step that ends an episode, as
+    in Gymnasium.
+
+    Presets: `promp` (the default; learn2learn's reward), `finn2017` (0.02 s a control step as
+    rllab's model, x and y observed; this is Gymnasium's body, so levels do not transfer),
+    `gymnasium` (Ant-v5's weights and length).
+    """
+
+    xml = ASSETS / "ant.xml"
+    fields = ("xpos",)
+    camera: ClassVar[Mapping[str, Any]] = {"distance": 6.0, "elevation": -35.0}
+    presets: ClassVar[Mapping[str, AntPreset]] = {
+        "promp": AntPreset(frame_skip=5, horizon=100, action_scale=0.1),
+        "finn2017": AntPreset(
+            frame_skip=2, horizon=200, control_cost=0.005, survival=0.05, observe_position=True
+        ),
+        "gymnasium": AntPreset(frame_skip=5, horizon=1000),
+    }
+    preset: AntPreset
+
+    def reset(self, rng: np.random.Generator) -> State:
+        """Add noise to the pose as Gymnasium's Ant-v5 does, draw for draw."""
+        noise = rng.uniform(-0.1, 0.1, size=self.model.nq)
+        return {"qpos": self.model.qpos0 + noise, "qvel": 0.1 * rng.standard_normal(self.model.nv)}
+
+    def observe(self, state: State) -> Any:
+        """Return qpos (without x and y unless the preset observes them) and qvel: [..., O]."""
+        start = 0 if self.preset.observe_position else 2
+        parts = [state["qpos"][..., start:], state["qvel"]]
+        return namespace(state["qpos"]).concatenate(parts, -1)
+
+    def velocity(self, before: State, after: State) -> Any:
+        """Return the torso's mean velocity in the plane over a control step, [..., 2] in m/s."""
+        return (after["xpos"][..., 1, :2] - before["xpos"][..., 1, :2]) / self.dt
+
+    def healthy(self, state: State) -> Any:
+        """Return where the torso's height is within the preset's `heights`, [...] bool."""
+        low, high = self.preset.heights
+        height = state["qpos"][..., 2]
+        return (height >= low) & (height <= high)
+
+    def living(self, action: Any, after: State) -> Any:
+        """Return what surviving earns less what the action costs, [...]."""
+        cost = self.preset.control_cost * (action * action).sum(-1)
+        return self.preset.survival * self.healthy(after) - cost
+
+    def terminated(self, state: State, task: Tasks) -> Any:
+        """End where the torso is too low or too high, if the preset says so, [...] bool."""
+        return ~self.healthy(state) & self.preset.terminates
+
+    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+        """Record the velocity along x, [...] in m/s."""
+        return {"x_velocity": self.velocity(before, after)[..., 0]}
+
+
+class AntDir(Ant):
+    """Run forward or backward: reward d * v_x + survival - cost, d = 1 or -1.
+
+    ProMP's own code ends an episode below a height of 0, not 0.2 m; the torso is a sphere of radius
+    0.25 m, so that neither is met on the ground.
+    """
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw directions, [M]."""
+        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
+
+    def finite_tasks(self) -> Tasks:
+        """Forward and backward."""
+        return {"direction": np.array([1.0, -1.0])}
+
+    def describe(self, task: Tasks) -> str:
+        """Say "forward" or "backward"."""
+        return "forward" if task["direction"] > 0 else "backward"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the direction as an arrow above the start."""
+        return [heading_marker(np.array([task["direction"], 0.0]), height=1.2)]
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return d * v_x + survival - cost, [...]."""
+        velocity = self.velocity(before, after)[..., 0]
+        return task["direction"] * velocity + self.living(action, after)
+
+
+class AntHeading(Ant):
+    """Run along a heading h, uniform on the circle: reward h . v + survival - cost.
+
+    Presets: `promp` (the default) and `gymnasium` as for every ant, `pearl` (outputs in [-1, 1],
+    200 steps). A task is the unit vector {"heading": [M, 2]}.
+    """
+
+    presets: ClassVar[Mapping[str, AntPreset]] = {
+        "promp": Ant.presets["promp"],
+        "pearl": AntPreset(frame_skip=5, horizon=200),
+        "gymnasium": Ant.presets["gymnasium"],
+    }
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw headings, [M, 2]."""
+        return {"heading": uniform_headings(num_tasks, rng)}
+
+    def describe(self, task: Tasks) -> str:
+        """Say the heading in degrees."""
+        return describe_heading(task["heading"])
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the heading as an arrow above the start."""
+        return [heading_marker(task["heading"], height=1.2)]
+
+    def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
+        """Return the velocity along the heading, [...] in m/s."""
+        return (task["heading"] * self.velocity(before, after)).sum(-1)
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return h . v + survival - cost, [...]."""
+        return self.heading_velocity(before, after, task) + self.living(action, after)
+
+    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+        """Record the velocity along the heading, [...] in m/s."""
+        return {"heading_velocity": self.heading_velocity(before, after, task)}
+
+
+class AntVel(Ant):
+    """Run at a target velocity v*, uniform on `velocities`: reward -|v_x - v*| + survival - cost.
+
+    Presets: `finn2017` (the default; survival is its 1 + 0.05), `gymnasium` (Ant-v5's weights).
+    """
+
+    presets: ClassVar[Mapping[str, AntVelPreset]] = {
+        "finn2017": AntVelPreset(
+            frame_skip=2,
+            horizon=200,
+            control_cost=0.005,
+            survival=1.0 + 0.05,
+            observe_position=True,
+        ),
+        "gymnasium": AntVelPreset(frame_skip=5, horizon=1000),
+    }
+    preset: AntVelPreset
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw target velocities, [M] in m/s."""
+        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
+
+    def describe(self, task: Tasks) -> str:
+        """Say the velocity."""
+        return f"{float(task['velocity']):.2f} m/s"
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return -|v_x - v*| + survival - cost, [...]."""
+        difference = self.velocity(before, after)[..., 0] - task["velocity"]
+        return self.living(action, after) - abs(difference)
+
+
+class AntGoal(Ant):
+    """Walk to a goal in the plane: reward -|p - g|_1 + survival - cost (L1, as in the sources).
+
+    Presets: `promp` (the default; PEARL's and VariBAD's task too: a disc, no survival, no end),
+    `finn2017` (a square; survival is its 4 + 0.05; a fall ends the episode), `gymnasium` (Ant-v5's
+    weights).
+    """
+
+    camera: ClassVar[Mapping[str, Any]] = {"distance": 8.0, "elevation": -45.0}
+    presets: ClassVar[Mapping[str, AntGoalPreset]] = {
+        "promp": AntGoalPreset(
+            frame_skip=5,
+            horizon=100,
+            action_scale=0.1,
+            control_cost=0.1,
+            survival=0.0,
+            terminates=False,
+        ),
+        "finn2017": AntGoalPreset(
+            frame_skip=2, horizon=200, control_cost=0.005, survival=4.0 + 0.05, square=True
+        ),
+        "gymnasium": AntGoalPreset(frame_skip=5, horizon=1000),
+    }
+    preset: AntGoalPreset
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw goals, [M, 2] in m: on a disc, or on a square."""
+        bound = self.preset.goal_range
+        if self.preset.square:
+            return {"goal": rng.uniform(-bound, bound, size=(num_tasks, 2))}
+        return {"goal": uniform_disc(num_tasks, bound, rng)}
+
+    def describe(self, task: Tasks) -> str:
+        """Say where the goal is."""
+        return describe_goal(task["goal"])
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the goal as a sphere."""
+        return [goal_marker(task["goal"], height=0.2, size=0.2)]
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return -|p - g|_1 + survival - cost, [...]."""
+        distance = abs(after["xpos"][..., 1, :2] - task["goal"]).sum(-1)
+        return self.living(action, after) - distance
+
+    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+        """Record the (straight) distance to the goal, [...] in m."""
+        return {"distance": planar_distance(after["xpos"][..., 1, :2], task["goal"])}
+
+
+@dataclasses.dataclass(frozen=True)
+class AntRandParamsPreset(AntPreset, RandomParametersPreset):
+    """An ant with how far its parameters vary."""
+
+
+class AntRandParams(RandomParameters, Ant):
+    """Run forward with unknown masses, inertias, friction and damping: v_x + survival - cost.
+
+    Preset `maml_rl`: this project's own, as no source has the task: ProMP's ant with the parameters
+    of its walker2d and hopper.
+    """
+
+    presets: ClassVar[Mapping[str, AntRandParamsPreset]] = {
+        "maml_rl": AntRandParamsPreset(frame_skip=5, horizon=200, action_scale=0.1),
+    }
+    preset: AntRandParamsPreset
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return v_x + survival - cost, [...]."""
+        return self.velocity(before, after)[..., 0] + self.living(action, after)
