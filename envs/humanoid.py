@@ -37,7 +37,7 @@ class HumanoidDir(MujocoTaskDistribution):
     """
 
     xml = ASSETS / "humanoid.xml"
-    fields = ("xipos", "cinert", "cvel", "qfrc_actuator")
+    fields = ("subtree_com", "cinert", "cvel", "qfrc_actuator")
     camera: ClassVar[Mapping[str, Any]] = {"distance": 5.0, "azimuth": 120.0, "elevation": -20.0}
     presets: ClassVar[Mapping[str, HumanoidPreset]] = {
         "promp": HumanoidPreset(frame_skip=5, horizon=200, action_scale=0.04),
@@ -83,8 +83,7 @@ class HumanoidDir(MujocoTaskDistribution):
 
     def mass_center(self, state: State) -> Any:
         """Return the centre of mass in the plane, [..., 2] in m."""
-        mass = namespace(state["xipos"]).asarray(self.model.body_mass)[:, None]
-        return (mass * state["xipos"][..., :2]).sum(-2) / mass.sum()
+        return state["subtree_com"][..., 1, :2]  # of the torso and all that hangs on it
 
     def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
         """Return the centre of mass's mean velocity along the heading, [...] in m/s."""

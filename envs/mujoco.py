@@ -287,21 +287,23 @@ UNSTABLE = [
 CAUSES = "(a NaN action, or physics that diverged)"
 
 
-def _model_field(model: mujoco.MjModel, field: str) -> Any:
+def _model_field(model: mujoco.MjModel, field: str) -> Array:
     """Return a field of a model by the name it has for `Batch.expand`."""
     owner = model.opt if field.startswith("opt.") else model
-    return getattr(owner, field.removeprefix("opt."))
+    return np.asarray(getattr(owner, field.removeprefix("opt.")))
 
 
-_FIELDS = [
-    field
-    for field in sorted(MODEL_FIELDS)
-    if hasattr(
-        mujoco.MjOption if field.startswith("opt.") else mujoco.MjModel,
-        field.removeprefix("opt."),
-    )
-    and not field.startswith(("name_", "names_", "text_", "key_", "plugin"))
-]
+def _model_fields(model: mujoco.MjModel) -> dict[str, bytes]:
+    """Return the content of every field that tasks may have values of their own of, if any."""
+    names = (name for name in MODEL_FIELDS if not name.startswith(("name", "text", "key", "plug")))
+    kinds = {True: mujoco.MjOption, False: mujoco.MjModel}
+    known = [
+        name
+        for name in sorted(names)
+        if hasattr(kinds[name.startswith("opt.")], name.removeprefix("opt."))
+    ]
+    content = {name: _model_field(model, name).tobytes() for name in known}
+    return {name: bits for name, bits in content.items() if bits}
 
 
 class BatchedMujoco:
@@ -321,6 +323,7 @@ class BatchedMujoco:
             field: self._batch.bind(field)
             for field in ("qpos", "qvel", "ctrl", *distribution.fields)
         }  # bound before the first reset: a field bound later is empty until the next call
+        self._shared = _model_fields(distribution.model) if distribution.varies else {}
         self._varied: set[str] = set()  # fields of the model that tasks have their own values of
         self._task: Tasks = {}
         self._state: State = {}
@@ -348,10 +351,9 @@ class BatchedMujoco:
         distribution = self.distribution
         each = [task_at(tasks, index) for index in range(self.shape[0])]
         models = [distribution.task_model(task) for task in each]
-        for field in _FIELDS:
-            shared = _model_field(distribution.model, field)
+        for field, shared in self._shared.items():
             values = [_model_field(model, field) for model in models]
-            if field in self._varied or any(not np.array_equal(shared, own) for own in values):
+            if field in self._varied or any(own.tobytes() != shared for own in values):
                 self._varied.add(field)
                 self._batch.expand(field)[:] = np.repeat(values, self.shape[1], axis=0)
 

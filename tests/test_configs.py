@@ -28,7 +28,7 @@ def test_groups_and_experiments_are_those_the_design_names():
     } <= set(EXPERIMENTS)
 
 
-EXTRA = {  # what a node must be told; where ten steps show no reward, or there are more tasks than two
+EXTRA = {  # what a node must be told: ten steps show no reward, there are more tasks than two
     "point_navigation_corners": [
         *("env.quiet=0", "trainer.validation_tasks=4", "trainer.test_tasks=4")
     ],

@@ -62,14 +62,13 @@ def test_along_x_the_reward_is_gymnasiums_own():
 
 def test_reward_by_hand():
     distribution = HumanoidDir()
-    mass = distribution.model.body_mass
-    # Only the torso (body 1) moves, by (0.3, -0.15) m: the centre of mass moves by its share.
-    before = {"xipos": np.random.default_rng(0).normal(size=(2, len(mass), 3))}
-    after = {"xipos": before["xipos"].copy(), "qpos": np.full((2, 24), 1.4)}
-    after["xipos"][:, 1, :2] += [0.3, -0.15]
+    # The centre of mass (of the torso's subtree, body 1) moves by (0.3, -0.15) m.
+    before = {"subtree_com": np.random.default_rng(0).normal(size=(2, 14, 3))}
+    after = {"subtree_com": before["subtree_com"] + 7.0, "qpos": np.full((2, 24), 1.4)}
+    after["subtree_com"][:, 1, :2] = before["subtree_com"][:, 1, :2] + [0.3, -0.15]
     after["qpos"][1, 2] = 2.0  # a limit is outside
     # h . (0.3, -0.15) = 0.18 + 0.12 = 0.3 and -0.084 - 0.144 = -0.228; dt = 5 * 0.003 = 0.015 s
-    velocity = np.array([0.3, -0.228]) * mass[1] / mass.sum() / 0.015
+    velocity = np.array([0.3, -0.228]) / 0.015
     action = np.zeros((2, 17))
     action[:, :2] = [0.3, -0.2]  # |a|^2 = 0.09 + 0.04
     cost = 0.1 * 0.13

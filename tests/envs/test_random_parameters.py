@@ -166,13 +166,14 @@ def resident():
 def test_a_thousand_tasks_leave_memory_flat():
     distribution, rng = AntRandParams(), np.random.default_rng(7)
     env = distribution.make(50, 1)
-    for _ in range(6):
-        env.set_tasks(distribution.sample(50, rng))
-    before = resident()
-    for _ in range(20):
-        env.set_tasks(distribution.sample(50, rng))
+    growth = []
+    for _ in range(3):  # a heap may still settle in the first; what leaks leaks every time
+        before = resident()
+        for _ in range(20):
+            env.set_tasks(distribution.sample(50, rng))
+        growth.append(resident() - before)
     assert 1000 * distribution.model.nbuffer / 2**20 > 400  # what keeping every model would take
-    assert resident() - before < 32
+    assert min(growth) < 8
 
 
 @pytest.mark.parametrize("build", BODIES)
