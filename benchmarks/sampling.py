@@ -207,7 +207,7 @@ def compare_with_async(distribution: MujocoTaskDistribution, workers: int, round
     (cpu, wall), (times, wall_times) = np.median(speeds, axis=0), np.median(ratios, axis=0)
     return (
         f"half_cheetah_dir against AsyncVectorEnv with {workers} workers: {times:.1f} times as "
-        f"fast per CPU-second (of {cpu:.1f} thousand steps), {wall_times:.1f} times by the clock (of "
+        f"fast per CPU-second (of {cpu:.1f} thousand steps), {wall_times:.1f} times by clock (of "
         f"{wall:.1f} thousand a second); target {ASYNC_TARGET:.0f}"
     )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from envs.humanoid import HumanoidDir
     from envs.metaworld import MetaworldML1, MetaworldML10, MetaworldML45
     from envs.mujoco import (
+        ASSETS,
         Marker,
         MujocoTaskDistribution,
         MujocoTaskEnv,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from envs.walker2d import Walker2dRandParams, Walker2dVel
 
 __all__ = [
+    "ASSETS",
     "AntDir",
     "AntGoal",
     "AntHeading",
@@ -92,7 +94,14 @@ _OTHERS = {
     "envs.contract": ("TaskDistributionContract",),
     "envs.gymnasium_env": ("GymnasiumTaskDistribution", "GymnasiumTasks"),
     "envs.mujoco": (
-        *("Marker", "MujocoTaskDistribution", "MujocoTaskEnv", "Preset", "SimulationError"),
+        *(
+            "ASSETS",
+            "Marker",
+            "MujocoTaskDistribution",
+            "MujocoTaskEnv",
+            "Preset",
+            "SimulationError",
+        ),
         "State",
     ),
     "envs.random_parameters": ("RandomParameters",),

@@ -8,54 +8,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.half_cheetah import ASSETS
-from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.random_parameters import RandomParameters, RandomParametersPreset
-from envs.task_distribution import Array, Tasks
-
-
-def uniform_headings(num_tasks: int, rng: np.random.Generator) -> Array:
-    """Draw unit vectors in the plane, [M, 2], uniform on the circle.
-
-    The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
-    """
-    angle = rng.uniform(0.0, 2 * np.pi, size=num_tasks)
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-
-
-def uniform_disc(num_tasks: int, radius: float, rng: np.random.Generator) -> Array:
-    """Draw points, [M, 2], uniform on a disc around the origin."""
-    headings = uniform_headings(num_tasks, rng)
-    return radius * np.sqrt(rng.uniform(size=(num_tasks, 1))) * headings
-
-
-def describe_heading(heading: Array) -> str:
-    """Say a heading [2] in degrees, counter-clockwise from the x axis."""
-    degrees = np.degrees(np.arctan2(heading[1], heading[0]))
-    return f"heading {round(float(degrees)) % 360} degrees"
-
-
-def describe_goal(goal: Array) -> str:
-    """Say a goal [2], in m."""
-    x, y = (round(float(part), 2) + 0.0 for part in goal)  # + 0: no "-0.00"
-    return f"goal ({x:.2f}, {y:.2f})"
-
-
-def heading_marker(heading: Array, height: float, size: float = 0.05) -> Marker:
-    """Show a heading [2] as an arrow of one and a half metres that begins above the origin."""
-    tip = (1.5 * float(heading[0]), 1.5 * float(heading[1]), height)
-    return Marker((0.0, 0.0, height), to=tip, size=size)
-
-
-def goal_marker(goal: Array, height: float, size: float) -> Marker:
-    """Show a goal [2] as a sphere."""
-    return Marker((float(goal[0]), float(goal[1]), height), size=size)
-
-
-def planar_distance(position: Any, goal: Any) -> Any:
-    """Return |position - goal|, [...] in m, of points [..., 2]."""
-    offset = position - goal
-    return namespace(offset).sqrt((offset * offset).sum(-1))
+from envs.task_distribution import Tasks
+from envs.task_families import (
+    ForwardBackward,
+    Goals,
+    Headings,
+    TargetVelocities,
+    planar_distance,
+    uniform_disc,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,28 +107,12 @@ class Ant(MujocoTaskDistribution):
         return {"x_velocity": self.velocity(before, after)[..., 0]}
 
 
-class AntDir(Ant):
+class AntDir(ForwardBackward, Ant):
     """Run forward or backward: reward d * v_x + survival - cost, d = 1 or -1.
 
     ProMP's own code ends an episode below a height of 0, not 0.2 m; the torso is a sphere of radius
     0.25 m, so that neither is met on the ground.
     """
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw directions, [M]."""
-        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
-
-    def finite_tasks(self) -> Tasks:
-        """Forward and backward."""
-        return {"direction": np.array([1.0, -1.0])}
-
-    def describe(self, task: Tasks) -> str:
-        """Say "forward" or "backward"."""
-        return "forward" if task["direction"] > 0 else "backward"
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the direction as an arrow above the start."""
-        return [heading_marker(np.array([task["direction"], 0.0]), height=1.2)]
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return d * v_x + survival - cost, [...]."""
@@ -173,7 +120,7 @@ class AntDir(Ant):
         return task["direction"] * velocity + self.living(action, after)
 
 
-class AntHeading(Ant):
+class AntHeading(Headings, Ant):
     """Run along a heading h, uniform on the circle: reward h . v + survival - cost.
 
     Presets: `promp` (the default) and `gymnasium` as for every ant, `pearl` (outputs in [-1, 1],
@@ -185,18 +132,6 @@ class AntHeading(Ant):
         "pearl": AntPreset(frame_skip=5, horizon=200),
         "gymnasium": Ant.presets["gymnasium"],
     }
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw headings, [M, 2]."""
-        return {"heading": uniform_headings(num_tasks, rng)}
-
-    def describe(self, task: Tasks) -> str:
-        """Say the heading in degrees."""
-        return describe_heading(task["heading"])
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the heading as an arrow above the start."""
-        return [heading_marker(task["heading"], height=1.2)]
 
     def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
         """Return the velocity along the heading, [...] in m/s."""
@@ -211,7 +146,7 @@ class AntHeading(Ant):
         return {"heading_velocity": self.heading_velocity(before, after, task)}
 
 
-class AntVel(Ant):
+class AntVel(TargetVelocities, Ant):
     """Run at a target velocity v*, uniform on `velocities`: reward -|v_x - v*| + survival - cost.
 
     Presets: `finn2017` (the default; survival is its 1 + 0.05), `gymnasium` (Ant-v5's weights).
@@ -229,21 +164,13 @@ class AntVel(Ant):
     }
     preset: AntVelPreset
 
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw target velocities, [M] in m/s."""
-        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
-
-    def describe(self, task: Tasks) -> str:
-        """Say the velocity."""
-        return f"{float(task['velocity']):.2f} m/s"
-
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|v_x - v*| + survival - cost, [...]."""
         difference = self.velocity(before, after)[..., 0] - task["velocity"]
         return self.living(action, after) - abs(difference)
 
 
-class AntGoal(Ant):
+class AntGoal(Goals, Ant):
     """Walk to a goal in the plane: reward -|p - g|_1 + survival - cost (L1, as in the sources).
 
     Presets: `promp` (the default; PEARL's and VariBAD's task too: a disc, no survival, no end),
@@ -252,6 +179,7 @@ class AntGoal(Ant):
     """
 
     camera: ClassVar[Mapping[str, Any]] = {"distance": 8.0, "elevation": -45.0}
+    goal_height = goal_size = 0.2
     presets: ClassVar[Mapping[str, AntGoalPreset]] = {
         "promp": AntGoalPreset(
             frame_skip=5,
@@ -274,14 +202,6 @@ class AntGoal(Ant):
         if self.preset.square:
             return {"goal": rng.uniform(-bound, bound, size=(num_tasks, 2))}
         return {"goal": uniform_disc(num_tasks, bound, rng)}
-
-    def describe(self, task: Tasks) -> str:
-        """Say where the goal is."""
-        return describe_goal(task["goal"])
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the goal as a sphere."""
-        return [goal_marker(task["goal"], height=0.2, size=0.2)]
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|p - g|_1 + survival - cost, [...]."""

@@ -18,8 +18,8 @@ from envs.task_distribution import (
     Tasks,
     count_tasks,
     held_out,
-    task_at,
 )
+from envs.task_env import TaskEnv
 
 MEMBER = "member"
 """The leaf of a union's tasks that says whose each task is, [M]."""
@@ -223,7 +223,7 @@ def _where(mine: Array, own: Array, other: Array | None) -> Array:
     return np.where(rows, own, own.dtype.type(0) if other is None else other)
 
 
-class UnionEnv(gymnasium.Env[Array, Any]):
+class UnionEnv(TaskEnv):
     """One task of a union as a Gymnasium environment: that of the task's member.
 
     `reset` draws a new task, and so a member, from the environment's generator unless one was
@@ -238,42 +238,28 @@ class UnionEnv(gymnasium.Env[Array, Any]):
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
-        self.union, self.render_mode = union, render_mode
-        self.observation_space, self.action_space = union.observation_space, union.action_space
+        super().__init__(union, task, render_mode)
         self._envs: list[gymnasium.Env[Array, Any]] = [
             own.single(None, render_mode, **options)  # type: ignore[attr-defined]
             for own in union.members
         ]
         self.metadata = self._envs[0].metadata
-        self._fixed = task is not None
-        self._task: Tasks = {}
-        if task is not None:
-            self.set_task(task)
-
-    def set_task(self, task: Tasks) -> None:
-        """Fix the task that the next episodes have; leaves without the leading M."""
-        self._task = {name: np.asarray(leaf).copy() for name, leaf in task.items()}
-        self._fixed = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; `options={"task": ...}` fixes the task first."""
-        super().reset(seed=seed)
-        if options and "task" in options:
-            self.set_task(options["task"])
-        if not self._fixed:
-            self._task = task_at(self.union.sample(1, self.np_random), 0)
-        index, own = self.union.member_of(self._task)
+        self._begin(seed, options)
+        index, own = self.distribution.member_of(self._task)
         self._env = self._envs[index]
         self._env.unwrapped.np_random = self.np_random  # one stream, whichever member is next
         observation, info = self._env.reset(options={"task": own})
-        return observation, self._own(info)
+        return observation, self._info(info)
 
     def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
         """Take one step of the member's environment."""
         observation, reward, terminated, truncated, info = self._env.step(action)
-        return observation, reward, terminated, truncated, self._own(info)
+        return observation, reward, terminated, truncated, self._info(info)
 
     def render(self) -> Any:
         """Draw the member's environment; None where no mode was chosen."""
@@ -283,9 +269,6 @@ class UnionEnv(gymnasium.Env[Array, Any]):
         """Close every member's environment."""
         for env in self._envs:
             env.close()
-
-    def _own(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "task": {name: leaf.copy() for name, leaf in self._task.items()}}
 
 
 class HeldOut:

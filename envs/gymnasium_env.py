@@ -16,6 +16,7 @@ from gymnasium.wrappers import FlattenObservation
 from envs.checks import UserError, integer_at_least, number
 from envs.gymnasium_batch import BatchedGymnasium, cause, episode_seed
 from envs.task_distribution import Array, Tasks, draw_tasks, snake_case, task_at
+from envs.task_env import TaskEnv
 
 Env = gymnasium.Env[Any, Any]
 
@@ -295,7 +296,7 @@ def _flat_actions(space: spaces.Space[Any], id: str | None) -> spaces.Box | spac
     )
 
 
-class GymnasiumTaskEnv(gymnasium.Env[Any, Any]):
+class GymnasiumTaskEnv(TaskEnv):
     """One task of a Gymnasium task distribution as a Gymnasium environment.
 
     Observations are flat; actions are the environment's own (`action_scale` belongs to the batched
@@ -310,31 +311,16 @@ class GymnasiumTaskEnv(gymnasium.Env[Any, Any]):
         task: Tasks | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self.distribution = distribution
-        self.observation_space = distribution.observation_space
-        self.action_space = distribution.action_space
+        super().__init__(distribution, task, render_mode)
         self.env = distribution.build(render_mode)
-        self.metadata, self.render_mode = self.env.metadata, render_mode
-        self._fixed = task is not None
-        self._task: Tasks = {}
-        if task is not None:
-            self.set_task(task)
+        self.metadata = self.env.metadata
         self._steps = 0
-
-    def set_task(self, task: Tasks) -> None:
-        """Fix the task that the next episodes have; leaves without the leading M."""
-        self._task = {name: np.array(leaf) for name, leaf in task.items()}
-        self._fixed = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; `options={"task": ...}` fixes the task first."""
-        super().reset(seed=seed)
-        if options and "task" in options:
-            self.set_task(options["task"])
-        if not self._fixed:
-            self._task = task_at(draw_tasks(self.distribution, 1, self.np_random), 0)
+        self._begin(seed, options)
         self._steps = 0
         start = self.distribution.begin(self.env, self._task, episode_seed(self.np_random))
         return start.astype(self.observation_space.dtype), self._info({})
@@ -366,6 +352,3 @@ class GymnasiumTaskEnv(gymnasium.Env[Any, Any]):
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
-
-    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "task": {name: leaf.copy() for name, leaf in self._task.items()}}

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-import gymnasium.envs.mujoco
 import numpy as np
 
-from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.random_parameters import RandomParameters, RandomParametersPreset
 from envs.task_distribution import Tasks
-
-ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
+from envs.task_families import ForwardBackward, TargetVelocities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,48 +70,22 @@ class HalfCheetah(MujocoTaskDistribution):
         return {"x_velocity": self.velocity(before, after)}
 
 
-class HalfCheetahDir(HalfCheetah):
+class HalfCheetahDir(ForwardBackward, HalfCheetah):
     """Run forward or backward: reward d * v_x - cost, d = 1 or -1 with probability 1/2."""
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw directions, [M]."""
-        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
-
-    def finite_tasks(self) -> Tasks:
-        """Forward and backward."""
-        return {"direction": np.array([1.0, -1.0])}
-
-    def describe(self, task: Tasks) -> str:
-        """Say "forward" or "backward"."""
-        return "forward" if task["direction"] > 0 else "backward"
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the direction as an arrow above the start."""
-        return [Marker((0.0, 0.0, 1.5), to=(float(task["direction"]), 0.0, 1.5), size=0.05)]
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return d * v_x - cost, [...]."""
         return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
 
-class HalfCheetahVel(HalfCheetah):
+class HalfCheetahVel(TargetVelocities, HalfCheetah):
     """Run at a target velocity v*, uniform on `velocities`: reward -|v_x - v*| - cost."""
 
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw target velocities, [M] in m/s."""
-        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
+    preset: HalfCheetahPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|v_x - v*| - cost, [...]."""
         return -abs(self.velocity(before, after) - task["velocity"]) - self.control_cost(action)
-
-    def describe(self, task: Tasks) -> str:
-        """Say the velocity."""
-        return f"{float(task['velocity']):.2f} m/s"
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the velocity as an arrow above the start, half a second long."""
-        return [Marker((0.0, 0.0, 1.5), to=(0.5 * float(task["velocity"]), 0.0, 1.5), size=0.05)]
 
 
 @dataclasses.dataclass(frozen=True)

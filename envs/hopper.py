@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from envs.half_cheetah import ASSETS
-from envs.mujoco import State
+from envs.mujoco import ASSETS, State
 from envs.walker2d import (
     Upright,
     UprightRandParams,

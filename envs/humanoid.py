@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.ant import describe_heading, heading_marker, uniform_headings
-from envs.half_cheetah import ASSETS
-from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.task_distribution import Tasks
+from envs.task_families import Headings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +24,7 @@ class HumanoidPreset(Preset):
     terminates: bool = True  # an episode ends where the height leaves `heights`
 
 
-class HumanoidDir(MujocoTaskDistribution):
+class HumanoidDir(Headings, MujocoTaskDistribution):
     """Walk along a heading h, uniform on the circle: reward weight * h . v + survival - cost.
 
     v is the velocity of the whole body's centre of mass. Gymnasium's body (17 motors within 0.4,
@@ -45,18 +44,6 @@ class HumanoidDir(MujocoTaskDistribution):
         "gymnasium": HumanoidPreset(frame_skip=5, horizon=1000),
     }
     preset: HumanoidPreset
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw headings, [M, 2]."""
-        return {"heading": uniform_headings(num_tasks, rng)}
-
-    def describe(self, task: Tasks) -> str:
-        """Say the heading in degrees."""
-        return describe_heading(task["heading"])
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the heading as an arrow on the ground at the start."""
-        return [heading_marker(task["heading"], height=0.05)]
 
     def reset(self, rng: np.random.Generator) -> State:
         """Add noise to the pose as Gymnasium's Humanoid-v5 does, draw for draw."""

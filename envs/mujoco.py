@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
-import gymnasium
+import gymnasium.envs.mujoco
 import mujoco
 import numpy as np
 from gymnasium import spaces
@@ -24,6 +24,10 @@ from mujoco.batch import MODEL_FIELDS, Batch
 
 from envs.checks import UserError, flag, integer_at_least, number, one_of, pair
 from envs.task_distribution import Array, Step, Tasks, check_shape, count_tasks, snake_case, task_at
+from envs.task_env import TaskEnv
+
+ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
+"""The folder of Gymnasium's own MJCF files."""
 
 State = dict[str, Any]
 """Fields of MjData by name, "qpos" and "qvel" among them, each a copy of shape [..., size]."""
@@ -429,7 +433,7 @@ class BatchedMujoco:
             )
 
 
-class MujocoTaskEnv(gymnasium.Env[Array, Array]):
+class MujocoTaskEnv(TaskEnv):
     """One task of a MuJoCo task distribution as a Gymnasium environment.
 
     Its action space is the body's own (`action_scale` belongs to the batched form and to exported
@@ -448,33 +452,18 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
         width: int = 480,
         height: int = 480,
     ) -> None:
-        self.distribution = distribution
-        self.observation_space = distribution.observation_space
+        super().__init__(distribution, task, render_mode)
         self.action_space: spaces.Box = distribution.action_space
-        self.render_mode = render_mode
         self.model, self.data = distribution.model, mujoco.MjData(distribution.model)
         self._size = (width, height)
         self._renderer: Any = None
-        self._fixed = task is not None
-        self._task: Tasks = {}
-        if task is not None:
-            self.set_task(task)
         self._steps = 0
-
-    def set_task(self, task: Tasks) -> None:
-        """Fix the task that the next episodes have; leaves without the leading M."""
-        self._task = {name: np.asarray(leaf).copy() for name, leaf in task.items()}
-        self._fixed = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; `options={"task": ...}` fixes the task first."""
-        super().reset(seed=seed)
-        if options and "task" in options:
-            self.set_task(options["task"])
-        if not self._fixed:
-            self._task = task_at(self.distribution.sample(1, self.np_random), 0)
+        self._begin(seed, options)
         if self.distribution.varies:
             self.close()  # the renderer draws the task's model
             self.model = self.distribution.task_model(self._task)
@@ -541,10 +530,6 @@ class MujocoTaskEnv(gymnasium.Env[Array, Array]):
 
     def _state(self) -> State:
         return _read(self.data, self.distribution.fields)
-
-    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        task = {name: leaf.copy() for name, leaf in self._task.items()}
-        return {**info, "task": task}
 
 
 def _draw(marker: Marker, scene: mujoco.MjvScene) -> None:

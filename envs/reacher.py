@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from envs.ant import describe_goal, goal_marker, planar_distance, uniform_disc
-from envs.half_cheetah import ASSETS
-from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.task_distribution import Tasks
+from envs.task_families import Goals, planar_distance, uniform_disc
 
 FINGERTIP = 3  # the body: world, upper arm, forearm, fingertip
 HEIGHT = 0.01  # of the arm above the ground, m
@@ -33,7 +32,7 @@ class ReacherPreset(Preset):
     goal_radius: float = 0.2  # goals are uniform on a disc of this radius, m
 
 
-class ReacherGoal(MujocoTaskDistribution):
+class ReacherGoal(Goals, MujocoTaskDistribution):
     """Bring the fingertip f to a goal g, uniform on a disc: reward -|f - g| - cost.
 
     Gymnasium's arm (two links of 0.1 m, two motors, RK4 at 0.01 s). Other than in Reacher-v5 the
@@ -45,6 +44,7 @@ class ReacherGoal(MujocoTaskDistribution):
 
     xml = _arm()
     fields = ("xpos",)
+    goal_height, goal_size = HEIGHT, 0.012
     camera: ClassVar[Mapping[str, Any]] = {
         "type": int(mujoco.mjtCamera.mjCAMERA_FREE),
         "lookat": (0.0, 0.0, 0.0),
@@ -61,14 +61,6 @@ class ReacherGoal(MujocoTaskDistribution):
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw goals, [M, 2] in m."""
         return {"goal": uniform_disc(num_tasks, self.preset.goal_radius, rng)}
-
-    def describe(self, task: Tasks) -> str:
-        """Say where the goal is."""
-        return describe_goal(task["goal"])
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the goal as a sphere."""
-        return [goal_marker(task["goal"], height=HEIGHT, size=0.012)]
 
     def reset(self, rng: np.random.Generator) -> State:
         """Draw the arm's pose and velocity as Reacher-v5 does."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-import gymnasium
 import numpy as np
 
-from envs.task_distribution import Array, TaskDistribution, Tasks, task_at
+from envs.task_distribution import Array, TaskDistribution, Tasks
+from envs.task_env import TaskEnv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ class DrawnDistribution(TaskDistribution, Protocol):
         """
 
 
-class SingleEnv(gymnasium.Env[Array, Any]):
+class SingleEnv(TaskEnv):
     """One task of a distribution as a Gymnasium environment, stepped as its batched form is.
 
     Episodes are cut off after the distribution's horizon. `reset` draws a new task from the
@@ -54,34 +54,18 @@ class SingleEnv(gymnasium.Env[Array, Any]):
         width: int = 480,
         height: int = 480,
     ) -> None:
-        self.distribution = distribution
-        self.observation_space = distribution.observation_space
-        self.action_space = distribution.action_space
-        self.render_mode = render_mode
+        super().__init__(distribution, task, render_mode)
         self._size = (width, height)
         self._env = distribution.make(1, 1)
-        self._fixed = task is not None
-        self._task: Tasks = {}
-        if task is not None:
-            self.set_task(task)
-        self._observation: Array = np.zeros(self.observation_space.shape)
+        self._observation: Array = np.empty(0)
         self._action: int | None = None
         self._steps = 0
-
-    def set_task(self, task: Tasks) -> None:
-        """Fix the task that the next episodes have; leaves without the leading M."""
-        self._task = {name: np.asarray(leaf).copy() for name, leaf in task.items()}
-        self._fixed = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; `options={"task": ...}` fixes the task first."""
-        super().reset(seed=seed)
-        if options and "task" in options:
-            self.set_task(options["task"])
-        if not self._fixed:
-            self._task = task_at(self.distribution.sample(1, self.np_random), 0)
+        self._begin(seed, options)
         self._env.set_tasks({name: np.asarray(leaf)[None] for name, leaf in self._task.items()})
         self._observation = self._env.reset([self.np_random])[0, 0]
         self._action, self._steps = None, 0
@@ -118,6 +102,3 @@ class SingleEnv(gymnasium.Env[Array, Any]):
     def close(self) -> None:
         """Free the batched form."""
         self._env.close()
-
-    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {**info, "task": {name: leaf.copy() for name, leaf in self._task.items()}}

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.ant import describe_goal, goal_marker, heading_marker, planar_distance, uniform_disc
-from envs.half_cheetah import ASSETS
-from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.task_distribution import Tasks
+from envs.task_families import ForwardBackward, Goals, planar_distance, uniform_disc
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,24 +66,10 @@ class Swimmer(MujocoTaskDistribution):
         return self.preset.control_cost * (action * action).sum(-1)
 
 
-class SwimmerDir(Swimmer):
+class SwimmerDir(ForwardBackward, Swimmer):
     """Swim forward or backward: reward d * v_x - cost, d = 1 or -1 with probability 1/2."""
 
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw directions, [M]."""
-        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
-
-    def finite_tasks(self) -> Tasks:
-        """Forward and backward."""
-        return {"direction": np.array([1.0, -1.0])}
-
-    def describe(self, task: Tasks) -> str:
-        """Say "forward" or "backward"."""
-        return "forward" if task["direction"] > 0 else "backward"
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the direction as an arrow above the start."""
-        return [heading_marker(np.array([task["direction"], 0.0]), height=0.5)]
+    arrow_height = 0.5
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return d * v_x - cost, [...]."""
@@ -95,7 +80,7 @@ class SwimmerDir(Swimmer):
         return {"x_velocity": self.velocity(before, after)}
 
 
-class SwimmerGoal(Swimmer):
+class SwimmerGoal(Goals, Swimmer):
     """Swim to a goal, uniform on a disc around the start: reward -|p - g| - cost.
 
     p is the middle of the straight body, qpos's x and y.
@@ -110,14 +95,6 @@ class SwimmerGoal(Swimmer):
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw goals, [M, 2] in m."""
         return {"goal": uniform_disc(num_tasks, self.preset.goal_radius, rng)}
-
-    def describe(self, task: Tasks) -> str:
-        """Say where the goal is."""
-        return describe_goal(task["goal"])
-
-    def markers(self, task: Tasks) -> list[Marker]:
-        """Show the goal as a sphere."""
-        return [goal_marker(task["goal"], height=0.0, size=0.15)]
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|p - g| - cost, [...]."""

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.half_cheetah import ASSETS
-from envs.mujoco import MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.random_parameters import RandomParameters, RandomParametersPreset
 from envs.task_distribution import Tasks
+from envs.task_families import TargetVelocities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +82,15 @@ class Upright(MujocoTaskDistribution):
         return {"x_velocity": self.velocity(before, after)}
 
 
-class UprightVel(Upright):
+class UprightVel(TargetVelocities, Upright):
     """Move at a target velocity v*, uniform on `velocities`: -|v_x - v*| + survival - cost."""
 
     preset: UprightVelPreset
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw target velocities, [M] in m/s."""
-        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|v_x - v*| + survival - cost, [...]."""
         error = abs(self.velocity(before, after) - task["velocity"])
         return self.living(action, after) - error
-
-    def describe(self, task: Tasks) -> str:
-        """Say the velocity."""
-        return f"{float(task['velocity']):.2f} m/s"
 
 
 class UprightRandParams(RandomParameters, Upright):

@@ -1,0 +1,125 @@
+"""Families of tasks that several bodies share, as mixins: directions, headings, velocities, goals.
+
+Each draws its tasks, names them and shows them in pictures; what they pay is the body's to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from envs.mujoco import Marker, namespace
+from envs.task_distribution import Array, Tasks
+
+
+class ForwardBackward:
+    """A direction along x, {"direction": [M]}: 1 or -1 with probability 1/2."""
+
+    arrow_height: ClassVar[float] = 1.2  # m
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw directions, [M]."""
+        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
+
+    def finite_tasks(self) -> Tasks:
+        """Forward and backward."""
+        return {"direction": np.array([1.0, -1.0])}
+
+    def describe(self, task: Tasks) -> str:
+        """Say "forward" or "backward"."""
+        return "forward" if task["direction"] > 0 else "backward"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the direction as an arrow above the start."""
+        return [arrow(np.array([1.5 * task["direction"], 0.0]), self.arrow_height)]
+
+
+class Headings:
+    """A heading in the plane, {"heading": [M, 2]}: a unit vector, uniform on the circle.
+
+    The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
+    """
+
+    arrow_height: ClassVar[float] = 1.2  # m
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw headings, [M, 2]."""
+        return {"heading": uniform_headings(num_tasks, rng)}
+
+    def describe(self, task: Tasks) -> str:
+        """Say the heading in degrees, counter-clockwise from the x axis."""
+        degrees = np.degrees(np.arctan2(task["heading"][1], task["heading"][0]))
+        return f"heading {round(float(degrees)) % 360} degrees"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the heading as an arrow above the start."""
+        return [arrow(1.5 * task["heading"], self.arrow_height)]
+
+
+class VelocityPreset(Protocol):
+    """A preset with a range of velocities."""
+
+    @property
+    def velocities(self) -> tuple[float, float]:
+        """Lowest and highest, m/s."""
+        ...
+
+
+class TargetVelocities:
+    """A velocity along x, {"velocity": [M]} in m/s: uniform on the preset's `velocities`."""
+
+    preset: VelocityPreset
+    arrow_height: ClassVar[float] = 1.2  # m
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw target velocities, [M] in m/s."""
+        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
+
+    def describe(self, task: Tasks) -> str:
+        """Say the velocity."""
+        return f"{float(task['velocity']):.2f} m/s"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show as an arrow above the start how far it goes in half a second."""
+        return [arrow(np.array([0.5 * task["velocity"], 0.0]), self.arrow_height)]
+
+
+class Goals:
+    """A goal in the plane, {"goal": [M, 2]} in m; where goals are drawn is the body's to say."""
+
+    goal_height: ClassVar[float] = 0.0  # of the sphere's centre, m
+    goal_size: ClassVar[float] = 0.15  # the sphere's radius, m
+
+    def describe(self, task: Tasks) -> str:
+        """Say where the goal is."""
+        x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
+        return f"goal ({x:.2f}, {y:.2f})"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the goal as a sphere."""
+        x, y = (float(part) for part in task["goal"])
+        return [Marker((x, y, self.goal_height), size=self.goal_size)]
+
+
+def uniform_headings(num_tasks: int, rng: np.random.Generator) -> Array:
+    """Draw unit vectors in the plane, [M, 2], uniform on the circle."""
+    angle = rng.uniform(0.0, 2 * np.pi, size=num_tasks)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def uniform_disc(num_tasks: int, radius: float, rng: np.random.Generator) -> Array:
+    """Draw points, [M, 2], uniform on a disc around the origin."""
+    headings = uniform_headings(num_tasks, rng)
+    return radius * np.sqrt(rng.uniform(size=(num_tasks, 1))) * headings
+
+
+def planar_distance(position: Any, goal: Any) -> Any:
+    """Return |position - goal|, [...] in m, of points [..., 2]."""
+    offset = position - goal
+    return namespace(offset).sqrt((offset * offset).sum(-1))
+
+
+def arrow(vector: Array, height: float) -> Marker:
+    """Show a vector [2] in the plane, m, as an arrow that begins above the origin."""
+    return Marker((0.0, 0.0, height), to=(float(vector[0]), float(vector[1]), height), size=0.05)
