@@ -14,25 +14,34 @@ import random
 import re
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.utils import seeding
 
 from envs.checks import UserError
+from envs.episodes import (
+    CheckedEnv,
+    ContractError,
+    Trace,
+    calling,
+    compare,
+    compared_steps,
+    described,
+    generators,
+    name_of,
+    row_seeds,
+    standard_actions,
+    traced,
+)
 from envs.task_distribution import (
     Array,
-    BatchedEnv,
-    Step,
     TaskDistribution,
     Tasks,
-    check_shape,
     count_tasks,
     draw_tasks,
     held_out,
@@ -41,14 +50,9 @@ from envs.task_distribution import (
     task_at,
 )
 
-STEPS = 12  # that two runs are compared over
 LONGEST = 1000  # steps of one episode that a check takes, whatever the horizon
 SLOW = 1000  # environment steps per CPU-second below which the speed is called slow
 SECONDS = 1.0  # of the processor that the speed is measured over
-
-
-class ContractError(UserError):
-    """A promise that a distribution breaks. Its message is one sentence: what, where, instead."""
 
 
 class NotApplicableError(Exception):
@@ -80,8 +84,8 @@ def probe(distribution: TaskDistribution) -> None:
     """
     check_spaces(distribution)
     tasks = _draw(distribution, 2)
-    with closing(_Checked(distribution, 2, 1)) as env:
-        env.run(tasks, _seeds(2, 1), _actions(distribution, 1, 2, 1))
+    with closing(CheckedEnv(distribution, 2, 1)) as env:
+        env.run(tasks, row_seeds(2, 1), standard_actions(distribution, 1, 2, 1))
 
 
 def check(distribution: TaskDistribution) -> Iterator[Finding]:
@@ -109,7 +113,7 @@ def _found(name: str, function: Check, distribution: TaskDistribution) -> Findin
     except UserError as error:
         return Finding(name, "wrong", str(error))
     except Exception as error:  # an author's code may raise anything
-        return Finding(name, "wrong", f"{_name(distribution)}: {_described(error)}.")
+        return Finding(name, "wrong", f"{name_of(distribution)}: {described(error)}.")
 
 
 # The promises.
@@ -117,7 +121,7 @@ def _found(name: str, function: Check, distribution: TaskDistribution) -> Findin
 
 def check_spaces(distribution: TaskDistribution) -> str:
     """Name, spaces, horizon and methods are there and of the right kind."""
-    name = _name(distribution)
+    name = name_of(distribution)
     for method in ("sample", "finite_tasks", "describe", "make"):
         if not callable(getattr(distribution, method, None)):
             raise ContractError(f"{name} has no method {method}.")
@@ -146,7 +150,7 @@ def check_spaces(distribution: TaskDistribution) -> str:
 
 def check_tasks(distribution: TaskDistribution) -> str:
     """`sample`, `finite_tasks` and `describe` agree on names and shapes, for any M."""
-    name, drawn = _name(distribution), _draw(distribution, 5)
+    name, drawn = name_of(distribution), _draw(distribution, 5)
     _check_leaves(distribution, "sample(5, rng)", drawn)
     _check_alike(distribution, "sample(1, rng)", _draw(distribution, 1), drawn)
     finite = distribution.finite_tasks()
@@ -161,7 +165,7 @@ def check_tasks(distribution: TaskDistribution) -> str:
                     f"among {name}.finite_tasks()."
                 )
     for index in range(5):
-        with _calling(distribution, "describe(task)"):
+        with calling(distribution, "describe(task)"):
             described = distribution.describe(task_at(drawn, index))
         if not isinstance(described, str) or not described:
             raise ContractError(f"{name}.describe(task) must return a string, not {described!r}.")
@@ -170,7 +174,7 @@ def check_tasks(distribution: TaskDistribution) -> str:
 
 def check_sampling(distribution: TaskDistribution) -> str:
     """`sample` draws from the generator it is given, and from nothing else."""
-    name = _name(distribution)
+    name = name_of(distribution)
     with _leaving_global_generators(distribution, "sample(num_tasks, rng)"):
         first = _draw(distribution, 32, seed=1)
         kept = take_tasks(first, slice(None))
@@ -197,7 +201,7 @@ def check_sampling(distribution: TaskDistribution) -> str:
 def check_shapes(distribution: TaskDistribution) -> str:
     """`reset` and `step` return arrays of the right shape and dtype, finite, within the space."""
     for num_tasks, slots in ((3, 2), (1, 1)):
-        _traced(distribution, _draw(distribution, num_tasks), _seeds(num_tasks, slots))
+        traced(distribution, _draw(distribution, num_tasks), row_seeds(num_tasks, slots))
     return f"observations {distribution.observation_space.dtype}, finite and in their space"
 
 
@@ -206,31 +210,31 @@ def check_determinism(distribution: TaskDistribution) -> str:
 
     Threads make no difference either.
     """
-    name, tasks, seeds = _name(distribution), _draw(distribution, 2), _seeds(2, 2)
-    actions = _actions(distribution, _steps(distribution), 2, 2)
+    name, tasks, seeds = name_of(distribution), _draw(distribution, 2), row_seeds(2, 2)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
     with _leaving_global_generators(distribution, "make(...)"):
-        first = _traced(distribution, tasks, seeds)
-        with closing(_Checked(distribution, 2, 2)) as env:
+        first = traced(distribution, tasks, seeds)
+        with closing(CheckedEnv(distribution, 2, 2)) as env:
             env.run(tasks, seeds + 100, actions)
             again = env.run(tasks, seeds, actions)
-    _compare(
+    compare(
         f"{name}.make(2, 2).reset(rngs) does not begin anew: after other episodes",
         first,
         again,
         "draw from the generators that reset is given, and keep nothing of earlier episodes",
         exact=True,
     )
-    _compare(
+    compare(
         f"{name}.make(2, 2) is not determined by reset's generators: in a second environment",
         first,
-        _traced(distribution, tasks, seeds),
+        traced(distribution, tasks, seeds),
         "draw from the generators that reset is given, and from nothing else",
         exact=True,
     )
-    _compare(
+    compare(
         f"{name}.make(2, 2, threads) depends on the threads: with two",
         first,
-        _traced(distribution, tasks, seeds, threads=2),
+        traced(distribution, tasks, seeds, threads=2),
         "let no row share state with another",
         exact=True,
     )
@@ -239,12 +243,12 @@ def check_determinism(distribution: TaskDistribution) -> str:
 
 def check_resets(distribution: TaskDistribution) -> str:
     """Every slot's episode follows from its own generator, and from no other slot's."""
-    name, tasks, seeds = _name(distribution), _draw(distribution, 2), _seeds(2, 2)
-    first, moved = _traced(distribution, tasks, seeds), False
+    name, tasks, seeds = name_of(distribution), _draw(distribution, 2), row_seeds(2, 2)
+    first, moved = traced(distribution, tasks, seeds), False
     for parity in (0, 1):
         others = np.arange(4).reshape(2, 2) % 2 == parity
-        trace = _traced(distribution, tasks, np.where(others, seeds + 50, seeds))
-        _compare(
+        trace = traced(distribution, tasks, np.where(others, seeds + 50, seeds))
+        compare(
             f"{name}.make(2, 2).reset(rngs): slots share their episodes' beginning: with other "
             f"generators for other slots",
             first,
@@ -262,24 +266,24 @@ def check_resets(distribution: TaskDistribution) -> str:
 
 def check_rows(distribution: TaskDistribution) -> str:
     """Equal rows give equal episodes, wherever they are and whatever is beside them."""
-    name, tasks = _name(distribution), _draw(distribution, 3)
+    name, tasks = name_of(distribution), _draw(distribution, 3)
     equal = take_tasks(tasks, np.array([0, 0]))
-    actions = _actions(distribution, _steps(distribution), 1, 1)
+    actions = standard_actions(distribution, compared_steps(distribution), 1, 1)
     actions = np.repeat(np.repeat(actions, 2, axis=1), 3, axis=2)
-    with closing(_Checked(distribution, 2, 3)) as env:
+    with closing(CheckedEnv(distribution, 2, 3)) as env:
         trace = env.run(equal, np.full((2, 3), 7), actions)
-    _compare(
+    compare(
         f"{name}.make(2, 3) gives rows of equal task, generator and actions different episodes: "
         f"unlike task 0, episode 0",
-        _Trace(*(np.broadcast_to(part[:, :1, :1], part.shape) for part in trace)),
+        Trace(*(np.broadcast_to(part[:, :1, :1], part.shape) for part in trace)),
         trace,
         "a row depends on its own task, generator and actions alone",
     )
     beside = take_tasks(tasks, np.array([0, 2]))
-    _compare(
+    compare(
         f"{name}.make(2, 2) lets a task depend on the others of the batch: beside another task",
-        _traced(distribution, take_tasks(tasks, np.array([0, 1])), _seeds(2, 2)),
-        _traced(distribution, beside, _seeds(2, 2)),
+        traced(distribution, take_tasks(tasks, np.array([0, 1])), row_seeds(2, 2)),
+        traced(distribution, beside, row_seeds(2, 2)),
         "a row depends on its own task, generator and actions alone",
         rows=np.array([[True, True], [False, False]]),
     )
@@ -288,14 +292,14 @@ def check_rows(distribution: TaskDistribution) -> str:
 
 def check_tasks_differ(distribution: TaskDistribution) -> str:
     """Some tasks give other rewards or observations for equal generators and actions."""
-    name, tasks = _name(distribution), _some_tasks(distribution, 8)
+    name, tasks = name_of(distribution), _some_tasks(distribution, 8)
     count = count_tasks(tasks)
     if all(_same_tasks(task_at(tasks, 0), task_at(tasks, index)) for index in range(count)):
         raise ContractError(f"{name}.sample({count}, rng) returned {count} equal tasks.")
     steps = min(distribution.horizon, LONGEST // 4)
     for length, slots in ((min(steps, 5), 4), (steps, 32)):  # further where rewards are sparse
-        actions = np.repeat(_actions(distribution, length, 1, slots), count, axis=1)
-        with closing(_Checked(distribution, count, slots)) as env:
+        actions = np.repeat(standard_actions(distribution, length, 1, slots), count, axis=1)
+        with closing(CheckedEnv(distribution, count, slots)) as env:
             trace = env.run(tasks, np.broadcast_to(np.arange(slots), (count, slots)), actions)
         parts = {"reward": trace.rewards, "observations": trace.observations}
         differ = [what for what, part in parts.items() if not np.array_equal(part, _first(part))]
@@ -309,11 +313,14 @@ def check_tasks_differ(distribution: TaskDistribution) -> str:
 
 def check_leaks(distribution: TaskDistribution) -> str:
     """Nothing of a task is left when `set_tasks` gives others, and its arrays are left alone."""
-    name, tasks = _name(distribution), _draw(distribution, 4)
+    name, tasks = name_of(distribution), _draw(distribution, 4)
     before, after = take_tasks(tasks, slice(0, 2)), take_tasks(tasks, slice(2, 4))
     given = take_tasks(after, slice(None))
-    seeds, actions = _seeds(2, 2), _actions(distribution, _steps(distribution), 2, 2)
-    with closing(_Checked(distribution, 2, 2)) as env:
+    seeds, actions = (
+        row_seeds(2, 2),
+        standard_actions(distribution, compared_steps(distribution), 2, 2),
+    )
+    with closing(CheckedEnv(distribution, 2, 2)) as env:
         env.run(before, seeds, actions)
         env.set_tasks(given)
         if not _same_tasks(given, after):
@@ -321,10 +328,10 @@ def check_leaks(distribution: TaskDistribution) -> str:
         for key, leaf in given.items():
             leaf[...] = before[key]  # the caller may write into its own arrays
         trace = env.run(None, seeds, actions)
-    _compare(
+    compare(
         f"{name}.make(2, 2).set_tasks(tasks) leaves something of the earlier tasks, or keeps the "
         f"caller's arrays: after other tasks",
-        _traced(distribution, after, seeds),
+        traced(distribution, after, seeds),
         trace,
         "replace everything of the earlier tasks by copies",
     )
@@ -333,19 +340,19 @@ def check_leaks(distribution: TaskDistribution) -> str:
 
 def check_active(distribution: TaskDistribution) -> str:
     """Rows that are not active change nothing for those that are, whatever their actions."""
-    name, tasks, seeds = _name(distribution), _draw(distribution, 2), _seeds(2, 2)
-    actions = _actions(distribution, _steps(distribution), 2, 2)
+    name, tasks, seeds = name_of(distribution), _draw(distribution, 2), row_seeds(2, 2)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
     stops = np.array([[len(actions), 1], [2, len(actions)]])
     garbage = actions.copy()
     for step, now in enumerate(garbage):
         if isinstance(distribution.action_space, spaces.Box):
             now[stops <= step] = np.nan
-    with closing(_Checked(distribution, 2, 2)) as env, np.errstate(invalid="ignore"):
+    with closing(CheckedEnv(distribution, 2, 2)) as env, np.errstate(invalid="ignore"):
         trace = env.run(tasks, seeds, garbage, stops)
-    _compare(
+    compare(
         f"{name}.make(2, 2).step(actions, active) is wrong where rows have ended: while others are "
         f"inactive",
-        _traced(distribution, tasks, seeds),
+        traced(distribution, tasks, seeds),
         trace,
         "step the rows where active is true, and let the others change nothing",
         rows=stops == len(actions),
@@ -355,9 +362,9 @@ def check_active(distribution: TaskDistribution) -> str:
 
 def check_copies(distribution: TaskDistribution) -> str:
     """Arrays that were returned are the caller's: never changed later, free to be written into."""
-    name, tasks, seeds = _name(distribution), _draw(distribution, 2), _seeds(2, 2)
-    actions = _actions(distribution, _steps(distribution), 2, 2)
-    with closing(_Checked(distribution, 2, 2)) as env:
+    name, tasks, seeds = name_of(distribution), _draw(distribution, 2), row_seeds(2, 2)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
+    with closing(CheckedEnv(distribution, 2, 2)) as env:
         returned = env.begin(tasks, seeds)
         kept = returned.copy()
         step = env.step(actions[0], np.ones((2, 2), dtype=bool))
@@ -369,10 +376,10 @@ def check_copies(distribution: TaskDistribution) -> str:
                 f"before: return new arrays."
             )
         trace = env.run(tasks, seeds, actions, scribble=True)
-    _compare(
+    compare(
         f"{name}.make(2, 2) returns its own state as observations: after the caller wrote into "
         f"them",
-        _traced(distribution, tasks, seeds),
+        traced(distribution, tasks, seeds),
         trace,
         "return copies",
     )
@@ -381,10 +388,10 @@ def check_copies(distribution: TaskDistribution) -> str:
 
 def check_episodes(distribution: TaskDistribution) -> str:
     """Whole episodes run to the horizon; a time-out is not reported as the task's own end."""
-    name, tasks = _name(distribution), _draw(distribution, 2)
+    name, tasks = name_of(distribution), _draw(distribution, 2)
     steps = min(distribution.horizon, LONGEST)
-    with closing(_Checked(distribution, 2, 2)) as env:
-        trace = env.run(tasks, _seeds(2, 2), _actions(distribution, steps, 2, 2))
+    with closing(CheckedEnv(distribution, 2, 2)) as env:
+        trace = env.run(tasks, row_seeds(2, 2), standard_actions(distribution, steps, 2, 2))
     ended = np.argwhere(trace.terminated)
     lengths = ended[:, 0] + 1
     if len(ended) == 4 and steps == distribution.horizon > 1 and (lengths == steps).all():
@@ -400,7 +407,7 @@ def check_episodes(distribution: TaskDistribution) -> str:
 
 def check_held_out(distribution: TaskDistribution) -> str:
     """Held-out tasks, where there are any, fit the same environments."""
-    own, other = _name(distribution), held_out(distribution)
+    own, other = name_of(distribution), held_out(distribution)
     if other is distribution:
         raise NotApplicableError("there are no held-out tasks: test tasks are drawn like others")
     for space in ("observation_space", "action_space"):
@@ -409,16 +416,16 @@ def check_held_out(distribution: TaskDistribution) -> str:
             raise ContractError(f"{own}.held_out.{space} must be {own}'s, {mine}, not {theirs}.")
     tasks = _draw(other, 2)
     _check_alike(distribution, "held_out.sample(2, rng)", tasks, _draw(distribution, 2))
-    _traced(distribution, tasks, _seeds(2, 2))
+    traced(distribution, tasks, row_seeds(2, 2))
     return "held-out tasks fit the same environments"
 
 
 def check_single(distribution: TaskDistribution) -> str:
     """The Gymnasium form gives the batched form's episodes, and is cut off at the horizon."""
-    tasks, seeds = _draw(distribution, 2), _seeds(2, 2)
+    tasks, seeds = _draw(distribution, 2), row_seeds(2, 2)
     _single(distribution, task_at(tasks, 0)).close()  # is there one?
-    trace = _traced(distribution, tasks, seeds)
-    actions = _actions(distribution, _steps(distribution), 2, 2)
+    trace = traced(distribution, tasks, seeds)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
     for task, slot in np.ndindex(2, 2):
         with closing(_single(distribution, task_at(tasks, task))) as env:
             _check_single_spaces(distribution, env)
@@ -430,15 +437,15 @@ def check_single(distribution: TaskDistribution) -> str:
 
 def check_speed(distribution: TaskDistribution, seconds: float = SECONDS) -> str:
     """Measure environment steps per CPU-second of this process, 64 rows; judges nothing."""
-    tasks, seeds = _draw(distribution, 8), _seeds(8, 8)
-    actions = _actions(distribution, min(distribution.horizon, 100), 8, 8)
+    tasks, seeds = _draw(distribution, 8), row_seeds(8, 8)
+    actions = standard_actions(distribution, min(distribution.horizon, 100), 8, 8)
     taken, spent = 0, 0.0
-    with closing(_Checked(distribution, 8, 8)) as env:
+    with closing(CheckedEnv(distribution, 8, 8)) as env:
         env.run(tasks, seeds, actions[:1])
         while spent < seconds:
             begun = time.process_time()
             now, active = env.unchecked, np.ones((8, 8), dtype=bool)
-            now.reset(_generators(seeds + taken))
+            now.reset(generators(seeds + taken))
             for action in actions:
                 taken += int(active.sum())
                 active = active & ~now.step(action, active).terminated
@@ -572,247 +579,12 @@ def parameters(distribution: TaskDistribution, num_tasks: int = 200) -> str:
     return "; ".join(said) + few
 
 
-# Driving a batched environment.
-
-
-class _Trace(NamedTuple):
-    """What an environment gave, step by step; rows that had ended are 0."""
-
-    observations: Array  # [T + 1, M, B, O]
-    rewards: Array  # [T, M, B]
-    terminated: Array  # [T, M, B] bool
-    truncated: Array  # [T, M, B] bool
-
-
-class _Checked:
-    """A batched environment that is asked as the sampler asks, and whose answers are checked."""
-
-    def __init__(
-        self, distribution: TaskDistribution, num_tasks: int, slots: int, threads: int = 1
-    ) -> None:
-        self.distribution, self.shape = distribution, (num_tasks, slots)
-        self._call = f"make({num_tasks}, {slots})"
-        with _calling(distribution, self._call):
-            self.unchecked: BatchedEnv = distribution.make(num_tasks, slots, threads)
-        for method in ("set_tasks", "reset", "step", "close"):
-            if not callable(getattr(self.unchecked, method, None)):
-                name = _name(distribution)
-                raise ContractError(
-                    f"{name}.{self._call} must return an environment with a method {method}."
-                )
-
-    def close(self) -> None:
-        with _calling(self.distribution, f"{self._call}.close()"):
-            self.unchecked.close()
-
-    def set_tasks(self, tasks: Tasks) -> None:
-        with _calling(self.distribution, f"{self._call}.set_tasks(tasks)"):
-            self.unchecked.set_tasks(tasks)
-
-    def begin(self, tasks: Tasks | None, seeds: Array) -> Array:
-        """Set tasks (None keeps those there are) and reset; observations [M, B, O]."""
-        if tasks is not None:
-            self.set_tasks(take_tasks(tasks, slice(None)))
-        call = f"{self._call}.reset(rngs)"
-        with _calling(self.distribution, call):
-            observations = self.unchecked.reset(_generators(seeds))
-        self._check_observations(call, observations, np.ones(self.shape, dtype=bool))
-        return observations
-
-    def step(self, actions: Array, active: Array) -> Step:
-        call, name = f"{self._call}.step(actions, active)", _name(self.distribution)
-        given = active.copy()
-        with _calling(self.distribution, call):
-            step = self.unchecked.step(actions.copy(), given)
-        if not isinstance(step, Step):
-            raise ContractError(f"{name}.{call} must return an envs.Step, not {_kind(step)}.")
-        if not np.array_equal(given, active):
-            raise ContractError(f"{name}.{call} changed the array active: copy it.")
-        self._check_observations(f"{call}.observations", step.observations, active)
-        self._check_rewards(f"{call}.rewards", step.rewards, active)
-        self._check_flags(f"{call}.terminated", step.terminated)
-        if step.truncated is not None:
-            self._check_flags(f"{call}.truncated", step.truncated)
-        if not isinstance(step.info, Mapping):
-            raise ContractError(f"{name}.{call}.info must be a dictionary, not {_kind(step.info)}.")
-        for key, leaf in step.info.items():
-            check_shape(name, f"{call}.info[{key!r}]", leaf, self.shape)
-        return step
-
-    def run(
-        self,
-        tasks: Tasks | None,
-        seeds: Array,
-        actions: Array,
-        stops: Array | None = None,
-        scribble: bool = False,
-    ) -> _Trace:
-        """Run one episode in every row.
-
-        Args:
-            tasks: leaves [M, ...]; None keeps those there are.
-            seeds: [M, B], of the rows' generators.
-            actions: [T, M, B, A], or [T, M, B] where they are numbered.
-            stops: [M, B], the step in which a row is made inactive, ended or not.
-            scribble: write into every array of observations once it has been read.
-        """
-        steps, size = len(actions), self.distribution.observation_space.shape
-        trace = _Trace(
-            np.zeros((steps + 1, *self.shape, *size)),
-            np.zeros((steps, *self.shape)),
-            *np.zeros((2, steps, *self.shape), dtype=bool),
-        )
-        observations = self.begin(tasks, seeds)
-        trace.observations[0] = observations
-        active = np.ones(self.shape, dtype=bool)
-        for t in range(steps):
-            if scribble:
-                observations[:] = 99
-            active = active if stops is None else active & (t < stops)
-            if not active.any():
-                break
-            step = self.step(actions[t], active)
-            observations = step.observations
-            trace.observations[t + 1] = np.where(active[..., None], observations, 0)
-            trace.rewards[t] = np.where(active, step.rewards, 0)
-            trace.terminated[t] = active & step.terminated
-            if step.truncated is not None:
-                trace.truncated[t] = active & step.truncated
-            active = active & ~trace.terminated[t] & ~trace.truncated[t]
-        return trace
-
-    def _check_observations(self, call: str, values: Any, active: Array) -> None:
-        name, space = _name(self.distribution), self.distribution.observation_space
-        if not isinstance(values, np.ndarray):
-            raise ContractError(f"{name}.{call} must be a numpy array, not {_kind(values)}.")
-        check_shape(name, call, values, (*self.shape, *space.shape))
-        if not np.can_cast(values.dtype, space.dtype):
-            raise ContractError(
-                f"{name}.{call} must be {space.dtype}, the dtype of observation_space, not "
-                f"{values.dtype}."
-            )
-        if not values.flags.writeable:
-            raise ContractError(f"{name}.{call} is read-only: return a copy.")
-        self._check_finite(call, np.asarray(np.isfinite(values).all(-1)), active)
-        outside = ((values < space.low) | (values > space.high)) & active[..., None]
-        if outside.any():
-            task, slot, index = np.argwhere(outside)[0]
-            raise ContractError(
-                f"{name}.{call}[{task}, {slot}, {index}] is {values[task, slot, index]:g}, outside "
-                f"of observation_space, [{space.low[index]:g}, {space.high[index]:g}]."
-            )
-
-    def _check_rewards(self, call: str, values: Any, active: Array) -> None:
-        name = _name(self.distribution)
-        check_shape(name, call, values, self.shape)
-        if np.asarray(values).dtype.kind not in "iuf":
-            raise ContractError(f"{name}.{call} must be numbers, not {np.asarray(values).dtype}.")
-        self._check_finite(call, np.isfinite(values), active)
-
-    def _check_flags(self, call: str, values: Any) -> None:
-        name = _name(self.distribution)
-        check_shape(name, call, values, self.shape)
-        if np.asarray(values).dtype != bool:
-            raise ContractError(f"{name}.{call} must be bool, not {np.asarray(values).dtype}.")
-
-    def _check_finite(self, call: str, finite: Array, active: Array) -> None:
-        wrong = np.argwhere(active & ~finite)
-        if len(wrong):
-            task, slot = wrong[0]
-            raise ContractError(
-                f"{_name(self.distribution)}.{call} must be finite, and is not for task {task}, "
-                f"episode {slot}."
-            )
-
-
-def _traced(distribution: TaskDistribution, tasks: Tasks, seeds: Array, threads: int = 1) -> _Trace:
-    """Run the standard actions in an environment of its own."""
-    num_tasks, slots = seeds.shape
-    actions = _actions(distribution, _steps(distribution), num_tasks, slots)
-    with closing(_Checked(distribution, num_tasks, slots, threads)) as env:
-        return env.run(tasks, seeds, actions)
-
-
-def _steps(distribution: TaskDistribution) -> int:
-    return min(distribution.horizon, STEPS)
-
-
-def _seeds(num_tasks: int, slots: int) -> Array:
-    return np.arange(num_tasks * slots).reshape(num_tasks, slots) + 1
-
-
-def _generators(seeds: Array) -> list[np.random.Generator]:
-    """Make generators as Gymnasium's `reset(seed=...)` does."""
-    return [seeding.np_random(int(seed))[0] for seed in seeds.ravel()]
-
-
-def _actions(distribution: TaskDistribution, steps: int, num_tasks: int, slots: int) -> Array:
-    """Draw actions [T, M, B, A] or [T, M, B]; every other row holds its first for the episode.
-
-    Held actions go further than random ones: where rewards are sparse they find some.
-    """
-    rng, space = np.random.default_rng(0), distribution.action_space
-    shape = (steps, num_tasks, slots)
-    if isinstance(space, spaces.Discrete):
-        actions = rng.integers(int(space.n), size=shape)
-    else:
-        low, high = space.low, space.high
-        drawn = rng.normal(size=(*shape, *space.shape))
-        bounded = np.isfinite(low) & np.isfinite(high)
-        with np.errstate(invalid="ignore"):
-            inside = rng.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1), drawn.shape)
-        scale = getattr(distribution, "action_scale", 1.0)
-        actions = (np.where(bounded, inside, drawn) / scale).astype(np.float32)
-    actions[:, :, 1::2] = actions[:1, :, 1::2]
-    return actions
-
-
-def _compare(
-    claim: str,
-    wanted: _Trace,
-    found: _Trace,
-    advice: str,
-    rows: Array | None = None,
-    exact: bool = False,
-) -> None:
-    """Raise `claim`, the first difference and `advice` where two traces differ.
-
-    Rows that are computed side by side may round differently: unless `exact`, nearly equal will do.
-    """
-    difference = _difference(wanted, found, rows, exact)
-    if difference:
-        raise ContractError(f"{claim}, {difference}; {advice}.")
-
-
-def _difference(wanted: _Trace, found: _Trace, rows: Array | None, exact: bool) -> str | None:
-    """Name the earliest difference of two traces, in `rows` [M, B] bool."""
-    first: tuple[int, str] | None = None
-    for what in ("observations", "rewards", "terminated", "truncated"):
-        one, other = getattr(wanted, what), getattr(found, what)
-        near = np.isclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-9)
-        differ = one != other if exact else ~near
-        if what == "observations":
-            differ = differ.any(-1)
-        if rows is not None:
-            differ = differ & rows
-        if differ.any():
-            step, task, slot = (int(index) for index in np.argwhere(differ)[0])
-            at_reset = what == "observations" and step == 0
-            now = step if what == "observations" else step + 1
-            when = "at reset" if at_reset else f"in step {now}"
-            have, want = other[step, task, slot], one[step, task, slot]
-            values = "" if np.ndim(have) else f" ({have:.6g}, not {want:.6g})"
-            said = f"task {task}, episode {slot} has other {what} {when}{values}"
-            first = min(first or (now, said), (now, said), key=lambda pair: pair[0])
-    return first[1] if first else None
-
-
 # Tasks.
 
 
 def _draw(distribution: TaskDistribution, count: int, seed: int = 0) -> Tasks:
     """Draw tasks and check their leading size."""
-    with _calling(distribution, f"sample({count}, rng)"):
+    with calling(distribution, f"sample({count}, rng)"):
         tasks = draw_tasks(distribution, count, np.random.default_rng(seed))
     _check_leaves(distribution, f"sample({count}, rng)", tasks)
     return tasks
@@ -830,7 +602,7 @@ def _some_tasks(distribution: TaskDistribution, most: int) -> Tasks:
 
 
 def _check_leaves(distribution: TaskDistribution, method: str, tasks: Tasks) -> None:
-    name = _name(distribution)
+    name = name_of(distribution)
     count_tasks(tasks)
     for key, leaf in tasks.items():
         if leaf.dtype.kind not in "biuf":
@@ -846,7 +618,7 @@ def _check_alike(distribution: TaskDistribution, method: str, tasks: Tasks, draw
     shapes = [{key: np.shape(leaf)[1:] for key, leaf in some.items()} for some in (tasks, drawn)]
     if shapes[0] != shapes[1]:
         raise ContractError(
-            f"{_name(distribution)}.{method} must return tasks like sample's, with arrays "
+            f"{name_of(distribution)}.{method} must return tasks like sample's, with arrays "
             f"{shapes[1]} for each task, not {shapes[0]}."
         )
 
@@ -876,14 +648,14 @@ def _single(distribution: TaskDistribution, task: Tasks) -> gymnasium.Env[Any, A
     """
     try:
         build: Callable[..., gymnasium.Env[Any, Any]] = distribution.single  # type: ignore[attr-defined]
-        with _calling(distribution, "single(task)", but=AttributeError):
+        with calling(distribution, "single(task)", but=AttributeError):
             return build(task)
     except AttributeError as error:
         if error.name != "single":
-            name = _name(distribution)
-            raise ContractError(f"{name}.single(task) raised {_described(error)}.") from error
+            name = name_of(distribution)
+            raise ContractError(f"{name}.single(task) raised {described(error)}.") from error
         raise NotApplicableError(
-            f"{_name(distribution)} has no Gymnasium form (no method single)"
+            f"{name_of(distribution)} has no Gymnasium form (no method single)"
         ) from error
 
 
@@ -892,7 +664,7 @@ def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any,
         mine, theirs = getattr(distribution, space), getattr(env, space)
         if mine != theirs:
             raise ContractError(
-                f"{_name(distribution)}.single(task).{space} must be the distribution's, {mine}, "
+                f"{name_of(distribution)}.single(task).{space} must be the distribution's, {mine}, "
                 f"for every task, not {theirs}."
             )
 
@@ -900,7 +672,7 @@ def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any,
 def _follow(
     distribution: TaskDistribution,
     env: gymnasium.Env[Any, Any],
-    trace: _Trace,
+    trace: Trace,
     actions: Array,
     row: tuple[int, int],
     seed: int,
@@ -908,11 +680,11 @@ def _follow(
     """Drive the single environment with one row's actions; raise where the two differ."""
     task, slot = row
     applied = getattr(distribution, "applied", lambda action: action)
-    own = _Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
-    with _calling(distribution, "single(task).reset(seed=...)"):
+    own = Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
+    with calling(distribution, "single(task).reset(seed=...)"):
         own.observations[0, 0, 0] = env.reset(seed=seed)[0]
     for t in range(len(actions)):
-        with _calling(distribution, "single(task).step(action)"):
+        with calling(distribution, "single(task).step(action)"):
             answer = env.step(applied(actions[t, task, slot]))
             own.observations[t + 1, 0, 0], own.rewards[t, 0, 0], own.terminated[t, 0, 0] = answer[
                 :3
@@ -920,9 +692,9 @@ def _follow(
         own.truncated[t, 0, 0] = answer[3] and t + 1 < distribution.horizon
         if own.terminated[t, 0, 0] or own.truncated[t, 0, 0]:
             break
-    batched = _Trace(*(part[:, task : task + 1, slot : slot + 1] for part in trace))
-    _compare(
-        f"{_name(distribution)}.single(task) is not the environment that make builds: for equal "
+    batched = Trace(*(part[:, task : task + 1, slot : slot + 1] for part in trace))
+    compare(
+        f"{name_of(distribution)}.single(task) is not the environment that make builds: for equal "
         f"task, generator and actions",
         batched,
         own,
@@ -932,10 +704,10 @@ def _follow(
 
 def _check_time_out(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]) -> None:
     """Run one episode of the single environment to its end."""
-    name, applied = _name(distribution), getattr(distribution, "applied", lambda action: action)
+    name, applied = name_of(distribution), getattr(distribution, "applied", lambda action: action)
     steps = min(distribution.horizon, LONGEST)
     env.reset(seed=0)
-    for t, action in enumerate(_actions(distribution, steps, 1, 1)[:, 0, 0], start=1):
+    for t, action in enumerate(standard_actions(distribution, steps, 1, 1)[:, 0, 0], start=1):
         _, _, terminated, truncated, _ = env.step(applied(action))
         if terminated:
             return
@@ -947,34 +719,6 @@ def _check_time_out(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]
             return
 
 
-# Calling an author's code.
-
-
-@contextmanager
-def _calling(
-    distribution: TaskDistribution, call: str, but: type[Exception] = UserError
-) -> Iterator[None]:
-    """Turn what an author's code raises into one sentence that says where."""
-    try:
-        yield
-    except (UserError, but):
-        raise
-    except Exception as error:
-        raise ContractError(f"{_name(distribution)}.{call} raised {_described(error)}.") from error
-
-
-def _described(error: Exception) -> str:
-    """Write an error's kind, message and place on one line."""
-    message = " ".join(str(error).split()).rstrip(".")
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename and frame.filename != __file__
-    ]
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {message}{place}" if message else type(error).__name__ + place
-
-
 @contextmanager
 def _leaving_global_generators(distribution: TaskDistribution, call: str) -> Iterator[None]:
     """Raise if numpy's, Python's or torch's global generator was drawn from meanwhile."""
@@ -983,8 +727,8 @@ def _leaving_global_generators(distribution: TaskDistribution, call: str) -> Ite
     for library, state in _global_generators().items():
         if state != before.get(library, state):
             raise ContractError(
-                f"{_name(distribution)}.{call} draws from {library}'s global generator: draw from "
-                f"the generators it is given, and from nothing else."
+                f"{name_of(distribution)}.{call} draws from {library}'s global generator: draw "
+                f"from the generators it is given, and from nothing else."
             )
 
 
@@ -1006,15 +750,6 @@ def _is_flat(space: Any) -> bool:
 def _first(part: Array) -> Array:
     """Repeat the first task's part [T, M, ...] for every task."""
     return np.broadcast_to(part[:, :1], part.shape)
-
-
-def _name(distribution: Any) -> str:
-    name = getattr(distribution, "name", None)
-    return name if isinstance(name, str) and name else type(distribution).__name__
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__}"
 
 
 def _rounded(value: float) -> str:

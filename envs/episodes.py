@@ -1,0 +1,307 @@
+"""Episodes driven as the sampler drives them, every answer checked, and compared.
+
+What `envs.contract` is made of. Letters: M tasks, B slots (episodes) per task, T steps,
+O observation size, A action size.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.utils import seeding
+
+from envs.checks import UserError
+from envs.task_distribution import (
+    Array,
+    BatchedEnv,
+    Step,
+    TaskDistribution,
+    Tasks,
+    check_shape,
+    take_tasks,
+)
+
+STEPS = 12  # that two runs are compared over
+
+
+class ContractError(UserError):
+    """A promise that a distribution breaks. Its message is one sentence: what, where, instead."""
+
+
+class Trace(NamedTuple):
+    """What an environment gave, step by step; rows that had ended are 0."""
+
+    observations: Array  # [T + 1, M, B, O]
+    rewards: Array  # [T, M, B]
+    terminated: Array  # [T, M, B] bool
+    truncated: Array  # [T, M, B] bool
+
+
+class CheckedEnv:
+    """A batched environment that is asked as the sampler asks, and whose answers are checked."""
+
+    def __init__(
+        self, distribution: TaskDistribution, num_tasks: int, slots: int, threads: int = 1
+    ) -> None:
+        self.distribution, self.shape = distribution, (num_tasks, slots)
+        self._call = f"make({num_tasks}, {slots})"
+        with calling(distribution, self._call):
+            self.unchecked: BatchedEnv = distribution.make(num_tasks, slots, threads)
+        for method in ("set_tasks", "reset", "step", "close"):
+            if not callable(getattr(self.unchecked, method, None)):
+                name = name_of(distribution)
+                raise ContractError(
+                    f"{name}.{self._call} must return an environment with a method {method}."
+                )
+
+    def close(self) -> None:
+        """Free the environment."""
+        with calling(self.distribution, f"{self._call}.close()"):
+            self.unchecked.close()
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Give every row its task; leaves [M, ...]."""
+        with calling(self.distribution, f"{self._call}.set_tasks(tasks)"):
+            self.unchecked.set_tasks(tasks)
+
+    def begin(self, tasks: Tasks | None, seeds: Array) -> Array:
+        """Set tasks (None keeps those there are) and reset; observations [M, B, O]."""
+        if tasks is not None:
+            self.set_tasks(take_tasks(tasks, slice(None)))
+        call = f"{self._call}.reset(rngs)"
+        with calling(self.distribution, call):
+            observations = self.unchecked.reset(generators(seeds))
+        self._check_observations(call, observations, np.ones(self.shape, dtype=bool))
+        return observations
+
+    def step(self, actions: Array, active: Array) -> Step:
+        """Step the rows where `active` [M, B] is true, and check all that comes back."""
+        call, name = f"{self._call}.step(actions, active)", name_of(self.distribution)
+        given = active.copy()
+        with calling(self.distribution, call):
+            step = self.unchecked.step(actions.copy(), given)
+        if not isinstance(step, Step):
+            raise ContractError(f"{name}.{call} must return an envs.Step, not {_kind(step)}.")
+        if not np.array_equal(given, active):
+            raise ContractError(f"{name}.{call} changed the array active: copy it.")
+        self._check_observations(f"{call}.observations", step.observations, active)
+        self._check_rewards(f"{call}.rewards", step.rewards, active)
+        self._check_flags(f"{call}.terminated", step.terminated)
+        if step.truncated is not None:
+            self._check_flags(f"{call}.truncated", step.truncated)
+        if not isinstance(step.info, Mapping):
+            raise ContractError(f"{name}.{call}.info must be a dictionary, not {_kind(step.info)}.")
+        for key, leaf in step.info.items():
+            check_shape(name, f"{call}.info[{key!r}]", leaf, self.shape)
+        return step
+
+    def run(
+        self,
+        tasks: Tasks | None,
+        seeds: Array,
+        actions: Array,
+        stops: Array | None = None,
+        scribble: bool = False,
+    ) -> Trace:
+        """Run one episode in every row.
+
+        Args:
+            tasks: leaves [M, ...]; None keeps those there are.
+            seeds: [M, B], of the rows' generators.
+            actions: [T, M, B, A], or [T, M, B] where they are numbered.
+            stops: [M, B], the step in which a row is made inactive, ended or not.
+            scribble: write into every array of observations once it has been read.
+        """
+        steps, size = len(actions), self.distribution.observation_space.shape
+        trace = Trace(
+            np.zeros((steps + 1, *self.shape, *size)),
+            np.zeros((steps, *self.shape)),
+            *np.zeros((2, steps, *self.shape), dtype=bool),
+        )
+        observations = self.begin(tasks, seeds)
+        trace.observations[0] = observations
+        active = np.ones(self.shape, dtype=bool)
+        for t in range(steps):
+            if scribble:
+                observations[:] = 99
+            active = active if stops is None else active & (t < stops)
+            if not active.any():
+                break
+            step = self.step(actions[t], active)
+            observations = step.observations
+            trace.observations[t + 1] = np.where(active[..., None], observations, 0)
+            trace.rewards[t] = np.where(active, step.rewards, 0)
+            trace.terminated[t] = active & step.terminated
+            if step.truncated is not None:
+                trace.truncated[t] = active & step.truncated
+            active = active & ~trace.terminated[t] & ~trace.truncated[t]
+        return trace
+
+    def _check_observations(self, call: str, values: Any, active: Array) -> None:
+        name, space = name_of(self.distribution), self.distribution.observation_space
+        if not isinstance(values, np.ndarray):
+            raise ContractError(f"{name}.{call} must be a numpy array, not {_kind(values)}.")
+        check_shape(name, call, values, (*self.shape, *space.shape))
+        if not np.can_cast(values.dtype, space.dtype):
+            raise ContractError(
+                f"{name}.{call} must be {space.dtype}, the dtype of observation_space, not "
+                f"{values.dtype}."
+            )
+        if not values.flags.writeable:
+            raise ContractError(f"{name}.{call} is read-only: return a copy.")
+        self._check_finite(call, np.asarray(np.isfinite(values).all(-1)), active)
+        outside = ((values < space.low) | (values > space.high)) & active[..., None]
+        if outside.any():
+            task, slot, index = np.argwhere(outside)[0]
+            raise ContractError(
+                f"{name}.{call}[{task}, {slot}, {index}] is {values[task, slot, index]:g}, outside "
+                f"of observation_space, [{space.low[index]:g}, {space.high[index]:g}]."
+            )
+
+    def _check_rewards(self, call: str, values: Any, active: Array) -> None:
+        name = name_of(self.distribution)
+        check_shape(name, call, values, self.shape)
+        if np.asarray(values).dtype.kind not in "iuf":
+            raise ContractError(f"{name}.{call} must be numbers, not {np.asarray(values).dtype}.")
+        self._check_finite(call, np.isfinite(values), active)
+
+    def _check_flags(self, call: str, values: Any) -> None:
+        name = name_of(self.distribution)
+        check_shape(name, call, values, self.shape)
+        if np.asarray(values).dtype != bool:
+            raise ContractError(f"{name}.{call} must be bool, not {np.asarray(values).dtype}.")
+
+    def _check_finite(self, call: str, finite: Array, active: Array) -> None:
+        wrong = np.argwhere(active & ~finite)
+        if len(wrong):
+            task, slot = wrong[0]
+            raise ContractError(
+                f"{name_of(self.distribution)}.{call} must be finite, and is not for task {task}, "
+                f"episode {slot}."
+            )
+
+
+def traced(distribution: TaskDistribution, tasks: Tasks, seeds: Array, threads: int = 1) -> Trace:
+    """Run the standard actions in an environment of its own."""
+    num_tasks, slots = seeds.shape
+    actions = standard_actions(distribution, compared_steps(distribution), num_tasks, slots)
+    with closing(CheckedEnv(distribution, num_tasks, slots, threads)) as env:
+        return env.run(tasks, seeds, actions)
+
+
+def compared_steps(distribution: TaskDistribution) -> int:
+    """Return how many steps two runs are compared over."""
+    return min(distribution.horizon, STEPS)
+
+
+def row_seeds(num_tasks: int, slots: int) -> Array:
+    """Return a seed for every row, [M, B], no two alike."""
+    return np.arange(num_tasks * slots).reshape(num_tasks, slots) + 1
+
+
+def generators(seeds: Array) -> list[np.random.Generator]:
+    """Make generators as Gymnasium's `reset(seed=...)` does."""
+    return [seeding.np_random(int(seed))[0] for seed in seeds.ravel()]
+
+
+def standard_actions(
+    distribution: TaskDistribution, steps: int, num_tasks: int, slots: int
+) -> Array:
+    """Draw actions [T, M, B, A] or [T, M, B]; every other row holds its first for the episode.
+
+    Held actions go further than random ones: where rewards are sparse they find some.
+    """
+    rng, space = np.random.default_rng(0), distribution.action_space
+    shape = (steps, num_tasks, slots)
+    if isinstance(space, spaces.Discrete):
+        actions = rng.integers(int(space.n), size=shape)
+    else:
+        low, high = space.low, space.high
+        drawn = rng.normal(size=(*shape, *space.shape))
+        bounded = np.isfinite(low) & np.isfinite(high)
+        with np.errstate(invalid="ignore"):
+            inside = rng.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1), drawn.shape)
+        scale = getattr(distribution, "action_scale", 1.0)
+        actions = (np.where(bounded, inside, drawn) / scale).astype(np.float32)
+    actions[:, :, 1::2] = actions[:1, :, 1::2]
+    return actions
+
+
+def compare(
+    claim: str,
+    wanted: Trace,
+    found: Trace,
+    advice: str,
+    rows: Array | None = None,
+    exact: bool = False,
+) -> None:
+    """Raise `claim`, the first difference and `advice` where two traces differ.
+
+    Rows that are computed side by side may round differently: unless `exact`, nearly equal will do.
+    """
+    difference = _difference(wanted, found, rows, exact)
+    if difference:
+        raise ContractError(f"{claim}, {difference}; {advice}.")
+
+
+def _difference(wanted: Trace, found: Trace, rows: Array | None, exact: bool) -> str | None:
+    """Name the earliest difference of two traces, in `rows` [M, B] bool."""
+    first: tuple[int, str] | None = None
+    for what in ("observations", "rewards", "terminated", "truncated"):
+        one, other = getattr(wanted, what), getattr(found, what)
+        near = np.isclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-9)
+        differ = one != other if exact else ~near
+        if what == "observations":
+            differ = differ.any(-1)
+        if rows is not None:
+            differ = differ & rows
+        if differ.any():
+            step, task, slot = (int(index) for index in np.argwhere(differ)[0])
+            at_reset = what == "observations" and step == 0
+            now = step if what == "observations" else step + 1
+            when = "at reset" if at_reset else f"in step {now}"
+            have, want = other[step, task, slot], one[step, task, slot]
+            values = "" if np.ndim(have) else f" ({have:.6g}, not {want:.6g})"
+            said = f"task {task}, episode {slot} has other {what} {when}{values}"
+            first = min(first or (now, said), (now, said), key=lambda pair: pair[0])
+    return first[1] if first else None
+
+
+@contextmanager
+def calling(
+    distribution: TaskDistribution, call: str, but: type[Exception] = UserError
+) -> Iterator[None]:
+    """Turn what an author's code raises into one sentence that says where."""
+    try:
+        yield
+    except (UserError, but):
+        raise
+    except Exception as error:
+        raise ContractError(f"{name_of(distribution)}.{call} raised {described(error)}.") from error
+
+
+def described(error: Exception) -> str:
+    """Write an error's kind, message and place on one line."""
+    message = " ".join(str(error).split()).rstrip(".")
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename and frame.filename != __file__
+    ]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {message}{place}" if message else type(error).__name__ + place
+
+
+def name_of(distribution: Any) -> str:
+    """Return a distribution's name, or its class's where it has none."""
+    name = getattr(distribution, "name", None)
+    return name if isinstance(name, str) and name else type(distribution).__name__
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__}"
