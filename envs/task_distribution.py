@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
@@ -189,6 +189,45 @@ def stored_tasks(distribution: TaskDistribution, count: int, rng: np.random.Gene
             f"ask for a multiple of {size} tasks, not {count}."
         )
     return take_tasks(finite, np.arange(count) % size)
+
+
+class TaskGrid(NamedTuple):
+    """Tasks in the order of a scalar parameter."""
+
+    tasks: Tasks  # leaves [M, ...]
+    parameter: str  # its name, with its unit where it is known
+    values: Array  # [M], rising
+
+
+def task_grid(
+    distribution: TaskDistribution, num_tasks: int, limits: tuple[float, float] | None = None
+) -> TaskGrid:
+    """Return tasks at equal distances of a scalar parameter (a velocity, a heading, a gravity).
+
+    Args:
+        distribution: whose tasks have one scalar leaf, or that has `grid(num_tasks, limits)`.
+        num_tasks: M.
+        limits: lowest and highest value, in the range that is sampled from or out of it; None takes
+            the range of a thousand sampled tasks.
+
+    Raises:
+        UserError: if its tasks are not told apart by a scalar.
+    """
+    own: Callable[..., TaskGrid] | None = getattr(distribution, "grid", None)
+    if own is not None:
+        return own(num_tasks, limits)
+    drawn = draw_tasks(distribution, 1000, np.random.default_rng(0))
+    shapes = {name: leaf.shape[1:] for name, leaf in drawn.items()}
+    (name, leaf), *others = drawn.items()
+    if others or leaf.ndim > 1 or leaf.dtype.kind != "f" or distribution.finite_tasks() is not None:
+        told = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
+        raise UserError(
+            f"{distribution.name} has no grid of tasks: they are told apart by {told}, which is "
+            f"no continuous scalar; use the stored ones."
+        )
+    low, high = (leaf.min(), leaf.max()) if limits is None else limits
+    values = np.linspace(low, high, num_tasks)
+    return TaskGrid({name: values}, name, values)
 
 
 def tasks_to_json(tasks: Tasks) -> dict[str, list[Any]]:

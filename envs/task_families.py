@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from envs.mujoco import Marker, namespace
-from envs.task_distribution import Array, Tasks
+from envs.task_distribution import Array, TaskGrid, Tasks
 
 
 class ForwardBackward:
@@ -47,6 +47,14 @@ class Headings:
         """Draw headings, [M, 2]."""
         return {"heading": uniform_headings(num_tasks, rng)}
 
+    def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
+        """Return headings at equal angles between the limits, degrees; None goes all around."""
+        low, high = limits or (0.0, 360.0 * (1 - 1 / num_tasks))
+        degrees = np.linspace(low, high, num_tasks)
+        angle = np.radians(degrees)
+        tasks = {"heading": np.stack([np.cos(angle), np.sin(angle)], axis=-1)}
+        return TaskGrid(tasks, "heading, degrees", degrees)
+
     def describe(self, task: Tasks) -> str:
         """Say the heading in degrees, counter-clockwise from the x axis."""
         degrees = np.degrees(np.arctan2(task["heading"][1], task["heading"][0]))
@@ -75,6 +83,11 @@ class TargetVelocities:
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw target velocities, [M] in m/s."""
         return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
+
+    def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
+        """Return velocities at equal distances; None takes the preset's range."""
+        values = np.linspace(*(limits or self.preset.velocities), num_tasks)
+        return TaskGrid({"velocity": values}, "target velocity, m/s", values)
 
     def describe(self, task: Tasks) -> str:
         """Say the velocity."""

@@ -4,13 +4,22 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import HalfCheetahDir, HalfCheetahVel, PointNavigation, UserError
+from envs import (
+    AntHeading,
+    CartPole,
+    HalfCheetahDir,
+    HalfCheetahVel,
+    Pendulum,
+    PointNavigation,
+    UserError,
+)
 from envs.task_distribution import (
     TaskDistribution,
     count_tasks,
     draw_tasks,
     stored_tasks,
     take_tasks,
+    task_grid,
     tasks_from_json,
     tasks_to_json,
 )
@@ -117,3 +126,36 @@ def test_draw_tasks_names_the_distribution_whose_sample_is_wrong(leaf):
         f"stub.sample(3, rng) must return arrays of leading size 3, "
         f"but 'velocity' has shape {np.shape(leaf)}."
     )
+
+
+def test_a_grid_of_velocities_spans_the_preset_or_what_is_asked_for():
+    grid = task_grid(HalfCheetahVel(), 5)
+    assert grid.parameter == "target velocity, m/s"
+    assert grid.tasks["velocity"].tolist() == grid.values.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert task_grid(HalfCheetahVel(), 3, (2.0, 3.0)).values.tolist() == [2.0, 2.5, 3.0]
+
+
+def test_a_grid_of_headings_goes_around_once():
+    grid = task_grid(AntHeading(), 4)
+    assert grid.values.tolist() == [0.0, 90.0, 180.0, 270.0]
+    expected = [[1, 0], [0, 1], [-1, 0], [0, -1]]
+    assert np.abs(grid.tasks["heading"] - expected).max() < 1e-15
+
+
+def test_a_grid_of_any_scalar_spans_what_is_sampled():
+    grid = task_grid(Pendulum(gravity=(5.0, 15.0)), 11)
+    assert grid.parameter == "gravity"
+    assert 5.0 <= grid.values[0] < 5.05
+    assert 14.95 < grid.values[-1] <= 15.0
+    assert np.diff(grid.values) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("build", "told"),
+    [(HalfCheetahDir, "direction []"), (PointNavigation, "goal [2]"), (CartPole, "pole_length []")],
+)
+def test_tasks_without_a_scalar_have_no_grid(build, told):
+    with pytest.raises(UserError) as error:
+        task_grid(build(), 5)
+    assert str(error.value).startswith(f"{build().name} has no grid of tasks: they are told apart")
+    assert told in str(error.value)
