@@ -147,7 +147,7 @@ class CheckedEnv:
         if not isinstance(values, np.ndarray):
             raise ContractError(f"{name}.{call} must be a numpy array, not {_kind(values)}.")
         check_shape(name, call, values, (*self.shape, *space.shape))
-        if not np.can_cast(values.dtype, space.dtype):
+        if not np.can_cast(values.dtype, space.dtype, "same_kind"):
             raise ContractError(
                 f"{name}.{call} must be {space.dtype}, the dtype of observation_space, not "
                 f"{values.dtype}."

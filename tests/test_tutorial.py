@@ -40,10 +40,16 @@ def of(program):
 @pytest.fixture
 def written(work):
     """The page's files, where its reader works."""
+    _forget()
     for name, content in FILES.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(content)
     yield work
+    _forget()
+
+
+def _forget():
+    """Unload modules of the page's names: other tests write some of the same."""
     for name in FILES:
         sys.modules.pop(name.removesuffix(".py"), None)
 

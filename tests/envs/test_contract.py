@@ -18,6 +18,7 @@ from envs.contract import (
     NotApplicableError,
     TaskDistributionContract,
     check,
+    check_shapes,
     parameters,
     probe,
     spaces_in_words,
@@ -442,11 +443,10 @@ BROKEN = {
         "track.make(3, 2).reset(rngs) must be float64, the dtype of observation_space, not "
         "complex128.",
     ),
-    "observation wider than its space": (
-        track(observation_space=spaces.Box(-9.0, 9.0, (2,), np.float32)),
+    "observation of another kind": (
+        track(observation_space=spaces.Box(-9, 9, (2,), np.int64)),
         "shapes",
-        "track.make(3, 2).reset(rngs) must be float32, the dtype of observation_space, not "
-        "float64.",
+        "track.make(3, 2).reset(rngs) must be int64, the dtype of observation_space, not float64.",
     ),
     "observation outside": (
         track(observation_space=spaces.Box(-0.05, 0.05, (2,), np.float64)),
@@ -814,3 +814,8 @@ def test_spaces_and_parameters_in_words():
         }
     )
     assert parameters(few) == "target from -0.25 to 0.5; wind [3] from -4 to 6 (2 tasks)"
+
+
+def test_float64_observations_fit_a_float32_space():
+    said = check_shapes(track(observation_space=spaces.Box(-9.0, 9.0, (2,), np.float32)))
+    assert said == "observations float32, finite and in their space"
