@@ -28,6 +28,7 @@ class AntPreset(Preset):
     control_cost: float = 0.5  # weight of the squared norm of the applied action
     survival: float = 1.0  # reward a step while the torso's height is within `heights`
     heights: tuple[float, float] = (0.2, 1.0)  # of the torso, m
+    survival_on_fall: bool = True  # survival is paid on the step that falls too
     terminates: bool = True  # an episode ends where the height leaves `heights`
     observe_position: bool = False  # observe x and y too
 
@@ -52,8 +53,8 @@ class Ant(MujocoTaskDistribution):
     """Gymnasium's ant body (a free torso, four legs of two motors each, RK4 at 0.01 s).
 
     Contact forces are neither observed nor charged: MuJoCo 2 and later leave them at zero unless
-    asked, and so do the public ports. Survival is not earned on the step that ends an episode, as
-    in Gymnasium.
+    asked, and so do the public ports. The sources pay survival on the step that ends an episode
+    too; Gymnasium, and its preset, do not.
 
     Presets: `promp` (the default; learn2learn's reward), `finn2017` (0.02 s a control step as
     rllab's model, x and y observed; this is Gymnasium's body, so levels do not transfer),
@@ -68,7 +69,7 @@ class Ant(MujocoTaskDistribution):
         "finn2017": AntPreset(
             frame_skip=2, horizon=200, control_cost=0.005, survival=0.05, observe_position=True
         ),
-        "gymnasium": AntPreset(frame_skip=5, horizon=1000),
+        "gymnasium": AntPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
     }
     preset: AntPreset
 
@@ -96,7 +97,8 @@ class Ant(MujocoTaskDistribution):
     def living(self, action: Any, after: State) -> Any:
         """Return what surviving earns less what the action costs, [...]."""
         cost = self.preset.control_cost * (action * action).sum(-1)
-        return self.preset.survival * self.healthy(after) - cost
+        alive = self.healthy(after) | self.preset.survival_on_fall
+        return self.preset.survival * alive - cost
 
     def terminated(self, state: State, task: Tasks) -> Any:
         """End where the torso is too low or too high, if the preset says so, [...] bool."""
@@ -160,7 +162,7 @@ class AntVel(TargetVelocities, Ant):
             survival=1.0 + 0.05,
             observe_position=True,
         ),
-        "gymnasium": AntVelPreset(frame_skip=5, horizon=1000),
+        "gymnasium": AntVelPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
     }
     preset: AntVelPreset
 
@@ -192,7 +194,7 @@ class AntGoal(Goals, Ant):
         "finn2017": AntGoalPreset(
             frame_skip=2, horizon=200, control_cost=0.005, survival=4.0 + 0.05, square=True
         ),
-        "gymnasium": AntGoalPreset(frame_skip=5, horizon=1000),
+        "gymnasium": AntGoalPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
     }
     preset: AntGoalPreset
 

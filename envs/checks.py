@@ -92,13 +92,17 @@ def flag(name: str, value: object) -> bool:
 
 
 def pair(name: str, value: object) -> tuple[float, float]:
-    """Return `value` as a range: two finite numbers, the lower one first.
+    """Return `value` as a range: two numbers, the lower one first; either may be infinite.
 
     Raises:
         UserError: otherwise.
     """
     parts = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
-    finite = all(isinstance(part, numbers.Real) and math.isfinite(part) for part in parts)
-    if len(parts) != 2 or not finite or parts[0] > parts[1]:
-        raise UserError(f"{name} must be two numbers in brackets, [low, high], not {value!r}.")
+    parts = [math.inf if part == ".inf" else part for part in parts]  # YAML's, in a list of Hydra's
+    real = all(isinstance(part, numbers.Real) and not math.isnan(part) for part in parts)
+    if len(parts) != 2 or not real or parts[0] > parts[1]:
+        raise UserError(
+            f"{name} must be two numbers in brackets, the lower one first, [low, high], not "
+            f"{value!r}."
+        )
     return float(parts[0]), float(parts[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -10,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.checks import UserError, integer_at_least, number
+from envs.episodes import CheckedEnv, compare, row_seeds, standard_actions, traced
 from envs.task_distribution import (
     Array,
     BatchedEnv,
@@ -17,6 +19,7 @@ from envs.task_distribution import (
     TaskDistribution,
     Tasks,
     count_tasks,
+    draw_tasks,
     held_out,
 )
 from envs.task_env import TaskEnv
@@ -51,6 +54,7 @@ class Union:
         _check_horizon(horizon, self.horizon)
         self.members = list(named.values())
         self.weights = _probabilities(weights, len(self.members))
+        self.recorded = sorted(set.intersection(*(_info_names(own) for own in self.members)))
         self.observation_space: spaces.Box = self.members[0].observation_space
         self.action_space = self.members[0].action_space
         constant = (own.sample(1, np.random.default_rng(0)) for own in self.members)
@@ -108,6 +112,10 @@ class Union:
     def leaves(self, index: int, tasks: Tasks) -> Tasks:
         """Return the leaves that belong to the member numbered `index`."""
         return {name: tasks[f"{index}/{name}"] for name in self._constant[index]}
+
+    def group_of(self, task: Tasks) -> str:
+        """Return the name of a task's member, by which results are reported."""
+        return self.members[self.member_of(task)[0]].name
 
     def describe(self, task: Tasks) -> str:
         """Name one task after its member."""
@@ -190,7 +198,8 @@ class BatchedUnion:
     def step(self, actions: Array, active: Array) -> Step:
         """Step each member's own rows among the `active` ones with `actions` [M, B, ...].
 
-        In info, what a member does not record is 0.
+        Info holds what every member records: a rate of success over tasks of which some tell none
+        would be wrong.
         """
         seen, info = self._seen, dict[str, Array]()
         rewards, ended = np.zeros(self.shape), np.zeros(self.shape, dtype=bool)
@@ -206,7 +215,8 @@ class BatchedUnion:
                 _where(mine, step.terminated, ended),
             )
             cut = cut if step.truncated is None else _where(mine, step.truncated, cut)
-            info |= {name: _where(mine, leaf, info.get(name)) for name, leaf in step.info.items()}
+            for name in self.union.recorded:
+                info[name] = _where(mine, step.info[name], info.get(name))
         self._seen = seen
         return Step(seen.copy(), rewards, ended, info, cut)
 
@@ -295,6 +305,7 @@ class HeldOut:
                 f"env.test has tasks of {_listed(other)} and env.train of {_listed(own)}, but what "
                 f"steps the one's tasks must take the other's: choose one class for both."
             )
+        _check_same_steps(train, test)
 
     def __getattr__(self, name: str) -> Any:
         """Leave everything else to the distribution that is trained on."""
@@ -343,6 +354,32 @@ def _check_alike(named: Mapping[str, TaskDistribution]) -> int:
                     f"distributions on one body, with one preset."
                 )
     return reference.horizon
+
+
+def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:
+    """Check that the two give test tasks the same episodes, step for step.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    tasks = draw_tasks(test, 2, np.random.default_rng(0))
+    seeds = row_seeds(2, 1)
+    compare(
+        "env.train and env.test do not differ in the range of their tasks alone: of a test task "
+        "stepped by env.train",
+        traced(test, tasks, seeds),
+        traced(train, tasks, seeds),
+        "test tasks run in env.train's environments, so give both one class and equal numbers but "
+        "those that tasks are drawn by",
+    )
+
+
+def _info_names(distribution: TaskDistribution) -> set[str]:
+    """Return what a distribution records in info, by trying one step."""
+    with closing(CheckedEnv(distribution, 1, 1)) as env:
+        env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
+        step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))
+    return set(step.info)
 
 
 def _check_horizon(given: int | None, own: int) -> None:

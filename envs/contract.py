@@ -77,15 +77,15 @@ class Finding:
 
 
 def probe(distribution: TaskDistribution) -> None:
-    """Check in milliseconds what a run would trip over: two tasks, one episode each, one step.
+    """Check in milliseconds what a run would trip over: three tasks, two episodes each, one step.
 
     Raises:
         ContractError: naming the distribution, the method and what it must return.
     """
     check_spaces(distribution)
-    tasks = _draw(distribution, 2)
-    with closing(CheckedEnv(distribution, 2, 1)) as env:
-        env.run(tasks, row_seeds(2, 1), standard_actions(distribution, 1, 2, 1))
+    tasks = _draw(distribution, 3)
+    with closing(CheckedEnv(distribution, 3, 2)) as env:
+        env.run(tasks, row_seeds(3, 2), standard_actions(distribution, 1, 3, 2))
 
 
 def check(distribution: TaskDistribution) -> Iterator[Finding]:
@@ -369,7 +369,7 @@ def check_copies(distribution: TaskDistribution) -> str:
         kept = returned.copy()
         step = env.step(actions[0], np.ones((2, 2), dtype=bool))
         seen = step.observations.copy()
-        env.step(actions[-1], ~step.terminated)
+        env.step(actions[-1], ~step.ended)
         if not np.array_equal(kept, returned) or not np.array_equal(seen, step.observations):
             raise ContractError(
                 f"{name}.make(2, 2).step(actions, active) wrote into observations it had returned "
@@ -448,7 +448,7 @@ def check_speed(distribution: TaskDistribution, seconds: float = SECONDS) -> str
             now.reset(generators(seeds + taken))
             for action in actions:
                 taken += int(active.sum())
-                active = active & ~now.step(action, active).terminated
+                active = active & ~now.step(action, active).ended
                 if not active.any() or time.process_time() - begun > seconds:
                     break
             spent += max(time.process_time() - begun, 1e-6)

@@ -14,7 +14,8 @@ from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 
 from envs.checks import UserError, integer_at_least, number
-from envs.gymnasium_batch import BatchedGymnasium, cause, episode_seed
+from envs.episodes import described
+from envs.gymnasium_batch import BatchedGymnasium, episode_seed
 from envs.task_distribution import Array, Tasks, draw_tasks, snake_case, task_at
 from envs.task_env import TaskEnv
 
@@ -65,6 +66,10 @@ class GymnasiumTaskDistribution:
         kwargs: Mapping[str, Any] | None = None,
         record: Sequence[str] = (),
     ) -> None:
+        if id is None:
+            raise UserError(
+                "env.id is missing: name a Gymnasium environment, such as env.id=Pendulum-v1."
+            )
         self.id, self.kwargs = id, dict(kwargs or {})
         self.record = (record,) if isinstance(record, str) else tuple(record)
         self.action_scale = number("env.action_scale", action_scale, above=0)
@@ -76,7 +81,10 @@ class GymnasiumTaskDistribution:
             self.native_action_space = env.action_space
             self.observation_space = _float_box(env.observation_space, self.id)
             self.action_space = _flat_actions(env.action_space, self.id)
-            self.apply(env.unwrapped, task_at(draw_tasks(self, 1, np.random.default_rng(0)), 0))
+            with _told_in_one_sentence(f"{self.name}.sample(1, rng) raised an error"):
+                task = task_at(draw_tasks(self, 1, np.random.default_rng(0)), 0)
+            with _told_in_one_sentence(f"{self.name}.apply(env, task) raised an error"):
+                self.apply(env.unwrapped, task)
         finally:
             env.close()
 
@@ -191,10 +199,6 @@ class GymnasiumTaskDistribution:
 
     def _limit(self) -> int:
         """Return the time limit that the environment's id was registered with."""
-        if self.id is None:
-            raise UserError(
-                "env.id is missing: name a Gymnasium environment, such as env.id=Pendulum-v1."
-            )
         module, _, name = str(self.id).rpartition(":")
         with _told_in_one_sentence(f"env.id={self.id} cannot be found"):
             if module:
@@ -256,7 +260,8 @@ def _set_task(given: SetTask | type | str | None) -> SetTask:
     if isinstance(given, str):
         with _told_in_one_sentence(f"env.set_task={given} cannot be imported"):
             found = pkgutil.resolve_name(given)
-    built = found() if isinstance(found, type) else found
+    with _told_in_one_sentence(f"env.set_task={given} cannot be built"):
+        built = found() if isinstance(found, type) else found
     for method in ("sample(num_tasks, rng)", "apply(env, task)"):
         if not callable(getattr(built, method.partition("(")[0], None)):
             raise UserError(f"env.set_task={given} must define {method}.")
@@ -272,7 +277,7 @@ def _told_in_one_sentence(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{what} ({cause(error)}).") from error
+        raise UserError(f"{what} ({described(error)}).") from error
 
 
 def _float_box(space: spaces.Space[Any], id: str | None) -> spaces.Box:

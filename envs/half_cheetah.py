@@ -20,6 +20,12 @@ class HalfCheetahPreset(Preset):
 
     torso_position: bool = True  # append the torso's world position to the observation
     control_cost: float = 0.05  # weight of the squared norm of the applied action
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfCheetahVelPreset(HalfCheetahPreset):
+    """A source's target velocities."""
+
     velocities: tuple[float, float] = (0.0, 2.0)  # targets are uniform between them, m/s
 
 
@@ -37,7 +43,7 @@ class HalfCheetah(MujocoTaskDistribution):
         "deleu": HalfCheetahPreset(frame_skip=5, horizon=100, action_scale=0.1),
         "finn2017": HalfCheetahPreset(frame_skip=1, horizon=200, action_scale=1.0),
         "promp": HalfCheetahPreset(
-            frame_skip=5, horizon=100, action_scale=0.1, torso_position=False, velocities=(0.0, 3.0)
+            frame_skip=5, horizon=100, action_scale=0.1, torso_position=False
         ),
     }
     preset: HalfCheetahPreset
@@ -81,7 +87,13 @@ class HalfCheetahDir(ForwardBackward, HalfCheetah):
 class HalfCheetahVel(TargetVelocities, HalfCheetah):
     """Run at a target velocity v*, uniform on `velocities`: reward -|v_x - v*| - cost."""
 
-    preset: HalfCheetahPreset
+    presets: ClassVar[Mapping[str, HalfCheetahVelPreset]] = {
+        name: HalfCheetahVelPreset(**dataclasses.asdict(preset), velocities=(0.0, fastest))
+        for (name, preset), fastest in zip(
+            HalfCheetah.presets.items(), (2.0, 2.0, 3.0), strict=True
+        )
+    }
+    preset: HalfCheetahVelPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|v_x - v*| - cost, [...]."""

@@ -15,7 +15,7 @@ from rich.text import Text
 from envs.checks import UserError
 from envs.commands import read, run
 from envs.contract import parameters, spaces_in_words
-from envs.registry import SHIPPED, build, missing_package, published, resolve
+from envs.registry import MADE_OF_OTHERS, SHIPPED, build, missing_package, published, resolve
 
 USAGE = """usage: python -m envs.list [name or target] [argument=value ...]
 
@@ -36,6 +36,8 @@ def list_command(arguments: Sequence[str]) -> int:
         raise UserError("give one name, or none to list all: python -m envs.list ant_goal.")
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     console.print(*(_one(names[0], options) if names else [_all()]), sep="\n")
+    if not names:
+        console.print(*(f"{name}: {what}" for name, what in MADE_OF_OTHERS.items()), sep="\n")
     return 0
 
 

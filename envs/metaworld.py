@@ -246,6 +246,10 @@ class _Metaworld(GymnasiumTaskDistribution):
         """Give the environment its task."""
         env.set_task(task)
 
+    def group_of(self, task: Tasks) -> str:
+        """Return the name of a task's class, by which results are reported."""
+        return str(_names()[int(task["class"])])
+
     def describe(self, task: Tasks) -> str:
         """Name the class and its numbers: "reach-v3 0.01 0.66 0.02 0.05 0.84 0.18"."""
         numbers = " ".join(f"{value:.2f}" for value in task["rand_vec"])

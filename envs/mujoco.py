@@ -82,6 +82,13 @@ class Marker:
     rgba: tuple[float, float, float, float] = (0.1, 0.7, 0.2, 1.0)
 
 
+_STARTS = (  # fields of MjData that an episode may begin with
+    *("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat", "qfrc_applied", "xfrc_applied"),
+    "qacc_warmstart",
+)
+_PRESETS_EXAMPLE = '{"mine": Preset(frame_skip=4, horizon=100)}'
+
+
 def namespace(array: Any) -> ModuleType:
     """Return the module `array` belongs to, numpy or torch, so that one formula serves both."""
     if isinstance(array, np.ndarray | np.generic):
@@ -156,6 +163,12 @@ class MujocoTaskDistribution:
         action_scale: float | None = None,
         **numbers: Any,
     ) -> None:
+        own = type(self).__name__
+        for attribute, example in (("xml", '"hopper.xml"'), ("presets", _PRESETS_EXAMPLE)):
+            if not getattr(self, attribute, None):
+                raise UserError(f"{own} must define {attribute}, such as {attribute} = {example}.")
+        if not all(isinstance(one, Preset) for one in self.presets.values()):
+            raise UserError(f"{own}.presets must hold Presets: presets = {_PRESETS_EXAMPLE}.")
         name = next(iter(self.presets)) if preset is None else preset
         chosen = self.presets[one_of("env.preset", name, self.presets)]
         self.preset_name = name
@@ -164,6 +177,11 @@ class MujocoTaskDistribution:
         self.action_scale = self.preset.action_scale
         self.model = load_model(self.xml)
         self.dt = float(self.model.opt.timestep) * self.frame_skip  # seconds per control step
+        data = mujoco.MjData(self.model)
+        for field in self.fields:
+            if not hasattr(data, field):
+                raise UserError(f"{own}.fields names {field}, which is no field of MjData.")
+        self._start_shapes = {field: getattr(data, field).shape for field in _STARTS}
         self.action_space = self._action_space()
         self.observation_space = self._observation_space()
 
@@ -229,11 +247,34 @@ class MujocoTaskDistribution:
         """Whether tasks differ in dynamics: whether `vary` is defined."""
         return type(self).vary is not MujocoTaskDistribution.vary
 
+    @property
+    def resets(self) -> bool:
+        """Whether episodes begin elsewhere than at qpos0, at rest: whether `reset` is defined."""
+        return type(self).reset is not MujocoTaskDistribution.reset
+
+    def start(self, rng: np.random.Generator) -> State:
+        """Return what `reset` draws, its shapes checked.
+
+        Raises:
+            UserError: naming the field that is unknown or of another shape.
+        """
+        drawn = self.reset(rng)
+        call = f"{self.name}.reset(rng)"
+        if not isinstance(drawn, Mapping):
+            raise UserError(f'{call} must return {{"qpos": ..., "qvel": ...}}, not {drawn!r}.')
+        for field, value in drawn.items():
+            if field not in self._start_shapes:
+                known = ", ".join(self._start_shapes)
+                raise UserError(f"{call} returned {field!r}, but a start is made of {known}.")
+            check_shape(self.name, f"reset(rng)[{field!r}]", value, self._start_shapes[field])
+        return drawn
+
     def task_model(self, task: Tasks) -> mujoco.MjModel:
         """Return a task's own model (leaves without the leading M), which shares no array."""
         model = copy.copy(self.model)
         self.vary(model, task)
-        mujoco.mj_setConst(model, mujoco.MjData(model))
+        with quiet_mujoco():
+            mujoco.mj_setConst(model, mujoco.MjData(model))
         return model
 
     def applied(self, action: Any) -> Any:
@@ -273,7 +314,14 @@ class MujocoTaskDistribution:
         return spaces.Box(low, high, dtype=np.float32)
 
     def _observation_space(self) -> spaces.Box:
-        size = self.observe(_read(mujoco.MjData(self.model), self.fields)).shape
+        state = _read(mujoco.MjData(self.model), self.fields)
+        try:
+            size = np.shape(self.observe(state))
+        except KeyError as error:
+            raise UserError(
+                f"{self.name}.observe(state) reads {error}, which is not in the state: add it to "
+                f"{type(self).__name__}.fields."
+            ) from error
         return spaces.Box(-np.inf, np.inf, shape=size, dtype=np.float64)
 
 
@@ -288,7 +336,7 @@ UNSTABLE = [
     int(mujoco.mjtWarning.mjWARN_BADQACC),
     int(mujoco.mjtWarning.mjWARN_BADCTRL),
 ]
-CAUSES = "(a NaN action, or physics that diverged)"
+CAUSES = "(a NaN action, a model that `vary` made impossible, or physics that diverged)"
 
 
 def _model_field(model: mujoco.MjModel, field: str) -> Array:
@@ -365,11 +413,12 @@ class BatchedMujoco:
         """Begin a new episode in every row from its own generator; observations [M, B, O]."""
         batch = self._batch
         batch.reset(stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-        if type(self.distribution).reset is not MujocoTaskDistribution.reset:  # else: at rest
-            starts = [self.distribution.reset(rng) for rng in rngs]
+        if self.distribution.resets:
+            starts = [self.distribution.start(rng) for rng in rngs]
             for field in starts[0]:
                 batch.bind(field)[:] = [start[field] for start in starts]
-        batch.forward()
+        with quiet_mujoco():
+            batch.forward()
         self._state = self._read()
         return self._observed(self._state)
 
@@ -469,9 +518,11 @@ class MujocoTaskEnv(TaskEnv):
             self.model = self.distribution.task_model(self._task)
             self.data = mujoco.MjData(self.model)
         mujoco.mj_resetData(self.model, self.data)
-        for field, value in self.distribution.reset(self.np_random).items():
-            getattr(self.data, field)[:] = value
-        mujoco.mj_forward(self.model, self.data)
+        if self.distribution.resets:
+            for field, value in self.distribution.start(self.np_random).items():
+                getattr(self.data, field)[:] = value
+        with quiet_mujoco():
+            mujoco.mj_forward(self.model, self.data)
         self._steps = 0
         return self.distribution.observe(self._state()), self._info({})
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
+from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace, quiet_mujoco
 from envs.task_distribution import Tasks
 from envs.task_families import Goals, planar_distance, uniform_disc
 
@@ -19,7 +19,8 @@ HEIGHT = 0.01  # of the arm above the ground, m
 
 def _arm() -> mujoco.MjSpec:
     """Read Gymnasium's reacher without its target: the goal is the task's and no body's."""
-    spec = mujoco.MjSpec.from_file(str(ASSETS / "reacher.xml"))
+    with quiet_mujoco():
+        spec = mujoco.MjSpec.from_file(str(ASSETS / "reacher.xml"))
     spec.delete(spec.body("target"))
     return spec
 

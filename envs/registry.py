@@ -44,10 +44,20 @@ SHIPPED = {
 """Targets by name, as module:Class; the name is the class's in snake case, and conf/env/'s too."""
 
 
+MADE_OF_OTHERS = {
+    "gymnasium": "any Gymnasium environment: env.id=... env.set_task=...",
+    "held_out": "trains on one distribution, tests on another: env.train, env.test",
+    "union": "a mixture of distributions: env.members",
+}
+"""Nodes of conf/env that are nothing by themselves, and what they are made of."""
+
+
 def published() -> dict[str, EntryPoint]:
-    """Return what installed packages publish, by name; shipped names come first."""
+    """Return what installed packages publish, by name; names of this project come first."""
     return {
-        entry.name: entry for entry in entry_points(group=ENTRY_POINTS) if entry.name not in SHIPPED
+        entry.name: entry
+        for entry in entry_points(group=ENTRY_POINTS)
+        if entry.name not in {**SHIPPED, **MADE_OF_OTHERS}
     }
 
 
@@ -58,6 +68,11 @@ def resolve(name: str) -> Any:
         UserError: if there is none, or its module cannot be imported.
     """
     target = str(SHIPPED.get(name) or getattr(published().get(name), "value", name))
+    if name in MADE_OF_OTHERS:
+        raise UserError(
+            f"{name} is made of other distributions ({MADE_OF_OTHERS[name]}): name those, or a "
+            f"class of your own that builds it."
+        )
     if target == name and "." not in name and ":" not in name:
         one_of("name", name, [*SHIPPED, *published()])
     try:

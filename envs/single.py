@@ -81,7 +81,8 @@ class SingleEnv(TaskEnv):
             self._observation.copy(),
             float(step.rewards[0, 0]),
             bool(step.terminated[0, 0]),
-            self._steps >= self.distribution.horizon,
+            bool(step.ended[0, 0] & ~step.terminated[0, 0])
+            or self._steps >= self.distribution.horizon,
             self._info({name: leaf[0, 0] for name, leaf in step.info.items()}),
         )
 

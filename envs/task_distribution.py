@@ -31,6 +31,11 @@ class Step(NamedTuple):
     info: dict[str, Array]  # leaves [M, B]
     truncated: Array | None = None  # [M, B] bool: a time limit of the environment's own cut it off
 
+    @property
+    def ended(self) -> Array:
+        """Where the episode is over, by the task or by a time limit of its own, [M, B] bool."""
+        return self.terminated if self.truncated is None else self.terminated | self.truncated
+
 
 class BatchedEnv(Protocol):
     """M x B environments that step together."""
@@ -157,9 +162,13 @@ def draw_tasks(distribution: TaskDistribution, count: int, rng: np.random.Genera
     Raises:
         UserError: naming the distribution where an array has another leading size.
     """
-    tasks = {name: np.asarray(leaf) for name, leaf in distribution.sample(count, rng).items()}
-    if not tasks:
-        raise UserError(f"{distribution.name}.sample({count}, rng) returned no arrays.")
+    drawn = distribution.sample(count, rng)
+    if not isinstance(drawn, Mapping) or not drawn:
+        raise UserError(
+            f"{distribution.name}.sample({count}, rng) must return a dictionary of arrays of "
+            f"leading size {count}, not {drawn!r}."
+        )
+    tasks = {name: np.asarray(leaf) for name, leaf in drawn.items()}
     for name, leaf in tasks.items():
         if np.shape(leaf)[:1] != (count,):
             raise UserError(

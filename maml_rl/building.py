@@ -31,6 +31,7 @@ from maml_rl.trainer import Trainer
 OWN = ("maml_rl.", "envs.")
 NODES = {  # what a class named by a stored configuration must offer, by node
     "env": ("sample", "make", "finite_tasks", "describe"),
+    "env.set_task": ("sample", "apply"),
     "policy": ("distribution", "initialize", "parts", "fixed", "statistics", "discrete"),
     "baseline": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
@@ -209,6 +210,8 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
         for name, value in node.items_ex(resolve=False):
             if name == "_target_":
                 found.append((key, value))
+            elif name == "set_task" and isinstance(value, str):  # a class by its dotted path
+                found.append((f"{key}.set_task", value))
             found += _targets(value, f"{key}.{name!s}".strip("."))
     elif OmegaConf.is_list(node):
         for index, value in enumerate(node):
@@ -218,10 +221,12 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
 
 def _check_target(key: str, target: str, folder: RunFolder) -> None:
     refusal = UserError(
-        f"{folder.config} names {key}._target_={target}, which is no class for that node: "
-        f"it was not called."
+        f"{folder.config} names {key}._target_={target}, which is no class for that node: it was "
+        f"not called."
     )
-    node = "env" if key.startswith("env.") else key  # the members of a union, of a split
+    node = key
+    if key.startswith("env."):  # the members of a union or of a split, and what sets their tasks
+        node = "env.set_task" if key.endswith(".set_task") else "env"
     if node not in NODES:
         raise refusal
     if not target.startswith(OWN) and target.partition(".")[0] in sys.stdlib_module_names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,12 @@ def guarded(command: Callable[[Sequence[str]], int]) -> None:
 def status_of(call: Callable[[], int]) -> int:
     """Call, and turn the errors that are somebody's to read into a sentence and a status."""
     try:
-        return call()
+        status = call()
+        sys.stdout.flush()  # here, where a reader that has gone away can still be met
+        return status
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (UserError, CheckpointError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2

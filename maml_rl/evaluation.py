@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.task_distribution import TaskDistribution, Tasks, count_tasks
+from envs.task_distribution import TaskDistribution, Tasks, count_tasks, task_at
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
@@ -59,11 +60,16 @@ def evaluate(
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
-    """Group tasks by which of a finite set they are, by label.
+    """Group tasks by what the distribution's `group_of(task)` says, or by which of few they are.
 
-    Empty where there is no such set, or where it is too large for a table. Of a finite set, those
-    that are not among `tasks` make no group.
+    Empty where there is neither, or where there are too many for a table. Groups that none of
+    `tasks` belongs to are left out.
     """
+    group_of: Callable[[Tasks], str] | None = getattr(distribution, "group_of", None)
+    if group_of is not None:
+        labels = [group_of(task_at(tasks, index)) for index in range(count_tasks(tasks))]
+        named = {label: np.array([own == label for own in labels]) for label in sorted({*labels})}
+        return named if len(named) <= MOST_GROUPS else {}
     finite = distribution.finite_tasks()
     if finite is None or count_tasks(finite) > MOST_GROUPS:
         return {}

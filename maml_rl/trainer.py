@@ -31,6 +31,7 @@ from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
 from maml_rl.run_folder import RunFolder
 from maml_rl.sampling import Collector, Sampler
+from maml_rl.sampling.collector import authors_code
 
 
 @dataclass
@@ -113,6 +114,7 @@ class Trainer:
                 Key(seed).generator(Purpose.TEST_TASKS),
             ),
         )
+        draw_tasks(distribution, self.num_tasks, Key(seed).generator(Purpose.TASKS))  # a trial
         self.stop = StopRequest()
 
     def begin(self, initialization: Params | None = None) -> Progress:
@@ -200,7 +202,8 @@ class Trainer:
         key = Key(self.seed, (Purpose.TRAINING, iteration))
         clock, learner = Stopwatch(), self.learner
         try:
-            tasks = draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
+            with authors_code(self.distribution.name, "sample(num_tasks, rng)"):
+                tasks = draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
             experience = learner.collect(collector, progress.meta, tasks, learner.inner.steps, key)
             clock.lap("seconds/sampling")
             if self.stop.requested:
@@ -213,6 +216,8 @@ class Trainer:
                 return None
             return self._advance(progress, experience, update, clock)
         except (NonFiniteError, SimulationError) as error:
+            if self.stop.requested:  # a signal to all processes has ended the workers too
+                return None
             raise NonFiniteError(f"iteration {iteration}: {error}") from error
 
     def _advance(

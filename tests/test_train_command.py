@@ -653,3 +653,69 @@ def test_a_shipped_name_wins_and_unknown_names_are_told_the_published_ones(packa
     outcome = train_cli(*SMOKE, "env=far_navigatoin")
     assert outcome.status == 2
     assert outcome.error.endswith("Did you mean far_navigation?")
+
+
+# Gymnasium environments, stepped in processes.
+
+
+GRAVITIES = """
+import os
+
+
+class Gravity:
+    def __init__(self, low=5.0, high=15.0):
+        self.low, self.high = low, high
+
+    def sample(self, num_tasks, rng):
+        return {"gravity": rng.uniform(self.low, self.high, size=num_tasks)}
+
+    def apply(self, env, task):
+        env.g = float(task["gravity"])
+
+
+class Fatal(Gravity):
+    calls = 0
+
+    def apply(self, env, task):
+        Fatal.calls += 1
+        if Fatal.calls > 20:
+            os._exit(3)
+        super().apply(env, task)
+"""
+PENDULUM = (*SMOKE, "env=gymnasium", "env.id=Pendulum-v1", "hydra.run.dir=run")
+
+
+def test_a_node_that_sets_tasks_trains_evaluates_and_resumes(work, train_cli, evaluate_cli):
+    (work / "gravities.py").write_text(GRAVITIES)
+    node = "env.set_task={_target_: gravities.Gravity, low: 7, high: 8}"
+    assert train_cli(*PENDULUM, node).status == 0
+    tasks = json.loads((work / "run/tasks.json").read_text())["test"]["gravity"]
+    assert all(7 <= gravity <= 8 for gravity in tasks)
+    outcome = evaluate_cli("run=run", "steps=1", "num_episodes=2", "threads=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert train_cli("resume=run", "trainer.iterations=3").status == 0
+    assert len(read_metrics("run")) == 3
+
+
+def test_a_stored_class_that_sets_no_tasks_is_not_called(work, train_cli, evaluate_cli):
+    (work / "gravities.py").write_text(GRAVITIES)
+    assert train_cli(*PENDULUM, "env.set_task=gravities.Gravity").status == 0
+    config = work / "run/.hydra/config.yaml"
+    config.write_text(config.read_text().replace("gravities.Gravity", "collections.Counter"))
+    outcome = evaluate_cli("run=run")
+    assert outcome.status == 2
+    assert "collections.Counter, which is no class for that node: it was not called" in outcome.err
+
+
+def test_a_worker_that_dies_stops_the_run_with_its_checkpoint(tmp_path):
+    (tmp_path / "gravities.py").write_text(GRAVITIES)
+    sizes = ("trainer.iterations=9", "trainer.validate_every=99", "sampler.threads=2")
+    run = process(*PENDULUM, "env.set_task=gravities.Fatal", *sizes, cwd=tmp_path)
+    _out, err = run.communicate(timeout=240)
+    assert run.returncode == 1
+    assert len(err.splitlines()) == 1, err
+    assert "fatal: worker" in err
+    assert err.endswith("the last good checkpoint is kept.\n")
+    kept = load(tmp_path / "run/checkpoints/last.pt")["iteration"]
+    # a worker steps 2 of the 4 rows: it sets 2 tasks in a collection, of which an iteration has 2
+    assert kept == len(read_metrics(tmp_path / "run")) >= 1

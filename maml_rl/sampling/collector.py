@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from gymnasium.spaces.utils import flatdim
 from torch import Tensor
 
-from envs.checks import integer_at_least
-from envs.task_distribution import Array, Step, TaskDistribution, Tasks
+from envs.checks import UserError, integer_at_least
+from envs.episodes import described
+from envs.mujoco import SimulationError
+from envs.task_distribution import Array, Step, TaskDistribution, Tasks, check_shape
 from maml_rl.errors import NonFiniteError
 from maml_rl.policies import Policy
 from maml_rl.randomness import Key, Purpose, RowGenerators
@@ -59,6 +64,7 @@ class Collector:
         self.policy = policy
         self.num_tasks, self.num_episodes = num_tasks, num_episodes
         self.horizon, self._name = distribution.horizon, distribution.name
+        self._observation_size = flatdim(distribution.observation_space)
         self._env = distribution.make(num_tasks, num_episodes, threads)
 
     def close(self) -> None:
@@ -76,13 +82,17 @@ class Collector:
         Raises:
             NonFiniteError: naming the task whose action, observation or reward is not finite.
         """
-        self._env.set_tasks(tasks)
+        with authors_code(self._name, "set_tasks(tasks)"):
+            self._env.set_tasks(tasks)
         rows = RowGenerators(key.child(Purpose.RESETS), self.num_tasks, self.num_episodes)
         dtype = next(iter(params.values())).dtype
         record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
         # what the record's type cannot hold becomes infinite, and is found by the checks
         with torch.inference_mode(), np.errstate(over="ignore"):
-            start = self._env.reset(rows)
+            with authors_code(self._name, "reset(rngs)"):
+                start = self._env.reset(rows)
+            wanted = (self.num_tasks, self.num_episodes, self._observation_size)
+            check_shape(self._name, "make(...).reset(rngs)", start, wanted)
             try:
                 final = self._run(params, start, self._noise(key, dtype), record)
             except NonFiniteError as error:
@@ -113,15 +123,13 @@ class Collector:
             if not np.isfinite(actions.numpy()).all():  # the observation may be to blame
                 _raise_unless_finite("observation", current.numpy(), ran, max(t - 1, 0))
                 _raise_unless_finite("action", actions.numpy(), active, t)
-            step = self._env.step(actions.numpy(), active)
+            step = self._step(actions.numpy(), active)
             record.add(t, observations, actions.numpy(), step, active)
             distributions.append(distribution)
             ended = ~active[..., None]  # ended episodes keep their last observation
             np.copyto(step.observations, observations, where=ended, casting="unsafe")
             observations = step.observations
-            ran, active = active, active & ~step.terminated
-            if step.truncated is not None:
-                active = active & ~step.truncated
+            ran, active = active, active & ~step.ended
             if not active.any():
                 break
             if t == 0:
@@ -133,6 +141,19 @@ class Collector:
         record.check()
         record.set_last_observations(t + 1, final)
         return final
+
+    def _step(self, actions: Array, active: Array) -> Step:
+        """Step the environments, and check the shapes of what comes back."""
+        with authors_code(self._name, "step(actions, active)"):
+            step = self._env.step(actions, active)
+        call, shape = "make(...).step(actions, active)", active.shape
+        wanted = (*shape, self._observation_size)
+        check_shape(self._name, f"{call}.observations", step.observations, wanted)
+        check_shape(self._name, f"{call}.rewards", step.rewards, shape)
+        check_shape(self._name, f"{call}.terminated", step.terminated, shape)
+        for name, leaf in step.info.items():
+            check_shape(self._name, f"{call}.info[{name!r}]", leaf, shape)
+        return step
 
     def _rollout(self, record: _Record, final: Tensor) -> Rollout:
         first = torch.zeros_like(record["mask"])
@@ -150,6 +171,17 @@ class Collector:
             state=state,
             info=record.info,
         )
+
+
+@contextmanager
+def authors_code(name: str, call: str) -> Iterator[None]:
+    """Turn what a distribution's own code raises in the midst of a run into one sentence."""
+    try:
+        yield
+    except (UserError, SimulationError, NonFiniteError):
+        raise
+    except Exception as error:
+        raise SimulationError(f"{name}.{call} raised {described(error)}") from error
 
 
 class _Record:

@@ -92,20 +92,21 @@ ACTION = np.array([[0.5, -0.2] + [0.0] * 6, [0.0] * 6 + [0.2, 0.5]])
 @pytest.mark.parametrize(
     ("build", "preset", "first", "second"),
     [
-        # 0.5 * 0.29 = 0.145; 0.005 * 0.29 = 0.00145. Survival is earned in the first row only.
-        (AntDir, "promp", 1.2 + 1.0 - 0.145, 0.6 - 0.145),
+        # 0.5 * 0.29 = 0.145; 0.005 * 0.29 = 0.00145. The second row falls: survival is paid
+        # there as the sources do, but for Gymnasium's preset.
+        (AntDir, "promp", 1.2 + 1.0 - 0.145, 0.6 + 1.0 - 0.145),
         (AntDir, "gymnasium", 1.2 + 1.0 - 0.145, 0.6 - 0.145),
-        (AntDir, "finn2017", 3.0 + 0.05 - 0.00145, 1.5 - 0.00145),
+        (AntDir, "finn2017", 3.0 + 0.05 - 0.00145, 1.5 + 0.05 - 0.00145),
         # headings (0.6, -0.8) and (-0.28, 0.96): 0.72 + 1.6 and 0.168 + 0.96
-        (AntHeading, "promp", 2.32 + 1.0 - 0.145, 1.128 - 0.145),
-        (AntHeading, "pearl", 2.32 + 1.0 - 0.145, 1.128 - 0.145),
+        (AntHeading, "promp", 2.32 + 1.0 - 0.145, 1.128 + 1.0 - 0.145),
+        (AntHeading, "pearl", 2.32 + 1.0 - 0.145, 1.128 + 1.0 - 0.145),
         (AntHeading, "gymnasium", 2.32 + 1.0 - 0.145, 1.128 - 0.145),
         # targets 0.4 and 2.7: |3 - 0.4| = 2.6 and |-1.5 - 2.7| = 4.2; or 0.8 and 3.3 in 0.05 s
-        (AntVel, "finn2017", -2.6 + 1.0 + 0.05 - 0.00145, -4.2 - 0.00145),
+        (AntVel, "finn2017", -2.6 + 1.0 + 0.05 - 0.00145, -4.2 + 1.0 + 0.05 - 0.00145),
         (AntVel, "gymnasium", -0.8 + 1.0 - 0.145, -3.3 - 0.145),
         # goals (0.5, -1.25) and (-2, 0.75): 0.34 + 1.35 = 1.69 and 1.97 + 0.7 = 2.67
         (AntGoal, "promp", -1.69 - 0.029, -2.67 - 0.029),
-        (AntGoal, "finn2017", -1.69 + 4.0 + 0.05 - 0.00145, -2.67 - 0.00145),
+        (AntGoal, "finn2017", -1.69 + 4.0 + 0.05 - 0.00145, -2.67 + 4.05 - 0.00145),
         (AntGoal, "gymnasium", -1.69 + 1.0 - 0.145, -2.67 - 0.145),
     ],
 )

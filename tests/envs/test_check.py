@@ -90,7 +90,10 @@ def test_a_wrong_shape_names_the_method_and_the_shape(run):
         (["half_cheetah_vell"], "Did you mean half_cheetah_vel?"),
         (["no_tasks.Hopper"], "No module named 'no_tasks'"),
         (["my_tasks.Hopper"], "error: my_tasks.Hopper cannot be imported (AttributeError: "),
-        (["my_tasks.Raising"], "error: my_tasks.Raising cannot be built (KeyError: "),
+        (
+            ["my_tasks.Raising"],
+            "error: raising.observe(state) reads 'no_such_field', which is not in the state: ",
+        ),
         (["my_tasks.np"], "error: my_tasks.np is no class."),
         (
             ["random_mdp", "stats=3"],

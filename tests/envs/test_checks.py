@@ -77,12 +77,14 @@ def test_a_user_error_is_a_value_error():
 def test_pair_is_a_range_of_two_numbers():
     assert pair("env.velocities", [0, 2.5]) == (0.0, 2.5)
     assert pair("env.velocities", (-1, -1)) == (-1.0, -1.0)
+    assert pair("env.heights", [0.5, float("inf")]) == pair("env.heights", [0.5, ".inf"])
 
 
 @pytest.mark.parametrize("value", [[2, 1], [1], [0, 1, 2], 3.0, "ab", [0, float("nan")], None])
 def test_pair_refuses_what_is_no_range(value):
     message = re.escape(
-        f"env.velocities must be two numbers in brackets, [low, high], not {value!r}."
+        f"env.velocities must be two numbers in brackets, the lower one first, [low, high], "
+        f"not {value!r}."
     )
     with pytest.raises(UserError, match=message):
         pair("env.velocities", value)

@@ -15,6 +15,7 @@ from envs.tabular import RandomMDP
 from envs.task_distribution import TaskDistribution, held_out, stored_tasks
 from envs.task_observed import TaskObserved
 from maml_rl.building import build_distribution
+from maml_rl.evaluation import task_groups
 from tests.conftest import smoke_config
 
 
@@ -141,22 +142,20 @@ def test_rows_are_those_of_the_member_alone_to_the_bit(threads):
     env.close()
 
 
-def test_ends_are_the_member_s_and_what_a_member_does_not_record_is_0():
+def test_ends_are_the_member_s_and_what_a_member_does_not_record_is_left_out():
     union = Union([PointNavigation(horizon=5), Wide(horizon=5), Timed(horizon=5)])
     goal = np.tile([0.4, 0.2], (3, 1))
     env = union.make(3, 1)
     env.set_tasks({"member": np.arange(3), **{f"{member}/goal": goal for member in range(3)}})
     env.reset(generators(0, 1, 2))
     active, ended, cut = np.ones((3, 1), dtype=bool), [], []
-    for t in range(5):
+    for _t in range(5):
         step = env.step(np.tile([1.0, 0.25], (3, 1, 1)), active)  # scaled by 0.1
         ended.append(step.terminated.ravel().tolist())
         cut.append(step.truncated.ravel().tolist() if step.truncated is not None else None)
         if active[1]:
             # after step t + 1 the point is at (0.1, 0.025) (t + 1)
-            assert step.info["height"].ravel() == pytest.approx([0, 0.025 * (t + 1), 0])
-            assert step.info["far"].tolist() == [[False], [True], [False]]
-            assert step.info["far"].dtype == bool
+            assert step.info == {}  # Wide alone records height and far
         active = active & ~step.terminated
         if step.truncated is not None:
             active = active & ~step.truncated
@@ -165,6 +164,16 @@ def test_ends_are_the_member_s_and_what_a_member_does_not_record_is_0():
     assert not any(row[0] or row[2] for row in ended)
     assert cut[:3] == [[False] * 3, [False] * 3, [False, False, True]]
     assert cut[3:] == [None, None]  # the member with a clock is over
+
+
+def test_what_every_member_records_is_recorded():
+    union = Union([Wide(horizon=5), Wide(horizon=5)])
+    env = union.make(2, 1)
+    env.set_tasks({"member": np.arange(2), **{f"{m}/goal": np.full((2, 2), 0.4) for m in (0, 1)}})
+    env.reset(generators(0, 1))
+    step = env.step(np.array([[[1.0, 0.25]], [[-1.0, 0.5]]]), np.ones((2, 1), dtype=bool))
+    assert step.info["height"].ravel() == pytest.approx([0.025, 0.05])  # scaled by 0.1
+    assert step.info["far"].tolist() == [[True], [False]]
 
 
 def test_observations_of_rows_not_stepped_stay_where_they_were():
@@ -437,3 +446,21 @@ def test_other_members_are_chosen_on_the_command_line():
     config = smoke_config("env=union", *bandits, "env.members.second.preset=k5_n500")
     assert config.policy._target_ == "maml_rl.policies.CategoricalMLP"
     assert build_distribution(config).action_space.n == 5
+
+
+def test_held_out_tasks_must_run_as_they_would_in_their_own_environments():
+    costly = HalfCheetahVel(velocities=[2.0, 3.0], control_cost=5.0)
+    with pytest.raises(UserError) as error:
+        HeldOut(HalfCheetahVel(), costly)
+    assert str(error.value).startswith(
+        "env.train and env.test do not differ in the range of their tasks alone: of a test task "
+        "stepped by env.train, task 0, episode 0 has other rewards in step 1"
+    )
+
+
+def test_results_of_a_union_are_grouped_by_member():
+    union = Union([PointNavigation(horizon=5), Wide(horizon=5)])
+    tasks = union.sample(6, np.random.default_rng(0))
+    groups = task_groups(union, tasks)
+    assert set(groups) == {"point_navigation", "wide"}
+    assert groups["point_navigation"].tolist() == (tasks["member"] == 0).tolist()

@@ -773,11 +773,11 @@ def test_speed_that_is_slow_is_called_so(monkeypatch):
     ("case", "sentence"),
     [
         ("horizon", BROKEN["horizon"][2]),
-        ("leading size", "track.sample(2, rng) must return arrays of leading size 2, but 'target'"),
-        ("reward NaN", "track.make(2, 1).step(actions, active).rewards must be finite, and is not"),
-        ("reward shape", "track.make(2, 1).step(actions, active).rewards must return an array of"),
-        ("terminated not bool", "track.make(2, 1).step(actions, active).terminated must be bool"),
-        ("raises", "track.make(2, 1).step(actions, active) raised IndexError: list index out of"),
+        ("leading size", "track.sample(3, rng) must return arrays of leading size 3, but 'target'"),
+        ("reward NaN", "track.make(3, 2).step(actions, active).rewards must be finite, and is not"),
+        ("reward shape", "track.make(3, 2).step(actions, active).rewards must return an array of"),
+        ("terminated not bool", "track.make(3, 2).step(actions, active).terminated must be bool"),
+        ("raises", "track.make(3, 2).step(actions, active) raised IndexError: list index out of"),
     ],
 )
 def test_the_probe_finds_what_a_run_would_trip_over(case, sentence):
@@ -786,7 +786,7 @@ def test_the_probe_finds_what_a_run_would_trip_over(case, sentence):
     assert sentence in str(error.value)
 
 
-def test_the_probe_builds_two_rows_on_one_thread_and_closes_them():
+def test_the_probe_builds_six_rows_on_one_thread_and_closes_them():
     made, closed = [], []
 
     class Counting(BatchedTrack):
@@ -798,10 +798,10 @@ def test_the_probe_builds_two_rows_on_one_thread_and_closes_them():
         return Counting(self, num_tasks, slots_per_task)
 
     probe(track(make=make))
-    assert (made, closed) == ([(2, 1, 1)], [(2, 1)])
+    assert (made, closed) == ([(3, 2, 1)], [(3, 2)])
     with pytest.raises(UserError):
         probe(track(make=make, observation_space=spaces.Box(0.0, 1.0, (3,))))
-    assert closed == [(2, 1), (2, 1)]
+    assert closed == [(3, 2), (3, 2)]
 
 
 def test_spaces_and_parameters_in_words():

@@ -216,7 +216,10 @@ def test_the_gymnasium_form_keeps_the_native_action_space():
         ({"frame_skip": 0}, "env.frame_skip must be a whole number of at least 1, not 0"),
         ({"control_cost": "much"}, "env.control_cost must be a finite number, not 'much'"),
         ({"torso_position": 1}, "env.torso_position must be true or false, not 1"),
-        ({"velocities": [2, 1]}, "env.velocities must be two numbers in brackets, [low, high]"),
+        (
+            {"velocities": [2, 1]},
+            "env.velocities must be two numbers in brackets, the lower one first, [low, high]",
+        ),
         (
             {"velocity": 2},
             "env.velocity is unknown; there is action_scale, control_cost, frame_skip, horizon,",
@@ -373,3 +376,60 @@ def test_a_method_that_returns_another_shape_is_named(
     with pytest.raises(UserError) as error:
         env.step(np.zeros((2, 3, 1)), np.ones((2, 3), dtype=bool))
     assert str(error.value).startswith(f"pendulum.{sentence}")
+
+
+def test_what_a_class_lacks_is_named(pendulum):
+    class Bare(MujocoTaskDistribution):
+        pass
+
+    class NoPresets(MujocoTaskDistribution):
+        xml = Pendulum.xml
+
+    class Unknown(Pendulum):
+        fields = ("xpso",)
+
+    class Unread(Pendulum):
+        def observe(self, state):
+            return state["xpos"][..., 1, :]
+
+    for build, sentence in (
+        (Bare, 'Bare must define xml, such as xml = "hopper.xml".'),
+        (NoPresets, "NoPresets must define presets, such as presets = {"),
+        (Unknown, "Unknown.fields names xpso, which is no field of MjData."),
+        (Unread, "unread.observe(state) reads 'xpos', which is not in the state: add it to "),
+    ):
+        with pytest.raises(UserError) as error:
+            build()
+        assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "sentence"),
+    [
+        (None, 'reset(rng) must return {"qpos": ..., "qvel": ...}, not None.'),
+        ({"qpos": np.zeros(2)}, "reset(rng)['qpos'] must return an array of shape (1,), not (2,)"),
+        ({"qpso": np.zeros(1)}, "reset(rng) returned 'qpso', but a start is made of qpos, qvel, "),
+    ],
+)
+def test_a_start_of_another_shape_is_named(drawn, sentence, pendulum, monkeypatch):
+    monkeypatch.setattr(Pendulum, "reset", lambda self, rng: drawn)
+    env = Pendulum().make(1, 1)
+    with pytest.raises(UserError) as error:
+        env.reset([np.random.default_rng(0)])
+    assert str(error.value).startswith(f"pendulum.{sentence}")
+
+
+def test_a_start_that_varies_with_the_task_is_that_of_both_forms(pendulum, monkeypatch):
+    class Bent(Pendulum):
+        reset = MujocoTaskDistribution.reset
+
+        def vary(self, model, task):
+            model.qpos0[0] += task["angle"]
+
+    bent = Bent()
+    tasks = {"angle": np.array([0.2, -0.3])}
+    env = bent.make(2, 1)
+    env.set_tasks(tasks)
+    start = env.reset([np.random.default_rng(row) for row in range(2)])
+    assert start[:, 0, 0] == pytest.approx(np.sin([0.2, -0.3]), rel=1e-12)
+    assert bent.single({"angle": -0.3}).reset(seed=0)[0].tolist() == start[1, 0].tolist()

@@ -309,7 +309,7 @@ def test_ant_reward_by_hand():
         "qpos": np.array([[0.16, 0.5, height] + [0.2] * 12 for height in heights]),
     }
     action = np.array([0.5, -0.2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    # v = 0.06 / 0.05 = 1.2 m/s; cost 0.5 * 0.29 = 0.145; survival 1 above 0.2 m
+    # v = 0.06 / 0.05 = 1.2 m/s; cost 0.5 * 0.29 = 0.145; survival 1, on the step that falls too
     reward = distribution.reward(before, action, after, {})
-    assert reward == pytest.approx([1.2 + 1 - 0.145, 1.2 + 0 - 0.145], rel=1e-12)
+    assert reward == pytest.approx([1.2 + 1 - 0.145, 1.2 + 1 - 0.145], rel=1e-12)
     assert distribution.terminated(after, {}).tolist() == [False, True]

@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from torch.distributions import Normal
 
-from envs import HalfCheetahVel, PointNavigation, Step, UserError
+from envs import HalfCheetahVel, PointNavigation, SimulationError, Step, UserError
 from maml_rl.advantages import AdvantageEstimator
 from maml_rl.errors import NonFiniteError
 from maml_rl.inner_loop import stack
@@ -397,3 +397,33 @@ def test_numbered_actions_reach_the_environment_as_whole_numbers():
 
 def test_without_success_in_the_info_there_is_no_rate():
     assert collect(Countdown(), COUNTDOWN).success_rate() is None
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("rewards", "make(...).step(actions, active).rewards must return an array of shape (2, 3)"),
+        ("terminated", "make(...).step(actions, active).terminated must return an array of shape"),
+        ("observations", "make(...).step(actions, active).observations must return an array of"),
+    ],
+)
+def test_arrays_that_would_be_broadcast_are_refused(part, sentence):
+    class Thin(Countdown):
+        def step(self, actions, active):
+            step = super().step(actions, active)
+            return step._replace(**{part: getattr(step, part)[:, :1]})
+
+    with pytest.raises(UserError) as error:
+        collect(Thin(), COUNTDOWN)
+    assert str(error.value).startswith(f"countdown.{sentence}")
+
+
+def test_what_a_distribution_raises_in_a_run_is_one_sentence():
+    class Crashing(Countdown):
+        def step(self, actions, active):
+            return {}["boom"]
+
+    with pytest.raises(
+        SimulationError, match=r"^countdown\.step\(actions, active\) raised KeyError"
+    ):
+        collect(Crashing(), COUNTDOWN)
