@@ -127,7 +127,7 @@ def build(modules: Sequence[ModuleType], out: Path) -> list[str]:
         written = {f"{name.replace('.', '/')}.html": page for name, page in pages.items()}
         out.mkdir(parents=True, exist_ok=True)
         for path, page in written.items():
-            (out / path).parent.mkdir(exist_ok=True)
+            (out / path).parent.mkdir(parents=True, exist_ok=True)
             (out / path).write_text(render.html_module(page, pages), encoding="utf-8")
         (out / "index.html").write_text(render.html_index(pages), encoding="utf-8")
         (out / "search.js").write_text(render.search_index(pages), encoding="utf-8")
