@@ -2,6 +2,7 @@
 # make train       meta-train the default experiment, evaluate it, print the table and where the plot is
 # make test        format, lint, types and tests: what CI runs
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
+# make docs        the API reference, docs/api/index.html; fails on a public symbol without a docstring
 # make bench       speed of sampling against bare MuJoCo, and of the meta-gradient
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ STAMP := $(VENV)/.set-up
 RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 
-.PHONY: setup train test bench format metaworld
+.PHONY: setup train test docs bench format metaworld
 
 setup: $(STAMP)
 
@@ -42,6 +43,9 @@ test: setup metaworld
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --cov
+
+docs: setup
+	$(BIN)/python docs/build_api.py
 
 bench: setup
 	$(BIN)/python -m benchmarks.sampling
