@@ -1,5 +1,6 @@
 """maml_rl.load: what it reads and refuses; adapting to tasks and environments; acting."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from gymnasium import spaces
 
 import maml_rl
-from envs import UserError
+from envs import HeldOut, PointNavigation, UserError
 from envs.task_distribution import take_tasks, task_at
 from maml_rl.errors import CheckpointError
 from maml_rl.loading import load
@@ -90,6 +91,13 @@ def test_what_is_loaded(trained_run, trained):
 def test_without_a_best_checkpoint_the_last_is_loaded(run_copy):
     (run_copy / "checkpoints/best.pt").unlink()
     assert load("run").checkpoint == "last"
+
+
+def test_test_tasks_come_from_what_is_held_out(trained):
+    train, test = PointNavigation(), PointNavigation()
+    own = dataclasses.replace(trained, distribution=HeldOut(train, test))
+    assert own.source("test") is test
+    assert own.source("validation") is own.distribution
 
 
 REFUSED = [
