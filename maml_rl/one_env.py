@@ -71,10 +71,14 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
 
 
 class _OneTask:
-    """The part of a task distribution that a `Collector` uses: it makes the one row."""
+    """As much of a task distribution as a `Collector` uses: it makes the one row."""
 
     def __init__(self, row: _Row, distribution: TaskDistribution) -> None:
         self.name, self.horizon, self._row = distribution.name, distribution.horizon, row
+        self.observation_space, self.action_space = (
+            distribution.observation_space,
+            distribution.action_space,
+        )
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> _Row:
         return self._row
