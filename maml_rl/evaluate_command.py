@@ -13,21 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from envs.checks import UserError, flag, integer_at_least, number, one_of
+from envs.checks import UserError, flag, integer_at_least, number
 from envs.rendering import picture_of
 from envs.task_distribution import (
     TaskDistribution,
-    Tasks,
     count_tasks,
-    held_out,
     take_tasks,
     task_at,
 )
-from maml_rl.building import build_distribution, build_learner, stored_config
-from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.cli import compose, config_directory, shown
 from maml_rl.evaluation import Evaluation, evaluate, summary
 from maml_rl.inner_loop import stack
+from maml_rl.loading import load
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.plotting import adaptation_plot
 from maml_rl.randomness import Key, Purpose
@@ -55,15 +52,11 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     steps, episodes, seed = _sizes(options)
     later_scale = number("later_scale", options.later_scale, above=0, most=1)
     video = flag("video", options.video)
-    config = stored_config(folder)
-    config.device = "cpu"  # the outer loop's, which evaluation does not run
-    distribution = build_distribution(config)
+    trained = load(options.run, options.checkpoint)
+    distribution, learner, meta = trained.distribution, trained.learner, trained.meta
     if video:
         _check_renderer(distribution)
-    learner = build_learner(config, distribution)
-    name, meta = _trained(folder, options.checkpoint, learner)
-    source = held_out(distribution) if options.split == "test" else distribution
-    tasks = _tasks(folder, options, source)
+    tasks, source = trained.tasks(options.split, options.num_tasks), trained.source(options.split)
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
     evaluation = evaluate(
         *(learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale, source)
@@ -71,7 +64,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     result = {
         "env": distribution.name,
         "algorithm": learner.name,
-        "checkpoint": name,
+        "checkpoint": trained.checkpoint,
         "split": options.split,
         "num_tasks": count_tasks(tasks),
         "num_episodes": episodes,
@@ -108,54 +101,6 @@ def _check_renderer(distribution: TaskDistribution) -> None:
     with closing(distribution.single(task, render_mode="rgb_array")) as env:
         env.reset(seed=0)
         picture_of(env, distribution.name, "video=true")
-
-
-def _trained(folder: RunFolder, checkpoint: object, learner: MetaLearner) -> tuple[str, Params]:
-    """Load the chosen checkpoint's meta-parameters; without a best.pt, its last."""
-    name = str(checkpoint)
-    if not name.isdecimal() and name not in ("last", "best"):
-        raise UserError(
-            f"checkpoint={name} is unknown; write last, best, or the number of an iteration."
-        )
-    if name == "best" and not folder.checkpoint("best").is_file():
-        name = "last"
-    path = folder.checkpoint(name)
-    if not path.is_file():
-        there = ", ".join(folder.checkpoint_names()) or "none"
-        raise UserError(f"checkpoint={name}: the run has no {path}; it has {there}.")
-    content = load_checkpoint(path)
-    check_architecture(content["meta"], learner.initialize(0), path)
-    return path.stem, content["meta"]
-
-
-def _tasks(folder: RunFolder, options: DictConfig, distribution: TaskDistribution) -> Tasks:
-    split = one_of("split", options.split, ("test", "validation"))
-    tasks: Tasks = getattr(folder.read_splits(), split)
-    _check_tasks(tasks, distribution, folder)
-    if options.num_tasks is None:
-        return tasks
-    wanted, stored = integer_at_least("num_tasks", options.num_tasks), count_tasks(tasks)
-    if wanted > stored:
-        raise UserError(
-            f"num_tasks={wanted}: the run stored {stored} {split} tasks; ask for at most {stored}."
-        )
-    finite = distribution.finite_tasks()
-    if finite is not None and wanted % count_tasks(finite):
-        raise UserError(
-            f"num_tasks={wanted}: {distribution.name} has {count_tasks(finite)} tasks, evaluated "
-            f"in equal counts; ask for a multiple of {count_tasks(finite)}."
-        )
-    return take_tasks(tasks, slice(wanted))
-
-
-def _check_tasks(tasks: Tasks, distribution: TaskDistribution, folder: RunFolder) -> None:
-    """Compare names and shapes of stored tasks with what the distribution draws."""
-    drawn = distribution.sample(1, np.random.default_rng(0))
-    shapes = [{name: leaf.shape[1:] for name, leaf in some.items()} for some in (tasks, drawn)]
-    if shapes[0] != shapes[1]:
-        raise UserError(
-            f"{folder.tasks} is damaged: it does not hold tasks of {distribution.name}."
-        )
 
 
 def _report(folder: RunFolder, result: dict[str, Any]) -> None:
