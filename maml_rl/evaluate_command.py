@@ -13,13 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from envs.checks import UserError, flag, integer_at_least, number
+from envs.checks import UserError, flag, integer_at_least, number, one_of, pair
 from envs.rendering import picture_of
 from envs.task_distribution import (
     TaskDistribution,
+    TaskGrid,
     count_tasks,
     take_tasks,
     task_at,
+    task_grid,
 )
 from maml_rl.cli import compose, config_directory, shown
 from maml_rl.evaluation import Evaluation, evaluate, summary
@@ -29,6 +31,7 @@ from maml_rl.meta_learner import MetaLearner
 from maml_rl.plotting import adaptation_plot
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
+from maml_rl.rollout_files import save_rollouts
 from maml_rl.run_folder import RunFolder, write_json
 from maml_rl.sampling import Sampler
 from maml_rl.video import record
@@ -51,12 +54,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     folder = RunFolder.existing(options.run, "run")
     steps, episodes, seed = _sizes(options)
     later_scale = number("later_scale", options.later_scale, above=0, most=1)
-    video = flag("video", options.video)
+    video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
     trained = load(options.run, options.checkpoint)
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
     if video:
         _check_renderer(distribution)
-    tasks, source = trained.tasks(options.split, options.num_tasks), trained.source(options.split)
+    source, grid = trained.source(options.split), _grid(options, distribution)
+    tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
     evaluation = evaluate(
         *(learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale, source)
@@ -65,7 +69,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         "env": distribution.name,
         "algorithm": learner.name,
         "checkpoint": trained.checkpoint,
-        "split": options.split,
+        **({"split": options.split} if grid is None else _told(grid)),
         "num_tasks": count_tasks(tasks),
         "num_episodes": episodes,
         "trained_steps": learner.inner.steps,
@@ -74,6 +78,10 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         **summary(evaluation, key),
     }
     _report(folder, result)
+    if rollouts:
+        path = folder.evaluation / "rollouts.npz"
+        save_rollouts(path, evaluation.rollouts, evaluation.tasks)
+        print(f"rollouts: {shown(path)}")
     if video:
         _videos(folder, distribution, learner, meta, evaluation, sampler, key)
     return 0
@@ -88,6 +96,23 @@ def _sizes(options: DictConfig) -> tuple[int, int, int]:
         integer_at_least("num_episodes", options.num_episodes),
         integer_at_least("seed", options.seed, 0),
     )
+
+
+def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | None:
+    """Return the grid of tasks that was asked for, if it was."""
+    chosen = one_of("tasks", options.tasks, ("stored", "grid"))
+    limits = None if options.range is None else pair("range", options.range)
+    if chosen == "stored":
+        if limits is not None:
+            raise UserError(f"range={list(limits)} is of a grid: add tasks=grid.")
+        return None
+    count = 21 if options.num_tasks is None else integer_at_least("num_tasks", options.num_tasks, 2)
+    return task_grid(distribution, count, limits)
+
+
+def _told(grid: TaskGrid) -> dict[str, Any]:
+    """Return what evaluation/grid.json says of its tasks."""
+    return {"grid": {"parameter": grid.parameter, "values": grid.values.tolist()}}
 
 
 def _check_renderer(distribution: TaskDistribution) -> None:
@@ -105,9 +130,11 @@ def _check_renderer(distribution: TaskDistribution) -> None:
 
 def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     """Print the table; write evaluation.json and the plot."""
+    grid = result.get("grid")
+    kind = f"{result['split']} tasks" if grid is None else f"tasks, a grid of {grid['parameter']}"
     title = (
         f"{result['env']}, {result['algorithm']}, checkpoint {result['checkpoint']}: "
-        f"{result['num_tasks']} {result['split']} tasks, {result['num_episodes']} episodes a step"
+        f"{result['num_tasks']} {kind}, {result['num_episodes']} episodes a step"
     )
     full = max(result["trained_steps"], 1)
     if len(result["curve"]) - 1 > full and result["later_scale"] != 1:
@@ -129,8 +156,9 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     low, high = gained["ci95"]
     print(f"gain of the first step: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")
     print("in brackets: 95 % bootstrap interval over tasks")
-    write_json(folder.evaluation / "evaluation.json", result)
-    plot = folder.evaluation / "adaptation.png"
+    data, picture = ("evaluation", "adaptation") if grid is None else ("grid", "grid")
+    write_json(folder.evaluation / f"{data}.json", result)
+    plot = folder.evaluation / f"{picture}.png"
     adaptation_plot(plot, title, result)
     print(f"plot: {shown(plot)}")
 

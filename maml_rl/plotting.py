@@ -23,14 +23,18 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
     Args:
         path: of the PNG.
         title: above the figure.
-        result: as evaluation.json holds it: `curve` and `groups`.
+        result: as evaluation.json holds it: `curve` and `groups`; of tasks on a grid, `grid`, whose
+            parameter takes the place of the return before adaptation.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     groups = result["groups"] or {"all tasks": result["curve"]}
     _draw_curves(left, result["curve"], result["groups"])
-    _draw_tasks(right, groups)
+    if "grid" in result:
+        _draw_grid(right, result["grid"], result["curve"])
+    else:
+        _draw_tasks(right, groups)
     figure.suptitle(title)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=120)
@@ -72,5 +76,17 @@ def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -
     ends = [min(values), max(values)]
     axes.plot(ends, ends, color="grey", linewidth=1, label="no change")
     axes.set(xlabel="return before adaptation, per task", ylabel="after one step")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _draw_grid(axes: Axes, grid: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
+    """Draw each task's return against its parameter, before and after each step."""
+    for point in curve:
+        step = point["step"]
+        label = "before" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
+        shade = 0.8 - 0.7 * step / max(len(curve) - 1, 1)
+        axes.plot(grid["values"], point["per_task"], marker=".", color=str(shade), label=label)
+    axes.set(xlabel=grid["parameter"], ylabel="return, per task")
     axes.grid(alpha=0.3)
     axes.legend()

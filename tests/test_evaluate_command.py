@@ -6,8 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
-from tests.conftest import QUIET, load
+from tests.conftest import QUIET, load, smoke_config, train_smoke
 from tests.test_evaluation import png_size
 from tests.test_train_command import OsSystem, everything, process
 
@@ -238,3 +239,45 @@ def test_in_a_process(run_copy, work):
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (2, "")
     assert err == "error: run=nowhere: there is no such folder; give the folder of a run.\n"
+
+
+def test_a_grid_of_tasks_is_evaluated_in_order(work, evaluate_cli):
+    train_smoke(work / "run", "env=half_cheetah_vel")
+    folder = work / "run/.hydra"
+    folder.mkdir()
+    OmegaConf.save(smoke_config("env=half_cheetah_vel"), folder / "config.yaml")
+    before = everything_in(work / "run/checkpoints")
+    options = ("run=run", "tasks=grid", "num_tasks=5", "range=[0,4]", "num_episodes=3", "steps=2")
+    outcome = evaluate_cli(*options, "threads=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    result = json.loads((work / "run/evaluation/grid.json").read_text())
+    assert result["grid"] == {
+        "parameter": "target velocity, m/s",
+        "values": [0.0, 1.0, 2.0, 3.0, 4.0],
+    }
+    # a policy that hardly moves: ten steps cost ten times the target velocity, and a little
+    for point in result["curve"]:
+        assert np.diff(point["per_task"]) == pytest.approx([-10.0] * 4, abs=6.0)
+    assert (work / "run/evaluation/grid.png").stat().st_size > 10_000
+    assert not (work / "run/evaluation/evaluation.json").exists()
+    assert everything_in(work / "run/checkpoints") == before  # evaluating changes no checkpoint
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["tasks=grid"], "point_navigation has no grid of tasks: they are told apart by goal [2]"),
+        (["range=[0,1]"], "range=[0.0, 1.0] is of a grid: add tasks=grid."),
+        (["tasks=grdi"], "tasks=grdi is unknown; choose one of grid, stored. Did you mean grid?"),
+        (["tasks=grid", "range=3"], "range must be two numbers in brackets, the lower one first"),
+    ],
+)
+def test_a_wrong_grid_is_one_sentence(options, sentence, run_copy, evaluate_cli):
+    outcome = evaluate_cli("run=run", *options)
+    assert outcome.status == 2
+    assert outcome.error.startswith(f"error: {sentence}")
+    assert not (run_copy / "evaluation").exists()
+
+
+def everything_in(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
