@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from envs.task_distribution import TaskDistribution, Tasks, count_tasks
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.randomness import Key, Purpose
-from maml_rl.rollout import Params
+from maml_rl.rollout import Params, Rollout
 from maml_rl.sampling import Sampler
 
 Values = NDArray[np.float64]
@@ -25,6 +26,7 @@ class Evaluation(NamedTuple):
     returns: Values  # [K + 1, M], mean over each task's episodes
     groups: dict[str, NDArray[np.bool_]]  # tasks by label, [M]: each of a finite set of tasks
     success: Values | None = None  # [K + 1, M], share of a task's episodes; None: not told
+    rollouts: Sequence[Rollout] = ()  # K + 1, what the returns are of
 
 
 def evaluate(
@@ -55,7 +57,7 @@ def evaluate(
     rates = [rate for rollout in rollouts if (rate := rollout.success_rate()) is not None]
     success = np.stack([rate.numpy() for rate in rates]) if rates else None
     groups = task_groups(source or distribution, tasks)
-    return Evaluation(tasks, returns, groups, success)
+    return Evaluation(tasks, returns, groups, success, rollouts)
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
