@@ -1,15 +1,13 @@
 """Pictures: captions, frames put together, and the files they are written to."""
 
-import subprocess
-
 import numpy as np
 import pytest
-from imageio_ffmpeg import count_frames_and_secs, get_ffmpeg_exe
-from PIL import Image
+from imageio_ffmpeg import count_frames_and_secs
 
 from envs import UserError, pictures
 from envs.registry import build
 from envs.task_distribution import task_at
+from tests.films import gif, mp4
 
 
 def grey(level, height=50, width=100):
@@ -20,25 +18,6 @@ def noise(count, size=64):
     """Pictures that no format makes small."""
     rng = np.random.default_rng(0)
     return [rng.integers(256, size=(size, size, 3), dtype=np.uint8) for _ in range(count)]
-
-
-def mp4(path, height, width):
-    """Read an mp4's pictures, [frames, height, width, 3]."""
-    raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-")
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path), *raw]
-    content = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
-    return np.frombuffer(content, dtype=np.uint8).reshape(-1, height, width, 3)
-
-
-def gif(path):
-    """Read a GIF's pictures and how long each is shown for, ms."""
-    with Image.open(path) as film:
-        durations, frames = [], []
-        for index in range(film.n_frames):
-            film.seek(index)
-            durations.append(film.info["duration"])
-            frames.append(np.asarray(film.convert("RGB")).astype(int))
-    return frames, durations
 
 
 def test_captions_are_broken_and_cut():
