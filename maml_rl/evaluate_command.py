@@ -82,7 +82,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         **summary(evaluation, key),
     }
     _report(folder, result)
-    _figures(folder, distribution, evaluation)
+    _figures(folder, f"{distribution.name}, {learner.name}", distribution, evaluation)
     if video:
         _videos(folder, distribution, learner, meta, evaluation, sampler, key, later_scale)
     return 0
@@ -198,12 +198,14 @@ def _cell(point: dict[str, Any], what: str = "return", form: str = "{:.1f}") -> 
     return f"{mean} [{low}, {high}]"
 
 
-def _figures(folder: RunFolder, distribution: TaskDistribution, evaluation: Evaluation) -> None:
+def _figures(
+    folder: RunFolder, title: str, distribution: TaskDistribution, evaluation: Evaluation
+) -> None:
     """Draw the run's tasks, and where episodes went, where the distribution says how."""
     figures = {
-        "tasks": task_figure(distribution.name, distribution, folder.read_splits()),
+        "tasks": task_figure(title, distribution, folder.read_splits()),
         "trajectories": trajectory_figure(
-            distribution.name, distribution, evaluation.tasks, evaluation.rollouts
+            title, distribution, evaluation.tasks, evaluation.rollouts
         ),
     }
     for name, figure in figures.items():

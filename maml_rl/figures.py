@@ -230,10 +230,10 @@ def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> F
     Returns:
         The figure; None unless tasks are of one or two numbers and not of a finite set.
     """
-    drawn = distribution.sample(DRAWS, np.random.default_rng(0))
-    names = _names(drawn)
+    names = _names(splits.test)
     if distribution.finite_tasks() is not None or len(names) not in (1, 2):
         return None
+    drawn = distribution.sample(DRAWS, np.random.default_rng(0))
     numbers = [_numbers(tasks) for tasks in (drawn, splits.validation, splits.test)]
     figure = Figure(figsize=(6.4, 4.0 if len(names) == 1 else 6.0), layout="constrained")
     FigureCanvasAgg(figure)
