@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from envs.tabular import RandomMDP
     from envs.task_distribution import BatchedEnv, Splits, Step, TaskDistribution, Tasks
     from envs.task_observed import TaskObserved
+    from envs.trajectories import Trajectories
     from envs.walker2d import Walker2dRandParams, Walker2dVel
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "TaskDistributionContract",
     "TaskObserved",
     "Tasks",
+    "Trajectories",
     "Union",
     "UserError",
     "Walker2dRandParams",
@@ -107,6 +109,7 @@ _OTHERS = {
     "envs.random_parameters": ("RandomParameters",),
     "envs.task_distribution": ("BatchedEnv", "Splits", "Step", "TaskDistribution", "Tasks"),
     "envs.task_observed": ("TaskObserved",),
+    "envs.trajectories": ("Trajectories",),
 }
 _MODULES = {target.partition(":")[2]: target.partition(":")[0] for target in SHIPPED.values()} | {
     name: module for module, names in _OTHERS.items() for name in names

@@ -10,7 +10,7 @@ import numpy as np
 
 from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
 from envs.random_parameters import RandomParameters, RandomParametersPreset
-from envs.task_distribution import Tasks
+from envs.task_distribution import Array, Tasks
 from envs.task_families import (
     ForwardBackward,
     Goals,
@@ -204,6 +204,10 @@ class AntGoal(Goals, Ant):
         if self.preset.square:
             return {"goal": rng.uniform(-bound, bound, size=(num_tasks, 2))}
         return {"goal": uniform_disc(num_tasks, bound, rng)}
+
+    def observed_position(self, observations: Array) -> Array | None:
+        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        return observations[..., :2] if self.preset.observe_position else None
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|p - g|_1 + survival - cost, [...]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -23,6 +24,7 @@ from envs.task_distribution import (
     held_out,
 )
 from envs.task_env import TaskEnv
+from envs.trajectories import Trajectories
 
 MEMBER = "member"
 """The leaf of a union's tasks that says whose each task is, [M]."""
@@ -128,6 +130,24 @@ class Union:
         markers = getattr(self.members[index], "markers", None)
         return () if markers is None else markers(own)
 
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return what the members show of their tasks' episodes, where all show the same thing.
+
+        Args:
+            tasks: leaves [M, ...].
+            observations: [M, T + 1, B, O].
+            info: leaves [M, T, B].
+        """
+        shown = []
+        for index, own in enumerate(self.members):
+            of_member = getattr(own, "trajectories", None)
+            if of_member is None:
+                return None
+            shown.append(of_member(self.leaves(index, tasks), observations, info))
+        return _chosen(shown, np.asarray(tasks[MEMBER]))
+
     def applied(self, action: Any) -> Any:
         """Return what the members apply for `action`.
 
@@ -224,6 +244,21 @@ class BatchedUnion:
         """Free every member's simulations."""
         for env in self._envs:
             env.close()
+
+
+def _chosen(shown: Sequence[Trajectories | None], member: Array) -> Trajectories | None:
+    """Take each task's trajectories from its member's; None where members show other things."""
+    found = [own for own in shown if own is not None]
+    kinds = {(own.in_plane, own.unit, own.label, own.dt) for own in found}
+    if len(found) < len(shown) or len(kinds) > 1:
+        return None
+    row = np.arange(len(member))
+    values = np.stack([own.values for own in found])[member, row]
+    shape = next((own.targets.shape for own in found if own.targets is not None), None)
+    if shape is None:
+        return dataclasses.replace(found[0], values=values)
+    targets = [np.full(shape, np.nan) if own.targets is None else own.targets for own in found]
+    return dataclasses.replace(found[0], values=values, targets=np.stack(targets)[member, row])
 
 
 def _where(mine: Array, own: Array, other: Array | None) -> Array:

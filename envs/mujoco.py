@@ -25,6 +25,7 @@ from mujoco.batch import MODEL_FIELDS, Batch
 from envs.checks import UserError, flag, integer_at_least, number, one_of, pair
 from envs.task_distribution import Array, Step, Tasks, check_shape, count_tasks, snake_case, task_at
 from envs.task_env import TaskEnv
+from envs.trajectories import Trajectories, distance_run
 
 ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
 """The folder of Gymnasium's own MJCF files."""
@@ -141,8 +142,9 @@ class MujocoTaskDistribution:
 
     A subclass names its `xml` (a path, or an MjSpec), its `presets` (the first is the default) and
     the `fields` of MjData it reads beside qpos and qvel, and writes `sample`, `observe` and
-    `reward`; `reset`, `control`, `terminated`, `vary`, `info` and `markers` where the defaults do
-    not fit. These are pure functions of their arguments, for any leading shape, in numpy or torch.
+    `reward`; `reset`, `control`, `terminated`, `vary`, `info`, `markers` and `trajectories` where
+    the defaults do not fit. These are pure functions of their arguments, for any leading shape, in
+    numpy or torch.
 
     Args:
         preset: name of one of `presets`; None takes the first.
@@ -239,6 +241,18 @@ class MujocoTaskDistribution:
     def markers(self, task: Tasks) -> Sequence[Marker]:
         """Return what pictures of a task show beside the body, such as its goal."""
         return ()
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return what figures show of episodes, None for nothing; by default x where it is told.
+
+        Args:
+            tasks: leaves [M, ...].
+            observations: [M, T + 1, B, O], the last of them after the last step.
+            info: leaves [M, T, B]; "x_velocity" in m/s sums up to x.
+        """
+        return distance_run(info.get("x_velocity"), self.dt, "x from the start")
 
     # What follows from it.
 

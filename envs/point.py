@@ -14,6 +14,7 @@ from gymnasium import spaces
 from envs.checks import number
 from envs.mujoco import Marker, MujocoTaskDistribution, Preset, State, namespace
 from envs.task_distribution import Array, Tasks
+from envs.trajectories import Trajectories
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Point(MujocoTaskDistribution):
         """Show the goal."""
         x, y = task["goal"]
         return [Marker((float(x), float(y), 0.0), size=0.03)]
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories:
+        """Return the ways to the goals."""
+        return Trajectories(observations, "", tasks["goal"])
 
     def _action_space(self) -> spaces.Box:
         bound = np.full(2, self.preset.reach, dtype=np.float32)

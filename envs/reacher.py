@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace, quiet_mujoco
-from envs.task_distribution import Tasks
+from envs.task_distribution import Array, Tasks
 from envs.task_families import Goals, planar_distance, uniform_disc
 
 FINGERTIP = 3  # the body: world, upper arm, forearm, fingertip
@@ -79,6 +79,10 @@ class ReacherGoal(Goals, MujocoTaskDistribution):
         xp, angles = namespace(state["qpos"]), state["qpos"]
         parts = [xp.cos(angles), xp.sin(angles), state["qvel"], self.fingertip(state)]
         return xp.concatenate(parts, -1)
+
+    def observed_position(self, observations: Array) -> Array:
+        """Return the fingertip's position in the plane, [..., 2] in m."""
+        return observations[..., 6:8]
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|f - g| - cost, [...]."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from envs.mujoco import ASSETS, MujocoTaskDistribution, Preset, State, namespace
-from envs.task_distribution import Tasks
+from envs.task_distribution import Array, Tasks
 from envs.task_families import ForwardBackward, Goals, planar_distance, uniform_disc
 
 
@@ -95,6 +95,10 @@ class SwimmerGoal(Goals, Swimmer):
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw goals, [M, 2] in m."""
         return {"goal": uniform_disc(num_tasks, self.preset.goal_radius, rng)}
+
+    def observed_position(self, observations: Array) -> Array | None:
+        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        return observations[..., :2] if self.preset.observe_position else None
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
         """Return -|p - g| - cost, [...]."""

@@ -67,7 +67,9 @@ class TaskDistribution(Protocol):
     caller after `horizon` steps.
 
     Optional: `held_out`, a distribution with the same spaces whose tasks `make`'s environments
-    take too: test tasks are drawn from it instead.
+    take too: test tasks are drawn from it instead. `trajectories(tasks, observations, info)`, what
+    figures show of episodes (`envs.trajectories.Trajectories`), None for nothing: tasks' leaves
+    [M, ...], observations [M, T + 1, B, O] with those after the last step, info's leaves [M, T, B].
     """
 
     @property

@@ -5,12 +5,14 @@ Each draws its tasks, names them and shows them in pictures; what they pay is th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from envs.mujoco import Marker, namespace
 from envs.task_distribution import Array, TaskGrid, Tasks
+from envs.trajectories import Trajectories, distance_run
 
 
 class ForwardBackward:
@@ -41,6 +43,7 @@ class Headings:
     The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
     """
 
+    dt: float
     arrow_height: ClassVar[float] = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -64,6 +67,12 @@ class Headings:
         """Show the heading as an arrow above the start."""
         return [arrow(1.5 * task["heading"], self.arrow_height)]
 
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return how far episodes went along the heading."""
+        return distance_run(info.get("heading_velocity"), self.dt, "distance along the heading")
+
 
 class VelocityPreset(Protocol):
     """A preset with a range of velocities."""
@@ -78,6 +87,7 @@ class TargetVelocities:
     """A velocity along x, {"velocity": [M]} in m/s: uniform on the preset's `velocities`."""
 
     preset: VelocityPreset
+    dt: float
     arrow_height: ClassVar[float] = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -97,6 +107,12 @@ class TargetVelocities:
         """Show as an arrow above the start how far it goes in half a second."""
         return [arrow(np.array([0.5 * task["velocity"], 0.0]), self.arrow_height)]
 
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return x, and where the target velocity leads to."""
+        return distance_run(info.get("x_velocity"), self.dt, "x from the start", tasks["velocity"])
+
 
 class Goals:
     """A goal in the plane, {"goal": [M, 2]} in m; where goals are drawn is the body's to say."""
@@ -113,6 +129,17 @@ class Goals:
         """Show the goal as a sphere."""
         x, y = (float(part) for part in task["goal"])
         return [Marker((x, y, self.goal_height), size=self.goal_size)]
+
+    def observed_position(self, observations: Array) -> Array | None:
+        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        raise TypeError(f"{type(self).__name__} must define observed_position(observations).")
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return the ways to the goals, where positions are observed."""
+        position = self.observed_position(observations)
+        return None if position is None else Trajectories(position, "m", tasks["goal"])
 
 
 def uniform_headings(num_tasks: int, rng: np.random.Generator) -> Array:

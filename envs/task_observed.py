@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.task_distribution import Array, BatchedEnv, Step, TaskDistribution, Tasks
+from envs.trajectories import Trajectories
 
 
 class TaskObserved:
@@ -49,6 +50,14 @@ class TaskObserved:
         """Build the Gymnasium environment of one task (leaves without the leading M)."""
         env = self.distribution.single(task, **options)  # type: ignore[attr-defined]
         return _TaskObservedEnv(env, self.observation_space)
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return what the distribution itself shows of episodes; arguments as its own."""
+        own = getattr(self.distribution, "trajectories", None)
+        size = self.distribution.observation_space.shape[0]
+        return None if own is None else own(tasks, observations[..., :size], info)
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
         """Build M x B environments, stepped on `threads` threads."""

@@ -25,6 +25,7 @@ from envs.task_distribution import (
 )
 from maml_rl.cli import compose, config_directory, shown
 from maml_rl.evaluation import Evaluation, evaluate, summary
+from maml_rl.figures import PANELS, chosen_tasks, save, stage_name, task_figure, trajectory_figure
 from maml_rl.inner_loop import stack
 from maml_rl.loading import load
 from maml_rl.meta_learner import MetaLearner
@@ -38,8 +39,8 @@ from maml_rl.video import record
 
 USAGE = """usage: python evaluate.py run=<run folder> [option=value ...]
 
-Adapt the run's trained initialization to its stored tasks; write evaluation.json and adaptation.png
-into the run's folder evaluation/. Options and their defaults:
+Adapt the run's trained initialization to its stored tasks; write evaluation.json, adaptation.png
+and pictures of tasks and trajectories into the run's folder evaluation/. Options and defaults:
 """
 
 
@@ -78,12 +79,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         **summary(evaluation, key),
     }
     _report(folder, result)
+    _figures(folder, f"{distribution.name}, {learner.name}", distribution, evaluation, grid)
     if rollouts:
         path = folder.evaluation / "rollouts.npz"
         save_rollouts(path, evaluation.rollouts, evaluation.tasks)
         print(f"rollouts: {shown(path)}")
     if video:
-        _videos(folder, distribution, learner, meta, evaluation, sampler, key)
+        _videos(folder, distribution, learner, meta, evaluation, sampler, key, later_scale)
     return 0
 
 
@@ -169,6 +171,26 @@ def _cell(point: dict[str, Any], what: str = "return", form: str = "{:.1f}") -> 
     return f"{mean} [{low}, {high}]"
 
 
+def _figures(
+    folder: RunFolder,
+    title: str,
+    distribution: TaskDistribution,
+    evaluation: Evaluation,
+    grid: TaskGrid | None,
+) -> None:
+    """Draw the run's tasks, and where episodes went, where the distribution says how."""
+    went = trajectory_figure(title, distribution, evaluation.tasks, evaluation.rollouts)
+    figures = {"grid_trajectories": went}
+    if grid is None:
+        stored = task_figure(title, distribution, folder.read_splits())
+        figures = {"tasks": stored, "trajectories": went}
+    for name, figure in figures.items():
+        if figure is not None:
+            path = folder.evaluation / f"{name}.png"
+            save(path, figure)
+            print(f"{name}: {shown(path)}")
+
+
 def _videos(
     folder: RunFolder,
     distribution: TaskDistribution,
@@ -177,23 +199,29 @@ def _videos(
     evaluation: Evaluation,
     sampler: Sampler,
     key: Key,
+    later_scale: float,
 ) -> None:
-    """Record the policy before adaptation, and after one step on two tasks that differ."""
-    firsts = [int(np.flatnonzero(group)[0]) for group in evaluation.groups.values()]
-    members = firsts or range(count_tasks(evaluation.tasks))
-    tasks = take_tasks(evaluation.tasks, np.array(members[:2]))
-    num_tasks = count_tasks(tasks)
-    with closing(sampler.collector(distribution, learner.policy, num_tasks, 20)) as collector:
-        adapted = learner.collect(collector, meta, tasks, 1, key).adapted
-    first = task_at(tasks, 0)
-    before = learner.inner.initial_params(stack(meta, 1))
-    films = [("before_adaptation", first, before)]
-    for index in range(num_tasks):
+    """Film the policy before adaptation, after one step and after all, each of a few tasks."""
+    most = PANELS if distribution.finite_tasks() is not None else 2
+    members = chosen_tasks(distribution, evaluation.tasks, most)
+    tasks = take_tasks(evaluation.tasks, np.array(members))
+    rollouts = evaluation.rollouts
+    last, episodes = len(rollouts) - 1, rollouts[0].mask.shape[2]
+    stages = {stage_name(0): learner.inner.initial_params(stack(meta, len(members)))}
+    with closing(
+        sampler.collector(distribution, learner.policy, len(members), episodes)
+    ) as collector:
+        for step in sorted({1, last}):
+            experience = learner.collect(collector, meta, tasks, step, key, later_scale)
+            stages[stage_name(step)] = experience.adapted
+    for index in range(len(members)):
         task = task_at(tasks, index)
-        own = {name: leaf[index : index + 1] for name, leaf in adapted.items()}
-        films.append((f"after_one_step_{distribution.describe(task)}", task, own))
-    for name, task, params in films:
-        plain = re.sub(r"[^\w.=-]+", "_", name).strip("_")
-        path = folder.evaluation / f"{plain}.mp4"
-        total = record(path, distribution, task, learner.policy, params, key.seed)
-        print(f"video: {shown(path)} (return {total:.1f} of the mean action)")
+        own = {
+            stage: {name: leaf[index : index + 1] for name, leaf in params.items()}
+            for stage, params in stages.items()
+        }
+        plain = re.sub(r"[^\w.=-]+", "_", distribution.describe(task)).strip("_")
+        path = folder.evaluation / f"video_{index + 1}_{plain}.mp4"
+        returns = record(path, distribution, task, learner.policy, own, key.seed)
+        said = ", ".join(f"{total:.1f} {stage}" for stage, total in zip(own, returns, strict=True))
+        print(f"video: {shown(path)} and .gif (return of the mean action: {said})")

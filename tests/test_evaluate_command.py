@@ -56,12 +56,16 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     before, after = (np.array(data["curve"][step]["per_task"]) for step in (0, 1))
     assert data["gain_of_first_step"]["mean"] == pytest.approx((after - before).mean())
     lines = outcome.out.splitlines()
-    assert lines[-1] == "plot: run/evaluation/adaptation.png"
-    assert lines[-2] == "in brackets: 95 % bootstrap interval over tasks"
-    assert lines[-3].startswith("gain of the first step: ")
+    assert lines[-3:] == [
+        "plot: run/evaluation/adaptation.png",
+        "tasks: run/evaluation/tasks.png",
+        "trajectories: run/evaluation/trajectories.png",
+    ]
+    assert lines[-4] == "in brackets: 95 % bootstrap interval over tasks"
+    assert lines[-5].startswith("gain of the first step: ")
     assert png_size(run_copy / "evaluation/adaptation.png") == (1200, 504)
     assert sorted(path.name for path in (run_copy / "evaluation").iterdir()) == [
-        *("adaptation.png", "evaluation.json")
+        *("adaptation.png", "evaluation.json", "tasks.png", "trajectories.png")
     ]
 
 
@@ -234,7 +238,7 @@ def test_in_a_process(run_copy, work):
     run = process(*FAST, cwd=work, program="evaluate.py")
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
-    assert out.splitlines()[-1] == "plot: run/evaluation/adaptation.png"
+    assert out.splitlines()[-1] == "trajectories: run/evaluation/trajectories.png"
     run = process("run=nowhere", cwd=work, program="evaluate.py")
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (2, "")
@@ -258,8 +262,9 @@ def test_a_grid_of_tasks_is_evaluated_in_order(work, evaluate_cli):
     # a policy that hardly moves: ten steps cost ten times the target velocity, and a little
     for point in result["curve"]:
         assert np.diff(point["per_task"]) == pytest.approx([-10.0] * 4, abs=6.0)
+    written = {path.name for path in (work / "run/evaluation").iterdir()}
+    assert written == {"grid.json", "grid.png", "grid_trajectories.png"}
     assert (work / "run/evaluation/grid.png").stat().st_size > 10_000
-    assert not (work / "run/evaluation/evaluation.json").exists()
     assert everything_in(work / "run/checkpoints") == before  # evaluating changes no checkpoint
 
 

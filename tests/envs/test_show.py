@@ -89,15 +89,6 @@ def test_a_film_shows_every_task_side_by_side_and_keeps_an_ended_ones_last_pictu
     assert (caption[:, 108:116] == 255).all()  # what is between them stays white
 
 
-def test_captions_are_broken_and_cut():
-    assert show._caption("goal (1.20, 0.31)", 320) == ["goal (1.20, 0.31)"]
-    lines = show._caption("mass " * 100, 320)
-    assert len(lines) == show.LINES
-    # letters are 16 high, 0.62 of it wide: 320 / 9.92 = 32.3 of them in a line
-    assert all(len(line) <= 32 for line in lines)
-    assert lines[-1].endswith(" ...")
-
-
 def test_pictures_of_a_distribution_without_physics(run):
     status, out, err = run("multi_armed_bandit", "num_tasks=3", "size=200", "steps=2", "arms=4")
     assert (status, err) == (0, [])
