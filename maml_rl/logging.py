@@ -1,24 +1,60 @@
-"""What a run reports: one JSON line per iteration, TensorBoard, and a live display."""
+"""What a run reports: one JSON line per iteration, TensorBoard, and a live display.
+
+Other trackers are in loggers.py.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 Metrics = dict[str, float]
 
 
+class Sink(Protocol):
+    """Takes a copy of the metrics, beside metrics.jsonl; may raise anything."""
+
+    def log(self, iteration: int, metrics: Metrics) -> None:
+        """Take one iteration's metrics."""
+
+    def close(self, failed: bool) -> None:
+        """Finish; `failed` where an error ended the run."""
+
+
+class TensorBoard:
+    """TensorBoard's event files in `folder`; what was there after iteration `start` is hidden."""
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=start + 1)
+
+    def log(self, iteration: int, metrics: Metrics) -> None:
+        """Write one scalar per metric."""
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, iteration)
+        self._writer.flush()
+
+    def close(self, failed: bool) -> None:
+        """Close the file."""
+        self._writer.close()
+
+
 class RunLogger:
     """Writes metrics.jsonl and TensorBoard's events, and shows progress.
+
+    Only metrics.jsonl is needed to go on: whatever else fails is left out from then on, with one
+    line of warning.
 
     Args:
         tensorboard: write TensorBoard's event files.
@@ -28,8 +64,12 @@ class RunLogger:
     def __init__(self, tensorboard: bool = True, progress: bool = True) -> None:
         self.tensorboard, self.progress = tensorboard, progress
         self._path = Path()
-        self._writer: Any = None
+        self._sinks: dict[str, Sink] = {}
         self._display: Display | None = None
+
+    def sinks(self, folder: Path, start: int) -> dict[str, Callable[[], Sink]]:
+        """Return what opens each sink of a run that goes on after iteration `start`, by name."""
+        return {"TensorBoard": lambda: TensorBoard(folder, start)} if self.tensorboard else {}
 
     @contextmanager
     def open(self, metrics: Path, start: int, kept_bytes: int) -> Iterator[RunLogger]:
@@ -37,18 +77,18 @@ class RunLogger:
         self._path = metrics
         metrics.touch()
         os.truncate(metrics, kept_bytes)
-        if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(metrics.parent), purge_step=start + 1)
+        for name, opened in self.sinks(metrics.parent, start).items():
+            with self._warned(name):
+                self._sinks[name] = opened()
         self._display = Display() if self.progress else None
+        failed = True
         try:
             with self._display.shown() if self._display else _nothing():
                 yield self
+            failed = False
         finally:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._each(lambda sink: sink.close(failed))
+            self._sinks = {}
 
     def write(self, metrics: Metrics) -> int:
         """Append one iteration's metrics; return the size of metrics.jsonl after it, in bytes."""
@@ -57,13 +97,28 @@ class RunLogger:
             file.flush()
             os.fsync(file.fileno())  # the checkpoint that follows counts on these bytes
             size = file.tell()
-        if self._writer is not None:
-            step = int(metrics["iteration"])
-            for name, value in metrics.items():
-                if name != "iteration":
-                    self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+        rest = {name: value for name, value in metrics.items() if name != "iteration"}
+        self._each(lambda sink: sink.log(int(metrics["iteration"]), rest))
         return size
+
+    def _each(self, call: Callable[[Sink], None]) -> None:
+        for name, sink in list(self._sinks.items()):
+            with self._warned(name):
+                call(sink)
+
+    @contextmanager
+    def _warned(self, name: str) -> Iterator[None]:
+        """Turn the failure of a sink into a line of warning, and do without it from then on."""
+        try:
+            yield
+        except Exception as error:
+            self._sinks.pop(name, None)
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            print(
+                f"warning: {name} gets no more metrics of this run, metrics.jsonl does ({why}).",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def show(self, metrics: Metrics, fraction: float) -> None:
         """Show one iteration's metrics; `fraction` of the run is done."""
@@ -106,7 +161,8 @@ class Display:
             return
         table = Table(*row, title="meta-training")
         table.add_row(*row.values())
-        self._live.update(table, refresh=True)
+        details = Text(_details(metrics), style="dim")
+        self._live.update(Group(table, details), refresh=True)
 
     def _row(self, metrics: Metrics, fraction: float) -> dict[str, str]:
         iteration = metrics["seconds/iteration"]
@@ -129,6 +185,29 @@ class Display:
         if f"validation/{steps[-1]}" in metrics:
             row["validation"] = f"{metrics[f'validation/{steps[-1]}']:.1f}"
         return row | {"left": duration(left)}
+
+
+DETAILS = {  # what is shown below the table, by metric: its words and how it is written
+    "inner/kl": ("inner KL", ".3g"),
+    "inner/grad_cosine": ("inner gradients' cosine", ".2f"),
+    "outer/kl": ("outer KL", ".3g"),
+    "outer/gradient_cosine": ("outer gradients' cosine", ".2f"),
+    "outer/line_search_rejections": ("rejections", ".0f"),
+    "baseline/explained_variance": ("explained variance", ".2f"),
+    "policy/std": ("std", ".2f"),
+    "seconds/share_sampling": ("sampling", ".0%"),
+    "seconds/share_outer_loop": ("learning", ".0%"),
+}
+
+
+def _details(metrics: Metrics) -> str:
+    """Write the diagnostics that an iteration has in a line."""
+    gains = [f"{value:+.1f}" for name, value in metrics.items() if name.startswith("gain/step_")]
+    shown = [f"gain {' '.join(gains)}"] if gains else []
+    for name, (words, written) in DETAILS.items():
+        if name in metrics:
+            shown.append(f"{words} {metrics[name]:{written}}")
+    return "  ".join(shown)
 
 
 def duration(seconds: float) -> str:

@@ -13,11 +13,11 @@ from envs.checks import UserError, number
 from envs.task_distribution import Tasks
 from maml_rl.advantages import AdvantageEstimator, Targets
 from maml_rl.baselines import Baseline
-from maml_rl.inner_loop import STATISTICS, InnerLoop, stack
+from maml_rl.inner_loop import STATISTICS, InnerLoop, InnerStep, stack
 from maml_rl.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
 from maml_rl.outer_loop.objectives import raise_unless_finite
 from maml_rl.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
-from maml_rl.outer_loop.update import State
+from maml_rl.outer_loop.update import State, mean_cosine
 from maml_rl.policies import Policy
 from maml_rl.policies.mlp import merge_moments
 from maml_rl.randomness import Key, Purpose
@@ -34,6 +34,7 @@ class Experience(NamedTuple):
     targets: list[Targets]  # of each rollout
     adapted: Params  # parameters after the last inner step, leaves [M, *s]
     grad_norms: list[Tensor]  # [M] each, of the inner steps' gradients
+    inner_steps: Sequence[InnerStep] = ()  # K of them, without graphs
 
 
 class MetaLearner:
@@ -164,19 +165,19 @@ class MetaLearner:
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
-        rollouts, targets, norms = [], [], []
+        rollouts, targets, norms, inner_steps = [], [], [], []
         for step in range(steps + 1):
             rollouts.append(collector.collect(params, tasks, key.child(step)))
             targets.append(self._targets(meta, rollouts[-1]))
             if step < steps:
                 scale = 1.0 if step < max(self.inner.steps, 1) else later_scale
-                params, grads, _ = self.inner.step(
-                    self.policy, params, rows, rollouts[-1], targets[-1], scale
-                )
-                rows_of_grads = torch.cat([leaf.flatten(1) for leaf in grads.values()], dim=1)
-                raise_unless_finite("inner gradient", rows_of_grads)
-                norms.append(rows_of_grads.norm(dim=1))
-        return Experience(rollouts, targets, params, norms)
+                taken = self.inner.step(self.policy, params, rows, rollouts[-1], targets[-1], scale)
+                gradients = _gradient_rows(taken)
+                raise_unless_finite("inner gradient", gradients)
+                norms.append(gradients.norm(dim=1))
+                inner_steps.append(taken)
+                params = taken.params
+        return Experience(rollouts, targets, params, norms, inner_steps)
 
     def _targets(self, meta: Params, rollout: Rollout) -> Targets:
         if not self.normalize_returns:
@@ -185,13 +186,41 @@ class MetaLearner:
         return self.advantages(rollout._replace(rewards=rollout.rewards * scale))
 
     def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
-        """Return what tells whether training is healthy: inner gradients, baseline, exploration."""
+        """Return what tells whether training is healthy: inner steps, baseline, exploration."""
         norms = experience.grad_norms
         return {
             **({"inner/grad_norm": float(torch.stack(norms).mean())} if norms else {}),
+            **self._inner_step_metrics(experience),
             "baseline/explained_variance": float(experience.targets[0].explained_variance.mean()),
             **self.policy.metrics(self.inner.initial_params(meta)),
         }
+
+    def _inner_step_metrics(self, experience: Experience) -> dict[str, float]:
+        """Return how far inner steps move the policies, and how much the tasks' gradients agree.
+
+        The gradients are those of the first step, where all tasks have the same parameters.
+        """
+        if not experience.inner_steps:
+            return {}
+        divergences = torch.stack(
+            [
+                self._step_kl(taken, rollout)
+                for taken, rollout in zip(experience.inner_steps, experience.rollouts, strict=False)
+            ]
+        )
+        cosine = mean_cosine(_gradient_rows(experience.inner_steps[0]))
+        return {
+            "inner/kl": float(divergences.mean()),
+            **({} if cosine is None else {"inner/grad_cosine": cosine}),
+        }
+
+    @torch.no_grad()
+    def _step_kl(self, taken: InnerStep, rollout: Rollout) -> Tensor:
+        """Return the mean of KL(before || after) on the rollout that an inner step used, [M]."""
+        after, _, _ = self.policy.distribution(
+            taken.params, rollout.observations, rollout.state, rollout.first
+        )
+        return taken.distribution.mean_kl(after, rollout.mask)
 
     def outer_step(
         self, meta: Params, state: State, experience: Experience, progress: float = 0.0
@@ -244,6 +273,11 @@ class MetaLearner:
                 mean, variance, count = merge_moments(mean, variance, count, returns)
             statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
         return statistics
+
+
+def _gradient_rows(taken: InnerStep) -> Tensor:
+    """Concatenate an inner step's gradients to one row a task, [M, P]."""
+    return torch.cat([leaf.flatten(1) for leaf in taken.grads.values()], dim=1)
 
 
 def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:

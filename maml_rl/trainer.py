@@ -7,6 +7,7 @@ import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -229,24 +230,33 @@ class Trainer:
         progress.iteration += 1
         progress.env_steps += steps
         returns = mean_returns(experience.rollouts, prefix="")
+        after_steps = list(returns.values())
         metrics: Metrics = {
             "iteration": progress.iteration,
             "env_steps": progress.env_steps,
             **returns,
-            "adaptation_gain": list(returns.values())[-1] - returns["return/step_0"],
+            "adaptation_gain": after_steps[-1] - after_steps[0],
+            **{
+                f"gain/step_{step}": after - before
+                for step, (before, after) in enumerate(pairwise(after_steps), start=1)
+            },
             **success_rates(experience.rollouts, prefix=""),
             **self.learner.diagnostics(update.meta, experience),
             **update.metrics,
         }
+        clock.lap("seconds/diagnostics")
         if progress.iteration % self.validate_every == 0:
             metrics |= self.validate(progress)
             clock.lap("seconds/validation")
-        progress.seconds += clock.total
+        total = clock.total
+        progress.seconds += total
         return metrics | {
             "seconds": progress.seconds,
-            "seconds/iteration": clock.total,
-            "seconds/steps_per_second": steps / clock.total,
+            "seconds/iteration": total,
+            "seconds/steps_per_second": steps / total,
             **clock.laps,
+            "seconds/share_sampling": clock.laps["seconds/sampling"] / total,
+            "seconds/share_outer_loop": clock.laps["seconds/outer_loop"] / total,
         }
 
     def validate(self, progress: Progress) -> Metrics:

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from maml_rl.logging import Display, RunLogger, duration
+from maml_rl.logging import Display, RunLogger, TensorBoard, duration
 
 
 def line(iteration, **more):
@@ -124,6 +124,38 @@ def test_a_live_table_on_a_terminal():
         assert words in text
     assert "0.32M" in text
     assert "0:00:08" in text
+
+
+def test_diagnostics_are_a_line_below_the_live_table():
+    out = StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=200))
+    with display.shown():
+        more = {"gain/step_1": 7.26, "inner/kl": 0.04321, "inner/grad_cosine": -0.126}
+        more |= {"outer/kl": 0.0199, "outer/gradient_cosine": 0.5, "policy/std": 0.994}
+        more |= {"outer/line_search_rejections": 2.0, "baseline/explained_variance": 0.83}
+        display.update(line(1, **more, **{"seconds/share_sampling": 0.404}), 0.25)
+    assert (
+        "gain +7.3  inner KL 0.0432  inner gradients' cosine -0.13  outer KL 0.0199  "
+        "outer gradients' cosine 0.50  rejections 2  explained variance 0.83  std 0.99  "
+        "sampling 40%"
+    ) in out.getvalue()
+
+
+def test_a_tensorboard_that_fails_costs_a_line_and_nothing_else(tmp_path, capsys, monkeypatch):
+    def full(self, iteration, metrics):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(TensorBoard, "log", full)
+    logger = RunLogger(tensorboard=True, progress=False)
+    with logger.open(tmp_path / "metrics.jsonl", 0, 0):
+        logger.write(line(1))
+        logger.write(line(2))
+    read = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert read == [line(1), line(2)]
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: TensorBoard gets no more metrics of this run, metrics.jsonl does "
+        "(OSError: no space left on device)."
+    ]
 
 
 def test_the_logger_shows_progress_unless_told_not_to(tmp_path, capsys):

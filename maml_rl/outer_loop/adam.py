@@ -8,7 +8,13 @@ from envs.checks import number, one_of
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
-from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, adam_step
+from maml_rl.outer_loop.update import (
+    SCHEDULES,
+    OuterUpdate,
+    State,
+    adam_step,
+    direction_metrics,
+)
 from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
@@ -63,6 +69,6 @@ class Adam:
             "outer/loss_after": float(after.losses.mean()),
             "outer/kl": float(after.kl.mean()),
             "outer/accepted": 1.0,
-            "outer/gradient_norm": float(gradient.norm()),
+            **direction_metrics("gradient", rows),
         }
         return OuterUpdate(updated, state, metrics)

@@ -8,7 +8,13 @@ from envs.checks import UserError, integer_at_least, number, one_of
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.outer_loop.terms import Term, clipped_surrogate, inner_kl_penalty
-from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, adam_step
+from maml_rl.outer_loop.update import (
+    SCHEDULES,
+    OuterUpdate,
+    State,
+    adam_step,
+    direction_metrics,
+)
 from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
@@ -99,7 +105,7 @@ class PPO:
             losses, rows = objective.losses_and_gradients(updated)
             gradient = rows.mean(0)
             if epoch == 0:
-                before, norm = float(losses.mean()), float(gradient.norm())
+                before, described = float(losses.mean()), direction_metrics("gradient", rows)
             updated, adam = adam_step(updated, adam, gradient, step_size, self.max_grad_norm)
         after = objective.measure(updated)
         raise_unless_finite("outer loss after the step", after.losses[:, None])
@@ -111,7 +117,7 @@ class PPO:
             "outer/inner_kl": moved,
             "outer/inner_kl_coefficient": coefficient,
             "outer/accepted": 1.0,
-            "outer/gradient_norm": norm,
+            **described,
         }
         carried = {"adam": adam, "inner_kl_coefficient": self._adapted(coefficient, moved)}
         return OuterUpdate(updated, carried, metrics)

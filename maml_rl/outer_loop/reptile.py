@@ -8,7 +8,7 @@ from envs.checks import UserError, number, one_of
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
 from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
-from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State
+from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, direction_metrics
 from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
@@ -63,15 +63,15 @@ class Reptile:
             NonFiniteError: if adapted parameters are not finite.
         """
         before = objective.measure(meta)
-        displacement = objective.displacements(meta).mean(0)
+        rows = objective.displacements(meta)
         step_size = self.step_size * self.schedule(progress)
-        updated = unflatten(flatten(meta) + step_size * displacement, meta)
+        updated = unflatten(flatten(meta) + step_size * rows.mean(0), meta)
         after = objective.measure(updated)
         metrics = {
             "outer/loss": float(before.losses.mean()),
             "outer/loss_after": float(after.losses.mean()),
             "outer/kl": float(after.kl.mean()),
             "outer/accepted": 1.0,
-            "outer/displacement_norm": float(displacement.norm()),
+            **direction_metrics("displacement", rows),
         }
         return OuterUpdate(updated, state, metrics)

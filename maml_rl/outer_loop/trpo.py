@@ -12,7 +12,7 @@ from maml_rl.errors import NonFiniteError
 from maml_rl.inner_loop import InnerLoop
 from maml_rl.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
 from maml_rl.outer_loop.terms import Term, post_adaptation_surrogate
-from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State
+from maml_rl.outer_loop.update import SCHEDULES, OuterUpdate, State, direction_metrics
 from maml_rl.policies import Policy
 from maml_rl.rollout import Params
 
@@ -112,8 +112,7 @@ class TRPO:
         step = self._full_step(objective, gradient, max_kl)
         objective.release()
         updated, metrics = self._line_search(meta, step, max_kl, float(losses.mean()), objective)
-        metrics["outer/gradient_norm"] = float(gradient.norm())
-        return OuterUpdate(updated, state, metrics)
+        return OuterUpdate(updated, state, metrics | direction_metrics("gradient", rows))
 
     def _full_step(
         self, objective: PostAdaptationObjective, gradient: Tensor, max_kl: float
@@ -158,4 +157,5 @@ def _metrics(
         "outer/kl": kl,
         "outer/accepted": float(accepted),
         "outer/line_search_steps": float(tried),
+        "outer/line_search_rejections": float(tried - accepted),
     }

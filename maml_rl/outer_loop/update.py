@@ -34,6 +34,27 @@ class OuterUpdate(NamedTuple):
     metrics: dict[str, float]  # names begin with "outer/"
 
 
+def mean_cosine(rows: Tensor) -> float | None:
+    """Return the mean cosine between two different tasks' rows of [M, P]; None where M is 1.
+
+    With u the rows divided by their norms, sum_{i != j} u_i u_j = |sum_i u_i|^2 - sum_i |u_i|^2.
+    A row of zeros has no direction and counts as orthogonal to all others.
+    """
+    if len(rows) < 2:
+        return None
+    wide = rows.double()
+    units = wide / wide.norm(dim=1, keepdim=True).clamp_min(torch.finfo(wide.dtype).tiny)
+    pairs = units.sum(0).square().sum() - units.square().sum()
+    return float(pairs) / (len(rows) * (len(rows) - 1))
+
+
+def direction_metrics(name: str, rows: Tensor) -> dict[str, float]:
+    """Describe the mean of the tasks' directions [M, P]: its norm, and their cosine."""
+    cosine = mean_cosine(rows)
+    norm = {f"outer/{name}_norm": float(rows.mean(0).norm())}
+    return norm if cosine is None else norm | {f"outer/{name}_cosine": cosine}
+
+
 class OuterOptimizer(Protocol):
     """Improves the meta-parameters on the objective of one iteration."""
 
