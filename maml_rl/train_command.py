@@ -26,7 +26,7 @@ from maml_rl.cli import compose, config_directory, parse_overrides, shown, statu
 from maml_rl.run_folder import RunFolder
 from maml_rl.trainer import Trainer
 
-RESUMABLE = ("trainer.iterations", "trainer.env_steps")  # and what is below sampler and logger
+RESUMABLE = ("trainer.iterations", "trainer.env_steps", "logger")  # and below sampler and logger
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -201,11 +201,11 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
     folder = RunFolder.existing(path, "resume")
     config = stored_config(folder)
     OmegaConf.set_struct(config, True)
-    for key, override in overrides.items():
+    for key, override in sorted(overrides.items(), key=lambda item: item[0] != "logger"):
         if key not in RESUMABLE and not key.startswith(("sampler.", "logger.")):
             raise UserError(
                 f"{key} cannot change when a run is resumed; only trainer.iterations, "
-                f"trainer.env_steps, sampler.* and logger.* can "
+                f"trainer.env_steps, sampler.*, logger and logger.* can "
                 f"(init_from={path} begins a new run)."
             )
         _update(config, key, override)
@@ -216,10 +216,22 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
     return _ended(trainer)
 
 
+def _change_logger(config: DictConfig, choice: str) -> None:
+    """Put another logger in; what it has in common with the stored one stays as it was."""
+    chosen, stored = compose("config", [choice]).logger, config.logger
+    for key in ("tensorboard", "progress"):
+        if key in chosen and key in stored:
+            chosen[key] = stored[key]
+    config.logger = chosen
+
+
 def _update(config: DictConfig, key: str, override: Override) -> None:
     """Change one value of a stored configuration."""
-    if override.is_sweep_override() or override.is_delete():
+    if override.is_sweep_override() or override.is_delete() or override.is_add():
         raise UserError(f"{override.input_line}: a resumed run takes one value, {key}=<value>.")
+    if key == "logger":
+        _change_logger(config, str(override.input_line))
+        return
     try:
         OmegaConf.update(config, key, override.value())
     except OmegaConfBaseException as error:

@@ -42,6 +42,8 @@ EXTRA = {  # what a node must be told: ten steps show no reward, there are more 
 def test_every_node_trains_for_one_iteration(group, name, tmp_path):
     if name == "random":
         pytest.skip("never trained; tests/test_options.py has its run")
+    if group == "logger" and name != "default":
+        pytest.importorskip(name)  # an extra; tests/test_loggers.py does with a stand-in
     more = [*(["trainer.test_tasks=2"] if group == "env" else []), *EXTRA.get(name, [])]
     config = smoke_config(f"{group}={name}", "trainer.iterations=1", *more)
     text = (ROOT / "conf" / group / f"{name}.yaml").read_text()

@@ -219,10 +219,12 @@ def test_online_a_resumed_run_asks_for_the_one_that_is_there(runs, work, train_c
 
 def test_a_run_begun_without_a_tracker_goes_on_with_one(runs, work, train_cli):
     assert train_cli(*SMOKE, "hydra.run.dir=run").status == 0
-    target = "logger._target_=maml_rl.loggers.WandbLogger"
-    assert train_cli("resume=run", target, "trainer.iterations=4").status == 0
+    choice = ("logger.project=mine", "logger=wandb")
+    outcome = train_cli("resume=run", *choice, "trainer.iterations=4")
+    assert (outcome.status, "iteration 3" in outcome.out) == (0, False)  # progress=false stays
     assert runs.only.logged == given("run")[2:]
     assert [step for step, _ in runs.only.logged] == [3, 4]
+    assert runs.only.begun[0]["project"] == "mine"
 
 
 @pytest.mark.parametrize("choice", CHOICES)
