@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from envs.checks import UserError, flag, integer_at_least, number, one_of, pair
+from envs.checks import UserError, flag, integer_at_least, one_of, pair
 from envs.rendering import picture_of
 from envs.task_distribution import (
     TaskDistribution,
@@ -27,7 +27,7 @@ from maml_rl.cli import compose, config_directory, shown
 from maml_rl.evaluation import Evaluation, evaluate, summary
 from maml_rl.figures import PANELS, chosen_tasks, save, stage_name, task_figure, trajectory_figure
 from maml_rl.inner_loop import stack
-from maml_rl.loading import load
+from maml_rl.loading import load, step_scales
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.plotting import adaptation_plot
 from maml_rl.randomness import Key, Purpose
@@ -54,7 +54,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         raise UserError("run is missing: write run=<run folder>.")
     folder = RunFolder.existing(options.run, "run")
     steps, episodes, seed = _sizes(options)
-    later_scale = number("later_scale", options.later_scale, above=0, most=1)
+    later_scale = step_scales(options.later_scale)
     video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
     trained = load(options.run, options.checkpoint)
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
@@ -140,7 +140,7 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     )
     full = max(result["trained_steps"], 1)
     if len(result["curve"]) - 1 > full and result["later_scale"] != 1:
-        title += f", steps after step {full} scaled by {result['later_scale']:g}"
+        title += f", steps after step {full} scaled by {result['later_scale']}"
     curves = {"all tasks": result["curve"], **result["groups"]}
     table = Table(title=title)
     table.add_column("inner steps")
@@ -199,7 +199,7 @@ def _videos(
     evaluation: Evaluation,
     sampler: Sampler,
     key: Key,
-    later_scale: float,
+    later_scale: float | list[float],
 ) -> None:
     """Film the policy before adaptation, after one step and after all, each of a few tasks."""
     most = PANELS if distribution.finite_tasks() is not None else 2

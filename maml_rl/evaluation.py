@@ -38,7 +38,7 @@ def evaluate(
     num_episodes: int,
     sampler: Sampler,
     key: Key,
-    later_scale: float = 1.0,
+    later_scale: float | Sequence[float] = 1.0,
     source: TaskDistribution | None = None,
 ) -> Evaluation:
     """Adapt to every task for `steps` inner steps, `num_episodes` episodes before and after each.

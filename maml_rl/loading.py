@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,19 @@ def load(run: str | Path, checkpoint: str | int = "best") -> Trained:
     learner = build_learner(config, distribution)
     name, meta = _trained_meta(folder, checkpoint, learner)
     return Trained(folder, name, distribution, learner, meta)
+
+
+def step_scales(given: object) -> float | list[float]:
+    """Check the scale of steps beyond the number trained with, or one for each of them.
+
+    Raises:
+        UserError: if one is not above 0 and at most 1.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return number("later_scale", given, above=0, most=1)
+    if not given:
+        raise UserError("later_scale=[] holds no scale: write 0.5, or one for each later step.")
+    return [number("later_scale", scale, above=0, most=1) for scale in given]
 
 
 def _trained_meta(
@@ -156,7 +169,7 @@ class Trained:
         steps: int = ...,
         num_episodes: int = ...,
         seed: int = ...,
-        later_scale: float = ...,
+        later_scale: float | Sequence[float] = ...,
         threads: int | None = ...,
     ) -> Adapted: ...
 
@@ -167,7 +180,7 @@ class Trained:
         steps: int = ...,
         num_episodes: int = ...,
         seed: int = ...,
-        later_scale: float = ...,
+        later_scale: float | Sequence[float] = ...,
         threads: int | None = ...,
     ) -> AdaptedPolicy: ...
 
@@ -177,7 +190,7 @@ class Trained:
         steps: int = 1,
         num_episodes: int = 20,
         seed: int = 0,
-        later_scale: float = 0.5,
+        later_scale: float | Sequence[float] = 0.5,
         threads: int | None = 1,
     ) -> Adapted | AdaptedPolicy:
         """Adapt to every one of some tasks, or to the task that an environment has.
@@ -190,7 +203,8 @@ class Trained:
             steps: K, inner steps; 0 collects with the initialization alone.
             num_episodes: per task, before each inner step and after the last.
             seed: of initial states and action noise.
-            later_scale: of the steps beyond the number trained with (Finn et al. 2017 halve them).
+            later_scale: of the steps beyond the number trained with (Finn et al. 2017 halve them);
+                a list scales them in turn, and its last entry holds on.
             threads: of the physics, of no effect on results; None takes every core.
 
         Returns:
@@ -203,7 +217,7 @@ class Trained:
         steps = integer_at_least("steps", steps, 0)
         num_episodes = integer_at_least("num_episodes", num_episodes)
         key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST,))
-        scale = number("later_scale", later_scale, above=0, most=1)
+        scale = step_scales(later_scale)
         if isinstance(tasks, gymnasium.Env):
             return self._adapt_env(tasks, steps, num_episodes, key, scale)
         tasks = self._checked(tasks)
@@ -219,7 +233,7 @@ class Trained:
         )
 
     def _adapt_env(
-        self, env: Env, steps: int, num_episodes: int, key: Key, later_scale: float
+        self, env: Env, steps: int, num_episodes: int, key: Key, later_scale: float | list[float]
     ) -> AdaptedPolicy:
         network = self.learner.policy
         in_turn = EpisodesInTurn(env, self.distribution, network, num_episodes)

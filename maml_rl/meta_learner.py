@@ -156,12 +156,12 @@ class MetaLearner:
         tasks: Tasks,
         steps: int,
         key: Key,
-        later_scale: float = 1.0,
+        later_scale: float | Sequence[float] = 1.0,
     ) -> Experience:
         """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept.
 
         Steps beyond the inner loop's own number (beyond the first, where that is 0) are scaled by
-        `later_scale`.
+        `later_scale`, or by its entries in turn, the last of which holds on.
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
@@ -170,7 +170,7 @@ class MetaLearner:
             rollouts.append(collector.collect(params, tasks, key.child(step)))
             targets.append(self._targets(meta, rollouts[-1]))
             if step < steps:
-                scale = 1.0 if step < max(self.inner.steps, 1) else later_scale
+                scale = step_scale(step, self.inner.steps, later_scale)
                 taken = self.inner.step(self.policy, params, rows, rollouts[-1], targets[-1], scale)
                 gradients = _gradient_rows(taken)
                 raise_unless_finite("inner gradient", gradients)
@@ -278,6 +278,16 @@ class MetaLearner:
 def _gradient_rows(taken: InnerStep) -> Tensor:
     """Concatenate an inner step's gradients to one row a task, [M, P]."""
     return torch.cat([leaf.flatten(1) for leaf in taken.grads.values()], dim=1)
+
+
+def step_scale(step: int, trained: int, later_scale: float | Sequence[float]) -> float:
+    """Return what inner step `step`, from 0, is scaled by: 1 within the number trained with."""
+    beyond = step - max(trained, 1)
+    if beyond < 0:
+        return 1.0
+    if isinstance(later_scale, Sequence):
+        return later_scale[min(beyond, len(later_scale) - 1)]
+    return later_scale
 
 
 def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:

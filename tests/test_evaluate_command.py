@@ -286,3 +286,24 @@ def test_a_wrong_grid_is_one_sentence(options, sentence, run_copy, evaluate_cli)
 
 def everything_in(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_schedule_scales_later_steps_in_turn(run_copy, evaluate_cli):
+    def curve(*options):
+        assert (
+            evaluate_cli("run=run", "steps=3", "num_episodes=2", "threads=1", *options).status == 0
+        )
+        return [point["per_task"] for point in result()["curve"]]
+
+    halved, listed = curve("later_scale=0.5"), curve("later_scale=[0.5]")
+    assert listed == halved  # the last entry holds on
+    finer = curve("later_scale=[0.5,0.01]")
+    assert finer[:3] == halved[:3]  # the third step alone is another
+    assert finer[3] != halved[3]
+
+
+@pytest.mark.parametrize("scale", ["[]", "[0.5,2]", "half"])
+def test_a_wrong_schedule_is_one_sentence(scale, run_copy, evaluate_cli):
+    outcome = evaluate_cli("run=run", f"later_scale={scale}")
+    assert outcome.status == 2
+    assert outcome.error.startswith("error: later_scale")
