@@ -156,7 +156,7 @@ def test_improvement_on_one_set_of_tasks_against_a_loop():
     value, (low, high) = improvement([(X, Y)], rng())
     assert value == pytest.approx(REFERENCE["improvement"])
     draw, shares = rng(1), []
-    for _ in range(4000):
+    for _ in range(1500):
         columns = draw.choice(6, 6)
         x, y = X[draw.choice(5, 5)][:, columns], Y[draw.choice(4, 4)][:, columns]
         pairs = [(a, b) for m in range(6) for a in x[:, m] for b in y[:, m]]
