@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,15 @@ from maml_rl.plotting import Overlay, comparison_figure, save_png
 from maml_rl.randomness import Key, Purpose
 from maml_rl.run_data import RunData, read_run
 from maml_rl.run_folder import write_json
+from maml_rl.run_groups import (
+    MOST_SETTINGS,
+    SIZES,
+    Group,
+    check_equal_terms,
+    grouped,
+    trained_steps,
+    written,
+)
 from maml_rl.statistics import (
     Statistic,
     Values,
@@ -28,35 +35,9 @@ from maml_rl.statistics import (
 RESAMPLES = 5000
 WINDOW = 10  # iterations of a learning curve's running mean
 GRID = 200  # points of a mean learning curve
-SIZES = ("num_tasks", "num_episodes")
-NOT_COMPARED = (  # settings that do not make another algorithm of a run
-    *("seed", "device", "resume", "requires", "sampler", "logger", "hydra"),
-    "trainer.checkpoint_every",
-)
-MOST_SETTINGS = 3  # of a label
 LONG_LABEL = 30  # characters, too many for the head of a column
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
-
-
-@dataclass(frozen=True)
-class Group:
-    """Runs of one algorithm with one configuration: N seeds."""
-
-    label: str
-    settings: dict[str, Any]  # those in which groups of the same algorithm differ
-    runs: list[RunData]
-
-    def returns(self, step: int) -> Values:
-        """Return what evaluation found after `step` inner steps, [N, M]."""
-        return np.stack([run.returns[step] for run in self.runs])
-
-    def success(self, step: int) -> Values | None:
-        """Return the success rates likewise; None where a run has none."""
-        curves = [(run.evaluation or {}).get("success") for run in self.runs]
-        if any(curve is None or len(curve) <= step for curve in curves):
-            return None
-        return np.array([curve[step]["per_task"] for curve in curves if curve])
 
 
 @dataclass(frozen=True)
@@ -102,10 +83,18 @@ def compare(
     """
     runs = [evaluated(folder, evaluate) for folder in folders]
     comparison = compared(runs)
+    _make_folder(out)
     write_json(out / "comparison.json", comparison.result)
     (out / "comparison.md").write_text(markdown(comparison))
     save_png(comparison_figure(comparison.overlays(), comparison.title), out / "comparison.png")
     return comparison
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be made: {error.strerror}.") from error
 
 
 def evaluated(folder: Path, evaluate: Callable[[Path], None] | None = None) -> RunData:
@@ -140,7 +129,7 @@ def compared(runs: Sequence[RunData]) -> Comparison:
     check_equal_terms(runs)
     groups = grouped(runs)
     steps = min(len(run.returns) for run in runs) - 1
-    headline = min(steps, max(1, *(_trained_steps(run) for run in runs)))
+    headline = min(steps, max(1, *(trained_steps(run) for run in runs)))
     first = groups[0]
     result = {
         "env": runs[0].env,
@@ -155,129 +144,18 @@ def compared(runs: Sequence[RunData]) -> Comparison:
     return Comparison(groups, result)
 
 
-def check_equal_terms(runs: Sequence[RunData]) -> None:
-    """Compare environment and evaluation of each run with the first one's.
-
-    Raises:
-        UserError: naming both runs and what differs.
-    """
-    first = runs[0]
-    for run in runs[1:]:
-        if run.env != first.env:
-            raise UserError(
-                f"runs of different environments cannot be overlaid: {first.path} is of "
-                f"{first.env}, {run.path} of {run.env}."
-            )
-        own, other = (_flat(one.config.get("env"), "env.") for one in (run, first))
-        for key in sorted(own.keys() | other.keys()):
-            if not _same(own.get(key), other.get(key)):
-                raise UserError(
-                    f"runs of different environments cannot be overlaid: {first.path} has "
-                    f"{_setting(key, other.get(key))}, {run.path} {_setting(key, own.get(key))}."
-                )
-        for key in ("split", *SIZES, *(["later_scale"] if _goes_on(run, first) else [])):
-            own_value, value = ((one.evaluation or {}).get(key) for one in (run, first))
-            if own_value != value:
-                raise UserError(
-                    f"{run.path} was evaluated with {key}={own_value}, {first.path} with "
-                    f"{key}={value}: python evaluate.py run={run.path} {key}={value} evaluates it "
-                    f"alike."
-                )
-
-
-def _goes_on(*runs: RunData) -> bool:
-    """Say whether a run was evaluated beyond the steps that it was trained with."""
-    return any(len(run.returns) - 1 > _trained_steps(run) for run in runs)
-
-
-def _trained_steps(run: RunData) -> int:
-    return int((run.evaluation or {}).get("trained_steps", 1))
-
-
-def grouped(runs: Sequence[RunData]) -> list[Group]:
-    """Group runs by algorithm, and by the settings but the seed that differ within an algorithm."""
-    by_algorithm: dict[str, list[RunData]] = {}
-    for run in runs:
-        by_algorithm.setdefault(run.algorithm, []).append(run)
-    groups = []
-    for algorithm, own in by_algorithm.items():
-        flat = [_compared_settings(run.config) for run in own]
-        keys = [
-            key
-            for key in dict.fromkeys(key for settings in flat for key in settings)
-            if not all(_same(settings.get(key), flat[0].get(key)) for settings in flat)
-        ]
-        members: dict[str, list[int]] = {}
-        for index, settings in enumerate(flat):
-            text = json.dumps([_plain(settings.get(key)) for key in keys])
-            members.setdefault(text, []).append(index)
-        values = [{key: flat[indices[0]].get(key) for key in keys} for indices in members.values()]
-        labels = _labels(algorithm, values)
-        for label, settings, indices in zip(labels, values, members.values(), strict=True):
-            groups.append(Group(label, settings, [own[index] for index in indices]))
-    order = {id(run): number for number, run in enumerate(runs)}
-    return sorted(groups, key=lambda group: order[id(group.runs[0])])
-
-
-def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that tell algorithms apart; where a run began is a yes or no."""
-    flat = {
-        key: value
-        for key, value in _flat(config, "").items()
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_COMPARED)
-    }
-    if flat.get("init_from") is not None:
-        flat["init_from"] = "a run"
-    return flat
-
-
-def _labels(algorithm: str, values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name groups of one algorithm by the settings that differ; the first few where that does."""
-    full = [[_setting(key, value) for key, value in settings.items()] for settings in values]
-    for length in range(MOST_SETTINGS, max(len(full[0]), MOST_SETTINGS) + 1):
-        labels = [", ".join([algorithm, *parts[:length]]) for parts in full]
-        if len(set(labels)) == len(labels):
-            break
-    return labels
-
-
-def _flat(node: Any, prefix: str) -> dict[str, Any]:
-    """Return the values of nested mappings by their dotted keys; lists are values."""
-    if not isinstance(node, Mapping):
-        return {prefix.rstrip("."): node}
-    return {k: v for name, own in node.items() for k, v in _flat(own, f"{prefix}{name}.").items()}
-
-
-def _plain(value: Any) -> Any:
-    """Return what a value is compared by: off, null and absent are one, as are 1 and 1.0."""
-    if value is None or value is False:
-        return None
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _same(left: Any, right: Any) -> bool:
-    return bool(_plain(left) == _plain(right))
-
-
-def _setting(key: str, value: Any) -> str:
-    if key.endswith("._target_"):
-        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
-    if value is None or isinstance(value, bool):
-        value = {None: "null", True: "true", False: "false"}[value]
-    return f"{key}={value}"
-
-
 def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
     """Return what comparison.json says of a group."""
     points = []
-    pairs = [_pairs(group, first, step) for step in range(steps + 1)]
     for step in range(steps + 1):
-        point = {"step": step, **_point("return", group.returns(step))}
+        scores = group.returns(step)
+        point: dict[str, Any] = {"step": step, **_point("return", scores)}
+        point["return_per_run"] = scores.mean(axis=1).tolist()
         success = group.success(step)
         if success is not None:
             point |= _point("success", success)
         if group is not first:
-            share, interval = improvement(pairs[step], _generator(), resamples=RESAMPLES)
+            share, interval = improvement(_pairs(group, first, step), _generator(), RESAMPLES)
             point |= {"improvement": share, "improvement_ci95": list(interval)}
         points.append(point)
     gains = group.returns(1) - group.returns(0)
@@ -320,26 +198,9 @@ def _generator() -> np.random.Generator:
 def _pairs(group: Group, first: Group, step: int) -> list[tuple[Values, Values]]:
     """Pair the returns of runs that met the same test tasks; all runs where none did."""
     own, other = group.returns(step), first.returns(step)
-    sets = [np.array([task_set(run) for run in one.runs]) for one in (group, first)]
+    sets = [np.array(one.task_sets) for one in (group, first)]
     shared = [name for name in dict.fromkeys(sets[1].tolist()) if name in sets[0]]
     return [(own[sets[0] == name], other[sets[1] == name]) for name in shared] or [(own, other)]
-
-
-def task_set(run: RunData) -> str:
-    """Return a name of the tasks that a run was evaluated on, the same for the same tasks.
-
-    A finite set is shared by all runs. Otherwise a run's seed draws its tasks, which tasks.json
-    holds; where it was not kept, the seed stands for it.
-    """
-    content = run.evaluation or {}
-    if content["groups"]:
-        return "finite"
-    try:
-        stored = json.loads(run.folder.tasks.read_bytes())[content["split"]]
-        first = {name: leaf[: content["num_tasks"]] for name, leaf in stored.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"seed {run.seed}"
-    return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()
 
 
 def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
@@ -350,7 +211,7 @@ def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
     alone = [group.label for group in groups if len(group.runs) == 1]
     if alone:
         yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
-    flat = [group.label for group in groups if _trained_steps(group.runs[0]) == 0]
+    flat = [group.label for group in groups if trained_steps(group.runs[0]) == 0]
     if flat:
         yield f"Trained without inner steps: {'; '.join(flat)}."
     spent = [run.env_steps for run in runs]
@@ -359,8 +220,8 @@ def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
     checkpoints = sorted({str((run.evaluation or {}).get("checkpoint")) for run in runs})
     if len(checkpoints) > 1:
         yield f"The runs were evaluated at different checkpoints: {', '.join(checkpoints)}."
-    sets = [{task_set(run) for run in group.runs} for group in groups]
-    if len(set.union(*sets)) > 1:
+    sets = [set(group.task_sets) for group in groups]
+    if len(groups) > 1 and len(set.union(*sets)) > 1:
         yield (
             "Test tasks are drawn by each run's seed; the probability of improvement compares runs "
             "that met the same tasks."
@@ -376,17 +237,15 @@ def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
                 f"the same run twice."
             )
         if len(group.settings) > MOST_SETTINGS:
-            said = ", ".join(_setting(key, value) for key, value in group.settings.items())
+            said = ", ".join(written(key, value) for key, value in group.settings.items())
             yield f"{group.label} has {said}."
 
 
 def smoothed(run: RunData) -> tuple[Values, Values]:
     """Return a run's learning curve: (env steps, running mean over ten iterations)."""
     _, env_steps, values = run.learning_curve()
-    sums = np.cumsum(np.concatenate([[0.0], values]))
-    last = np.arange(1, len(values) + 1)
-    begin = np.maximum(0, last - WINDOW)
-    return env_steps, (sums[last] - sums[begin]) / (last - begin)
+    ends = range(1, len(values) + 1)
+    return env_steps, np.array([values[max(0, end - WINDOW) : end].mean() for end in ends])
 
 
 def mean_learning_curve(runs: Sequence[RunData]) -> tuple[Values, Values] | None:

@@ -23,6 +23,7 @@ GROUP_LINES = ("-", "--", ":", "-.")  # where colours repeat
 LEGEND_COLUMNS = 3
 LEGEND_CHARACTERS = 180  # side by side
 FEWEST_FOR_FAR = 5  # groups
+CUT = 3  # medians: where a stack is cut off
 MOST_POINTS = 400  # of a line: longer ones are drawn by the means of as many bins
 
 
@@ -92,12 +93,12 @@ def _band(
 
 
 def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    values = []
+    befores = []
     for colour, (label, curve) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         before, after = curve[0]["per_task"], curve[1]["per_task"]
         axes.scatter(before, after, color=colour, s=18, alpha=0.8, label=label)
-        values += [*before, *after]
-    ends = [min(values), max(values)]
+        befores += before
+    ends = [min(befores), max(befores)]
     axes.plot(ends, ends, color="grey", linewidth=1, label="no change")
     axes.set(xlabel="return before adaptation, per task", ylabel="after one step")
     axes.grid(alpha=0.3)
@@ -217,6 +218,11 @@ def stacked_figure(x: Values, parts: Mapping[str, Values], xlabel: str, ylabel: 
     )
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0)
+    whole = np.sum([y for _, y in thin.values()], axis=0)
+    top = CUT * float(np.median(whole))
+    if whole.max() > top > 0:
+        axes.set_ylim(0, top)
+        axes.set_ylabel(f"{ylabel} (more is cut off)")
     axes.legend(fontsize=8)
     return figure
 

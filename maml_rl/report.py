@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +16,14 @@ from matplotlib.figure import Figure
 
 from envs.checks import UserError
 from envs.commands import run as run_command
-from maml_rl.checkpoint import load_checkpoint
 from maml_rl.comparison import (
     Comparison,
     after,
     bracketed,
     compared,
-    number_format,
     tables,
     terms,
 )
-from maml_rl.errors import CheckpointError
 from maml_rl.plotting import (
     adaptation_figure,
     comparison_figure,
@@ -39,10 +35,9 @@ from maml_rl.plotting import (
 from maml_rl.randomness import Key, Purpose
 from maml_rl.run_data import CONFIGS, RunData, find_runs, read_run
 from maml_rl.run_folder import replacing
+from maml_rl.run_problems import gain_of_first_step, problems, return_format
 from maml_rl.statistics import (
-    Interval,
     Values,
-    bootstrap_interval,
     interquartile_mean,
     statistic_interval,
 )
@@ -85,10 +80,13 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; } td { overflow-wrap: anywhere; }
 caption { text-align: left; font-size: .85rem; padding-bottom: .3rem; }
-.wide { overflow-x: auto; } .wide td { white-space: nowrap; }
+.wide { overflow-x: auto; margin: .6rem 0 1.2rem; } .wide td { white-space: nowrap; }
+#overview td:last-child { white-space: normal; min-width: 18rem; }
 figure { margin: .8rem 0; } figcaption { font-size: .85rem; }
 figure img { background: #fff; border-radius: 6px; max-width: 100%; height: auto; }
 video { max-width: 100%; border-radius: 6px; }
+.adaptation, .tasks { display: inline-block; width: 49%; vertical-align: top; }
+@media (max-width: 50rem) { .adaptation, .tasks { width: 100%; } }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 1.5rem; }
 .bad { color: var(--bad); } .good { color: var(--good); }
 pre { background: var(--soft); padding: .8rem; border-radius: 6px; overflow-x: auto;
@@ -186,7 +184,7 @@ def _short_returns(run: RunData) -> list[str]:
     """Say a run's return before adaptation and after the steps trained with."""
     if run.evaluation is None:
         return ["not evaluated"]
-    curve, form = run.evaluation["curve"], _form(run.evaluation)
+    curve, form = run.evaluation["curve"], return_format(run.evaluation)
     last = min(len(curve) - 1, max(1, int(run.evaluation.get("trained_steps", 1))))
     return [
         f"{bracketed(curve[step]['return_mean'], curve[step]['return_ci95'], form)} {after(step)}"
@@ -238,7 +236,7 @@ def _run_sections(
     """Return all sections about one run; ids begin with `prefix`, headings are of `level`."""
     view = View(run, failed, media)
     return "".join(
-        _section(f"{prefix}{key}", name, content(view), level)
+        _section(f"{prefix}{key}", name, content(view), level, key)
         for key, (name, content) in SECTIONS.items()
     )
 
@@ -284,7 +282,7 @@ def _results(view: View) -> str:
     evaluation = view.run.evaluation
     if evaluation is None:
         return _missing("It was not evaluated", view)
-    form, curve = _form(evaluation), evaluation["curve"]
+    form, curve = return_format(evaluation), evaluation["curve"]
     columns = {
         "inner steps": [escape(after(point["step"])) for point in curve],
         "return": [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve],
@@ -305,12 +303,8 @@ def _results(view: View) -> str:
         f"brackets, 95 % bootstrap intervals over tasks."
     )
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    gained = f"Gain of the first step, per task: {bracketed(*_gain(view.run), form)}."
+    gained = f"Gain of the first step, per task: {bracketed(*gain_of_first_step(view.run), form)}."
     return f"<p>{escape(said)}</p>\n{_table(list(columns), rows)}<p>{gained}</p>\n"
-
-
-def _form(evaluation: Mapping[str, Any]) -> str:
-    return number_format([end for point in evaluation["curve"] for end in point["return_ci95"]])
 
 
 def _generator() -> np.random.Generator:
@@ -321,12 +315,6 @@ def _iqm(values: Values, form: str) -> str:
     """Return the interquartile mean of returns [M] with its interval over tasks."""
     interval = statistic_interval([values[None]], interquartile_mean, _generator())
     return bracketed(float(interquartile_mean(values[None])), interval, form)
-
-
-def _gain(run: RunData) -> tuple[float, Interval]:
-    """Return what the first step gains, and its interval over tasks."""
-    gains = run.returns[1] - run.returns[0]
-    return float(gains.mean()), bootstrap_interval(gains, _generator())
 
 
 def _missing(what: str, view: View) -> str:
@@ -349,17 +337,12 @@ def _learning_lines(run: RunData, what: str) -> Lines:
     """Return mean return or success rate over training, by inner step and split."""
     lines: Lines = {}
     for prefix, tasks in (("", "training"), ("validation/", "validation")):
-        for key in _keys(run):
+        for key in run.metric_names:
             if re.fullmatch(rf"{prefix}{what}/step_\d+", key):
                 step = int(key.rpartition("_")[2])
                 x, y = run.column(key, "env_steps")
                 lines[f"{after(step)}, {tasks} tasks"] = x / 1e6, y
     return lines
-
-
-def _keys(run: RunData) -> list[str]:
-    """List the metrics that any iteration has, in their order."""
-    return list(dict.fromkeys(key for row in run.metrics for key in row))
 
 
 def _adaptation(view: View) -> str:
@@ -386,7 +369,7 @@ def _diagnostics(view: View) -> str:
     """Return a panel for every metric that is no return, success or time."""
     run = view.run
     panels: dict[str, Lines] = {}
-    for key in _keys(run):
+    for key in run.metric_names:
         if not key.startswith(NOT_DIAGNOSTICS):
             family = re.sub(r"(/step_\d+|_after)$", "", key)
             title = TITLES.get(family, family)
@@ -415,12 +398,16 @@ def _timing(view: View) -> str:
     iterations, whole = view.run.column("seconds/iteration")
     total = whole.sum()
     rows = [
-        [escape(name), f"{values.sum():.1f}", f"{values.sum() / total:.1%}", f"{values.mean():.3g}"]
-        for name, values in parts.items()
+        [
+            escape(name),
+            f"{values.sum():.1f}",
+            f"{100 * values.sum() / total:.3g} %",
+            f"{np.median(values[values > 0]):.3g}" if values.any() else "0",
+        ]
+        for name, values in {**parts, "all": whole}.items()
     ]
-    rows.append(["all", f"{total:.1f}", "100 %", f"{whole.mean():.3g}"])
-    shares = [f"{name} {values.sum() / total:.0%}" for name, values in parts.items()]
-    header = ["part", "seconds", "share", "seconds per iteration"]
+    shares = [f"{name} {100 * values.sum() / total:.0f} %" for name, values in parts.items()]
+    header = ["part", "seconds", "share", "seconds each time (median)"]
     speed = view.run.env_steps / total
     figure = stacked_figure(iterations, parts, "iteration", "seconds")
     alt = f"Seconds of each iteration by part: {', '.join(shares)} of the whole."
@@ -432,7 +419,7 @@ def _timing(view: View) -> str:
 
 def _seconds(run: RunData) -> dict[str, Values]:
     """Return the seconds of each part of every iteration, [I], and what is left of the whole."""
-    found = [key for key in _keys(run) if key.startswith("seconds/")]
+    found = [key for key in run.metric_names if key.startswith("seconds/")]
     laps = [key for key in found if key not in ("seconds/iteration", "seconds/steps_per_second")]
     rows = [row for row in run.metrics if "seconds/iteration" in row]
     if not rows:
@@ -496,7 +483,7 @@ SECTIONS: dict[str, tuple[str, Callable[[View], str]]] = {
     "results": ("Results", _results),
     "learning": ("Learning curves", _learning),
     "adaptation": ("Adaptation curve", _adaptation),
-    "tasks": ("Tasks", _tasks),
+    "tasks": ("Return of each task", _tasks),
     "diagnostics": ("Diagnostics", _diagnostics),
     "timing": ("Timing", _timing),
     "videos": ("Films and pictures", _films),
@@ -505,106 +492,10 @@ SECTIONS: dict[str, tuple[str, Callable[[View], str]]] = {
 }
 
 
-def problems(run: RunData) -> list[str]:
-    """Say what went wrong with a run, or is missing, a sentence each."""
-    return [
-        *run.faults,
-        *_unfinished(run),
-        *_broken_checkpoints(run),
-        *_evaluation_problems(run),
-        *_metric_problems(run),
-        *_origin_problems(run),
-    ]
-
-
-def _unfinished(run: RunData) -> Iterator[str]:
-    stopped = run.path / "stopped.json"
-    if stopped.is_file():
-        yield f"Training stopped with an error: {_reason(stopped)}"
-    limits = [
-        (run.iterations, run.setting("trainer.iterations"), "iterations"),
-        (run.env_steps, run.setting("trainer.env_steps"), "environment steps"),
-    ]
-    set_limits = [one for one in limits if isinstance(one[1], int | float)]
-    if not set_limits or any(done >= limit for done, limit, _ in set_limits):
-        return
-    far = " and ".join(f"{done} of {limit} {what}" for done, limit, what in set_limits)
-    if _is_training(run):
-        yield f"Training is under way: {far}."
-    else:
-        yield f"Training did not finish: {far}; python train.py resume={run.path} goes on."
-
-
-def _reason(stopped: Path) -> str:
-    try:
-        return str(json.loads(stopped.read_text())["error"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "stopped.json, which cannot be read."
-
-
-def _is_training(run: RunData) -> bool:
-    try:
-        with run.folder.locked():
-            return False
-    except UserError:
-        return True
-
-
-def _broken_checkpoints(run: RunData) -> Iterator[str]:
-    if not (run.path / CONFIGS[0]).is_file():
-        return  # kept in results/, without weights
-    names = run.folder.checkpoint_names()
-    if not names:
-        yield "There is no checkpoint."
-    for name in names:
-        try:
-            load_checkpoint(run.folder.checkpoint(name))
-        except CheckpointError as error:
-            yield f"Damaged checkpoint: {error}"
-
-
-def _evaluation_problems(run: RunData) -> Iterator[str]:
-    evaluation = run.evaluation
-    if evaluation is None:
-        yield f"There is no evaluation: python evaluate.py run={run.path} makes one."
-        return
-    checkpoint = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
-    file = run.folder.evaluation / "evaluation.json"
-    both = checkpoint.is_file() and file.is_file()
-    if both and checkpoint.stat().st_mtime > file.stat().st_mtime:
-        yield f"The evaluation is older than its checkpoint, {checkpoint.name}."
-    value, (low, high) = _gain(run)
-    if low <= 0:
-        what = "loses" if high < 0 else "gains nothing that can be told from 0"
-        said = bracketed(value, (low, high), _form(evaluation))
-        yield f"The first inner step {what}: {said} per task."
-
-
-def _metric_problems(run: RunData) -> Iterator[str]:
-    for key in _keys(run):
-        iterations, values = run.column(key)
-        wrong = ~np.isfinite(values)
-        if wrong.any():
-            first = int(iterations[wrong][0])
-            yield f"{key} is not a finite number in {wrong.sum()} iterations, first in {first}."
-    _, accepted = run.column("outer/accepted")
-    rejected = int((accepted == 0).sum())
-    if rejected:
-        share = rejected / len(accepted)
-        yield f"{rejected} of {len(accepted)} outer steps were rejected ({share:.0%})."
-
-
-def _origin_problems(run: RunData) -> Iterator[str]:
-    if not run.provenance:
-        yield "provenance.json is missing: commit and versions are unknown."
-    elif run.provenance.get("git_modified"):
-        yield "The code had uncommitted changes: the commit does not give the run again."
-
-
-def _section(key: str, name: str, content: str, level: int) -> str:
+def _section(key: str, name: str, content: str, level: int, kind: str = "all") -> str:
     label = escape(key, quote=True)
     return (
-        f'<section id="{label}" aria-labelledby="{label}-name">\n'
+        f'<section id="{label}" class="{kind}" aria-labelledby="{label}-name">\n'
         f'<h{level} id="{label}-name">{escape(name)}</h{level}>\n{content}</section>\n'
     )
 

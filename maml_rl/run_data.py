@@ -17,6 +17,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from envs.checks import UserError
+from envs.task_distribution import snake_case
 from maml_rl.run_folder import RunFolder
 from maml_rl.statistics import Values
 
@@ -50,9 +51,9 @@ class RunData:
 
     @property
     def env(self) -> str:
-        """The task distribution's name; its class where the run was not evaluated."""
+        """The task distribution's name; that of its class where the run was not evaluated."""
         target = str(self.setting("env._target_") or "unknown environment")
-        return str((self.evaluation or {}).get("env", target.rpartition(".")[2]))
+        return str((self.evaluation or {}).get("env", snake_case(target.rpartition(".")[2])))
 
     @property
     def seed(self) -> Any:
@@ -75,6 +76,11 @@ class RunData:
     def env_steps(self) -> int:
         """How many environment steps were trained for."""
         return int(self.metrics[-1]["env_steps"]) if self.metrics else 0
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics that any iteration has, in their order."""
+        return list(dict.fromkeys(name for row in self.metrics for name in row))
 
     @cached_property
     def returns(self) -> Values:
@@ -247,6 +253,9 @@ def _check_evaluation(content: Mapping[str, Any]) -> None:
             low, high = point[f"{what}_ci95"]
             if point["step"] != step or not math.isfinite(low + high + point[f"{what}_mean"]):
                 raise ValueError("a point is not finite, or out of its order")
+    shapes = {_per_task(content[name]).shape for name in ("curve", "success") if name in content}
+    if shapes != {(len(content["curve"]), content["num_tasks"])}:
+        raise ValueError("a curve is not of all tasks")
 
 
 def _curves(content: Mapping[str, Any]) -> Iterator[tuple[Sequence[Any], str]]:

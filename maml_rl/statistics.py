@@ -134,8 +134,8 @@ def statistic_interval(
 def improvement(
     pairs: Sequence[tuple[Values, Values]],
     rng: np.random.Generator,
-    level: float = 0.95,
     resamples: int = RESAMPLES,
+    level: float = 0.95,
 ) -> tuple[float, Interval]:
     """Return the probability of improvement of X over Y and its interval, over sets of tasks.
 
@@ -146,8 +146,8 @@ def improvement(
     Args:
         pairs: (X [N_i, M], Y [L_i, M]) on each set of M tasks.
         rng: draws the resamples.
-        level: of the interval.
         resamples: R.
+        level: of the interval.
     """
     value = np.mean([probability_of_improvement(*pair) for pair in pairs])
     drawn = np.stack(
