@@ -54,14 +54,27 @@ MOST_OPEN = 2  # runs on a page; of more, each is folded
 OWN_PICTURES = ("adaptation.png", "comparison.png")  # which the page draws itself
 FILMS = {".mp4": "video/mp4", ".webm": "video/webm"}
 PICTURES = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg"}
+PICTURE_TEXTS = {
+    "grid": "return against the parameter of a grid of tasks, before and after adaptation",
+    "grid_trajectories": "where episodes went before and after adaptation, tasks of a grid",
+    "tasks": "the run's validation and test tasks",
+    "trajectories": "where episodes went before and after adaptation",
+}
+NOT_LAPS = ("seconds/iteration", "seconds/steps_per_second", "seconds/share_")
 NOT_DIAGNOSTICS = ("iteration", "env_steps", "return/", "success/", "validation/", "seconds")
 TITLES = {
     "adaptation_gain": "gain of adaptation (return)",
     "baseline/explained_variance": "explained variance of the baseline",
+    "gain": "gain of each inner step (return)",
+    "inner/grad_cosine": "cosine between tasks' inner gradients",
     "inner/grad_norm": "norm of the inner gradient",
+    "inner/kl": "KL divergence of the inner steps",
     "outer/accepted": "outer step accepted (1) or not (0)",
+    "outer/displacement_norm": "norm of the mean displacement",
+    "outer/gradient_cosine": "cosine between tasks' meta-gradients",
     "outer/gradient_norm": "norm of the meta-gradient",
     "outer/kl": "KL divergence of the outer step",
+    "outer/line_search_rejections": "steps that the line search rejected",
     "outer/line_search_steps": "line-search steps",
     "outer/loss": "outer loss",
     "policy/std": "standard deviation of the policy",
@@ -420,7 +433,7 @@ def _timing(view: View) -> str:
 def _seconds(run: RunData) -> dict[str, Values]:
     """Return the seconds of each part of every iteration, [I], and what is left of the whole."""
     found = [key for key in run.metric_names if key.startswith("seconds/")]
-    laps = [key for key in found if key not in ("seconds/iteration", "seconds/steps_per_second")]
+    laps = [key for key in found if not key.startswith(NOT_LAPS)]
     rows = [row for row in run.metrics if "seconds/iteration" in row]
     if not rows:
         return {}
@@ -438,7 +451,14 @@ def _films(view: View) -> str:
     folder = view.run.folder.evaluation
     kinds = FILMS | PICTURES
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [file for file in files if file.suffix in kinds and file.name not in OWN_PICTURES]
+    films = {file.stem for file in files if file.suffix in FILMS}
+    files = [
+        file
+        for file in files
+        if file.suffix in kinds
+        and file.name not in OWN_PICTURES
+        and not (file.suffix == ".gif" and file.stem in films)  # the same, smaller
+    ]
     if not files:
         command = f"python evaluate.py run={view.run.path} video=true"
         return f"<p>None; <code>{escape(command)}</code> records some.</p>\n"
@@ -453,7 +473,7 @@ class Media:
 
     def shown(self, file: Path) -> str:
         """Return the figure of a file."""
-        name = file.stem.replace("_", " ")
+        name = PICTURE_TEXTS.get(file.stem, file.stem.replace("_", " "))
         size = file.stat().st_size
         if size > min(LARGEST_FILE, self._left):
             link = quote(Path(os.path.relpath(file, self._folder)).as_posix())

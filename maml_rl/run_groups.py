@@ -165,15 +165,13 @@ def written(key: str, value: Any) -> str:
 def task_set(run: RunData) -> str:
     """Return a name of the tasks that a run was evaluated on, the same for the same tasks.
 
-    A finite set is shared by all runs. Otherwise a run's seed draws its tasks, which tasks.json
-    holds; where it was not kept, the seed stands for it.
+    tasks.json holds them. Where it was not kept: tasks that fall into a few groups are taken for a
+    finite set, which all runs share; others are drawn by the run's seed, which stands for them.
     """
     content = run.evaluation or {}
-    if content["groups"]:
-        return "finite"
     try:
         stored = json.loads(run.folder.tasks.read_bytes())[content["split"]]
         first = {name: leaf[: content["num_tasks"]] for name, leaf in stored.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"seed {run.seed}"
+        return "finite" if content["groups"] else f"seed {run.seed}"
     return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()

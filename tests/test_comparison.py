@@ -15,7 +15,7 @@ from maml_rl.evaluation import Evaluation, summary
 from maml_rl.plotting import Overlay, comparison_figure
 from maml_rl.randomness import Key
 from maml_rl.run_data import find_runs, read_run
-from maml_rl.run_groups import grouped
+from maml_rl.run_groups import grouped, task_set
 from maml_rl.statistics import probability_of_improvement
 from tests.conftest import ROOT
 from tests.test_evaluation import png_size
@@ -286,11 +286,13 @@ def test_runs_of_other_tasks_are_compared_with_those_that_met_theirs(tmp_path):
     result = compared(runs_of(*paths)).result
     assert [point["improvement"] for point in result["groups"][1]["curve"]] == [0.75, 0.75]
     assert any("Test tasks are drawn by each run's seed" in note for note in result["notes"])
-    # without stored tasks, the seed says which they are
     for path in paths:
         (path / "tasks.json").write_text("{}")
+    # without stored tasks, the seed says which they are
     again = compared(runs_of(*paths)).result
     assert again["groups"][1]["curve"][1]["improvement"] == 0.75
+    assert [task_set(run) for run in runs_of(*paths)] == ["seed 0", "seed 1", "seed 0", "seed 1"]
+    assert task_set(read_run(ROOT / "results/half_cheetah_dir/seed_1")) == "finite"
     # of other seeds alone, every task is taken as it comes: seed 0's beat seed 1's by 100
     apart = compared(runs_of(paths[1], paths[2])).result
     assert apart["groups"][1]["curve"][1]["improvement"] == 1

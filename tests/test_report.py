@@ -210,12 +210,14 @@ def test_films_are_in_the_page_or_linked(tmp_path, monkeypatch, quick):
     folder = fine_run(tmp_path / "run") / "evaluation"
     (folder / "before_adaptation.mp4").write_bytes(b"small")
     (folder / "after & one.mp4").write_bytes(b"larger than ten")
+    (folder / "before_adaptation.gif").write_bytes(b"twin")
     (folder / "paths.png").write_bytes(b"picture")
     (folder / "adaptation.png").write_bytes(b"own")
     page = Page(report([tmp_path / "run"]))
     assert page.sources("video") == ["data:video/mp4;base64,c21hbGw="]
     assert page.sources("img")[-1] == "data:image/png;base64,cGljdHVyZQ=="
     assert page.alts()[-1] == "paths"
+    assert not [source for source in page.sources("img") if "image/gif" in source]  # the film is in
     links = [values["href"] for tag, values in page.tags if tag == "a"]
     assert "evaluation/after%20%26%20one.mp4" in links
     page = Page(report([tmp_path / "run"], tmp_path / "out" / "page.html"))
@@ -267,6 +269,7 @@ def test_damaged_checkpoints_and_an_evaluation_that_is_older(tmp_path, trained_r
 def test_metrics_that_are_wrong(tmp_path, quick):
     path = fine_run(tmp_path / "run", iterations=0)
     rows = [metrics_row(i, 5.0) for i in range(1, 9)]
+    rows[0]["seconds/share_sampling"] = 0.75
     rows[2]["outer/kl"] = rows[5]["outer/kl"] = float("nan")
     for row in rows[:2]:
         row["outer/accepted"] = 0.0
@@ -276,7 +279,7 @@ def test_metrics_that_are_wrong(tmp_path, quick):
         "outer/kl is not a finite number in 2 of 8 iterations, first in iteration 3.",
         "2 of 8 outer steps were rejected (25 %).",
     ]
-    Page(report([path]))
+    assert "share sampling" not in Page(report([path])).text
 
 
 def test_a_first_step_that_gains_nothing(tmp_path):
