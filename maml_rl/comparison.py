@@ -19,6 +19,7 @@ from maml_rl.run_groups import (
     SIZES,
     Group,
     check_equal_terms,
+    check_same_environment,
     grouped,
     trained_steps,
     written,
@@ -67,7 +68,10 @@ class Comparison:
 
 
 def compare(
-    folders: Sequence[Path], out: Path, evaluate: Callable[[Path], None] | None = None
+    folders: Sequence[Path],
+    out: Path,
+    evaluate: Callable[[Path], None] | None = None,
+    again: bool = False,
 ) -> Comparison:
     """Compare runs; write comparison.json, comparison.md and comparison.png into the folder `out`.
 
@@ -77,11 +81,15 @@ def compare(
         out: made where it is missing.
         evaluate: called with the folder of each run that has no evaluation, to make one; without
             it such a run is refused.
+        again: evaluate those that have one too.
 
     Raises:
-        UserError: where a run cannot be compared, or was evaluated on other terms than the first.
+        UserError: where a run cannot be compared, or was evaluated on other terms than the first;
+            runs of different environments are refused before any is evaluated.
     """
-    runs = [evaluated(folder, evaluate) for folder in folders]
+    runs = [_readable(folder) for folder in folders]
+    check_same_environment(runs)
+    runs = [_evaluated(run, evaluate, again) for run in runs]
     comparison = compared(runs)
     _make_folder(out)
     write_json(out / "comparison.json", comparison.result)
@@ -97,27 +105,31 @@ def _make_folder(out: Path) -> None:
         raise UserError(f"out={out} cannot be made: {error.strerror}.") from error
 
 
-def evaluated(folder: Path, evaluate: Callable[[Path], None] | None = None) -> RunData:
-    """Read a run that has an evaluation, or is given one.
+def _readable(folder: Path) -> RunData:
+    run = read_run(folder)
+    if not run.config:
+        raise UserError(f"{folder}: {run.faults[0]}")
+    return run
+
+
+def _evaluated(run: RunData, evaluate: Callable[[Path], None] | None, again: bool) -> RunData:
+    """Return a run that has an evaluation, or is given one.
 
     Raises:
         UserError: saying what to run where there is none.
     """
-    run = read_run(folder)
-    if not run.config:
-        raise UserError(f"{folder}: {run.faults[0]}")
-    if run.evaluation is None and evaluate is not None:
-        evaluate(folder)
-        run = read_run(folder)
-    if run.evaluation is None:
-        if not run.folder.checkpoint_names():
-            raise UserError(
-                f"{folder} has neither an evaluation nor a checkpoint: leave it out, or train it."
-            )
-        damaged = [fault for fault in run.faults if "evaluation.json" in fault]
-        why = damaged[0].rstrip(".") if damaged else "it was not evaluated"
-        raise UserError(f"{folder}: {why}; python evaluate.py run={folder} evaluates it.")
-    return run
+    if evaluate is not None and (again or run.evaluation is None):
+        evaluate(run.path)
+        run = read_run(run.path)
+    if run.evaluation is not None:
+        return run
+    if not run.folder.checkpoint_names():
+        raise UserError(
+            f"{run.path} has neither an evaluation nor a checkpoint: leave it out, or train it."
+        )
+    damaged = [fault for fault in run.faults if "evaluation.json" in fault]
+    why = damaged[0].rstrip(".") if damaged else "it was not evaluated"
+    raise UserError(f"{run.path}: {why}; python evaluate.py run={run.path} evaluates it.")
 
 
 def compared(runs: Sequence[RunData]) -> Comparison:

@@ -48,33 +48,44 @@ class Group:
         return np.array([curve[step]["per_task"] for curve in curves if curve])
 
 
-def check_equal_terms(runs: Sequence[RunData]) -> None:
-    """Compare environment and evaluation of each run with the first one's.
+def check_same_environment(runs: Sequence[RunData]) -> None:
+    """Compare the environment of each run with the first one's, evaluated or not.
 
     Raises:
         UserError: naming both runs and what differs.
     """
     first = runs[0]
     for run in runs[1:]:
-        if run.env != first.env:
+        alike = (run.evaluation is None) == (first.evaluation is None)
+        if alike and run.env != first.env:
             raise UserError(
                 f"runs of different environments cannot be overlaid: {first.path} is of "
                 f"{first.env}, {run.path} of {run.env}."
             )
         own, other = (_flat(one.config.get("env"), "env.") for one in (run, first))
-        for key in sorted(own.keys() | other.keys()):
+        for key in dict.fromkeys([*other, *own]):
             if not _same(own.get(key), other.get(key)):
                 raise UserError(
                     f"runs of different environments cannot be overlaid: {first.path} has "
                     f"{written(key, other.get(key))}, {run.path} {written(key, own.get(key))}."
                 )
+
+
+def check_equal_terms(runs: Sequence[RunData]) -> None:
+    """Compare environment and evaluation of each run with the first one's.
+
+    Raises:
+        UserError: naming both runs and what differs.
+    """
+    check_same_environment(runs)
+    first = runs[0]
+    for run in runs[1:]:
         for key in ("split", *SIZES, *(["later_scale"] if _goes_on(run, first) else [])):
-            own_value, value = ((one.evaluation or {}).get(key) for one in (run, first))
-            if own_value != value:
+            own, value = ((one.evaluation or {}).get(key) for one in (run, first))
+            if own != value:
                 raise UserError(
-                    f"{run.path} was evaluated with {key}={own_value}, {first.path} with "
-                    f"{key}={value}: python evaluate.py run={run.path} {key}={value} evaluates it "
-                    f"alike."
+                    f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "
+                    f"python evaluate.py run={run.path} {key}={value} evaluates it alike."
                 )
 
 

@@ -376,8 +376,18 @@ def test_a_run_without_evaluation_is_evaluated_or_refused(tmp_path, monkeypatch)
         asked.append(folder)
         write_evaluation(folder, TWO + 1, {})
 
+    other = make_run(Path("other"), None, env___target_="envs.HalfCheetahDir")
+    for first, words in [
+        (Path("a"), "a has env=PointNavigation, other env=HalfCheetahDir"),
+        (Path("b"), "b is of point_navigation, other of half_cheetah_dir"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            compare([first, other], Path("out"), evaluate)
+    assert asked == []  # runs that cannot be compared are not evaluated
     comparison = compare([Path("a"), Path("b")], Path("out"), evaluate)
     assert asked == [Path("b")]
+    compare([Path("a"), Path("b")], Path("out"), evaluate, again=True)
+    assert asked == [Path("b"), Path("a"), Path("b")]
     assert comparison.result["groups"][0]["curve"][1]["return_per_run"] == [25, 26]
     Path("b/evaluation/evaluation.json").write_text("{}]")
     with pytest.raises(UserError, match=r"b: evaluation.json is damaged: it holds no JSON object;"):
