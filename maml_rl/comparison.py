@@ -290,7 +290,7 @@ def terms(comparison: Comparison) -> str:
     """Say on what terms the runs were evaluated and what the brackets hold."""
     result = comparison.result
     scale = result["later_scale"]
-    scaled = "" if scale in (1, None) else f" Steps beyond the trained are scaled by {scale:g}."
+    scaled = "" if scale in (1, None) else f" Steps beyond the trained are scaled by {scale}."
     return (
         f"Return on {_count(result['num_tasks'], result['split'] + ' task')}, "
         f"{_count(result['num_episodes'], 'episode')} per task and step, mean over runs and tasks; "

@@ -100,7 +100,8 @@ figure img { background: #fff; border-radius: 6px; max-width: 100%; height: auto
 video { max-width: 100%; border-radius: 6px; }
 .adaptation, .tasks { display: inline-block; width: 49%; vertical-align: top; }
 @media (max-width: 50rem) { .adaptation, .tasks { width: 100%; } }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); gap: 0 1.5rem; }
+.pair { display: grid; gap: 0 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); }
 .bad { color: var(--bad); } .good { color: var(--good); }
 pre { background: var(--soft); padding: .8rem; border-radius: 6px; overflow-x: auto;
   font-size: .82rem; }

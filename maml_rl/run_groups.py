@@ -81,7 +81,9 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for key in ("split", *SIZES, *(["later_scale"] if _goes_on(run, first) else [])):
-            own, value = ((one.evaluation or {}).get(key) for one in (run, first))
+            own, value = (
+                str((one.evaluation or {}).get(key)).replace(" ", "") for one in (run, first)
+            )
             if own != value:
                 raise UserError(
                     f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from envs.checks import UserError
-from maml_rl.comparison import compare, compared, mean_learning_curve, smoothed, tables
+from maml_rl.comparison import compare, compared, markdown, mean_learning_curve, smoothed, tables
 from maml_rl.evaluation import Evaluation, summary
 from maml_rl.plotting import Overlay, comparison_figure
 from maml_rl.randomness import Key
@@ -354,6 +354,11 @@ def test_later_scale_matters_only_beyond_the_steps_trained_with(tmp_path):
     longer = make_run(tmp_path / "c", three, seed=2)
     with pytest.raises(UserError, match=r"evaluated with later_scale=0.5, .*later_scale=1.0"):
         compared(runs_of(other, longer))
+    schedule = make_run(tmp_path / "d", three, seed=3, evaluation={"later_scale": [0.5, 0.25]})
+    with pytest.raises(UserError, match=r"run=\S+/c later_scale=\[0.5,0.25\] evaluates it"):
+        compared(runs_of(schedule, longer))
+    alone = markdown(compared(runs_of(schedule)))
+    assert "Steps beyond the trained are scaled by [0.5, 0.25]." in alone
     comparison = compared(runs_of(first, longer))
     assert [point["step"] for point in comparison.result["groups"][0]["curve"]] == [0, 1]
     assert (
