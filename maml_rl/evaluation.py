@@ -14,8 +14,8 @@ from maml_rl.meta_learner import MetaLearner
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params, Rollout
 from maml_rl.sampling import Sampler
+from maml_rl.statistics import Values, bootstrap_interval
 
-Values = NDArray[np.float64]
 MOST_GROUPS = 6  # columns of the table of returns
 
 
@@ -85,17 +85,6 @@ def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArr
         if members.any():
             groups[distribution.describe(task)] = members
     return groups
-
-
-def bootstrap_interval(
-    values: Values, rng: np.random.Generator, level: float = 0.95, resamples: int = 10_000
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values` [M], resampling tasks."""
-    index = rng.integers(len(values), size=(resamples, len(values)))
-    means = values[index].mean(axis=1)
-    tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def adaptation_curve(returns: Values, key: Key, what: str = "return") -> list[dict[str, Any]]:

@@ -1,20 +1,30 @@
-"""The adaptation plot."""
+"""The figures: adaptation, learning, comparison of runs, diagnostics, timing."""
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maml_rl.run_folder import replacing
+from maml_rl.statistics import Values
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f")
+GROUP_COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f", "#e08e1b", "#1fa3a3", "#6b5b4b")
+GROUP_LINES = ("-", "--", ":", "-.")  # where colours repeat
+LEGEND_COLUMNS = 3
+LEGEND_CHARACTERS = 180  # side by side
+FEWEST_FOR_FAR = 5  # groups
+CUT = 3  # medians: where a stack is cut off
+MOST_POINTS = 400  # of a line: longer ones are drawn by the means of as many bins
 
 
 def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
@@ -26,18 +36,35 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
         result: as evaluation.json holds it: `curve` and `groups`; of tasks on a grid, `grid`, whose
             parameter takes the place of the return before adaptation.
     """
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(10, 4.2)
     left, right = figure.subplots(1, 2)
-    groups = result["groups"] or {"all tasks": result["curve"]}
     _draw_curves(left, result["curve"], result["groups"])
     if "grid" in result:
         _draw_grid(right, result["grid"], result["curve"])
     else:
-        _draw_tasks(right, groups)
+        _draw_tasks(right, result["groups"] or {"all tasks": result["curve"]})
     figure.suptitle(title)
+    save_png(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG, atomically."""
     with replacing(path) as partial:
         figure.savefig(partial, dpi=120)
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG, the same bytes for the same figure."""
+    content = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "maml_rl"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
 
 
 def _draw_curves(
@@ -63,17 +90,19 @@ def _band(
     steps = [point["step"] for point in curve]
     low, high = np.array([point["return_ci95"] for point in curve]).T
     means = [point["return_mean"] for point in curve]
-    axes.plot(steps, means, color=colour, marker="o", linestyle=linestyle, label=label)
+    axes.plot(
+        steps, means, color=colour, marker="o", markersize=5, linestyle=linestyle, label=label
+    )
     axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
 def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    values = []
+    befores = []
     for colour, (label, curve) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         before, after = curve[0]["per_task"], curve[1]["per_task"]
         axes.scatter(before, after, color=colour, s=18, alpha=0.8, label=label)
-        values += [*before, *after]
-    ends = [min(values), max(values)]
+        befores += before
+    ends = [min(befores), max(befores)]
     axes.plot(ends, ends, color="grey", linewidth=1, label="no change")
     axes.set(xlabel="return before adaptation, per task", ylabel="after one step")
     axes.grid(alpha=0.3)
@@ -90,3 +119,134 @@ def _draw_grid(axes: Axes, grid: Mapping[str, Any], curve: Sequence[Mapping[str,
     axes.set(xlabel=grid["parameter"], ylabel="return, per task")
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+class Overlay(NamedTuple):
+    """One group of runs in a comparison."""
+
+    label: str
+    runs: list[tuple[Values, Values]]  # learning curve of each: env steps [I], return [I]
+    mean: tuple[Values, Values] | None  # their mean; None where nothing was trained
+    curve: Sequence[Mapping[str, Any]]  # adaptation curve with intervals over runs and tasks
+
+
+def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
+    """Draw learning curves (thin: each run, thick: mean) and adaptation curves with their bands."""
+    longest = max(len(overlay.label) for overlay in overlays)
+    columns = max(1, min(LEGEND_COLUMNS, LEGEND_CHARACTERS // longest))
+    figure = _figure(12, 5 + 0.2 * -(-len(overlays) // columns))
+    left, right = figure.subplots(1, 2)
+    for number, overlay in enumerate(overlays):
+        colour = GROUP_COLOURS[number % len(GROUP_COLOURS)]
+        line = GROUP_LINES[number // len(GROUP_COLOURS) % len(GROUP_LINES)]
+        for env_steps, values in overlay.runs if len(overlay.runs) > 1 else ():
+            left.plot(*_thinned(env_steps / 1e6, values), color=colour, linewidth=0.7, alpha=0.5)
+        if overlay.mean is not None:
+            env_steps, values = overlay.mean
+            left.plot(env_steps / 1e6, values, color=colour, linewidth=2, linestyle=line)
+        _band(right, overlay.curve, colour, overlay.label, alpha=0.12, linestyle=line)
+    left.set(
+        title="training tasks, mean of ten iterations",
+        xlabel="million environment steps",
+        ylabel="return after the inner steps trained with",
+    )
+    right.set(title="evaluation", xlabel="inner gradient steps", ylabel="return (95 % interval)")
+    right.set_xticks([point["step"] for point in overlays[0].curve])
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _leave_out_far(right, overlays)
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
+    figure.suptitle(title)
+    return figure
+
+
+def _leave_out_far(axes: Axes, overlays: Sequence[Overlay]) -> None:
+    """Let groups that lie far from most others leave the frame, and name them in the title.
+
+    Far is three interquartile ranges beyond the quartiles of all means (Tukey's outer fence).
+    """
+    if len(overlays) < FEWEST_FOR_FAR:
+        return
+    means = {one.label: [point["return_mean"] for point in one.curve] for one in overlays}
+    low, high = np.quantile(np.concatenate(list(means.values())), [0.25, 0.75])
+    fence = low - 3 * (high - low), high + 3 * (high - low)
+    far = [name for name, own in means.items() if min(own) < fence[0] or max(own) > fence[1]]
+    if far:
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, fence[0]), min(top, fence[1]))
+        axes.set_title(f"{axes.get_title()} (beyond the frame: {', '.join(far)})")
+
+
+def adaptation_figure(result: Mapping[str, Any]) -> Figure:
+    """Draw the adaptation curve of evaluation.json's content, and of its groups."""
+    figure = _figure(5.5, 4)
+    _draw_curves(figure.subplots(), result["curve"], result["groups"])
+    return figure
+
+
+def scatter_figure(result: Mapping[str, Any]) -> Figure:
+    """Draw each task's return before and after one step, of evaluation.json's content."""
+    figure = _figure(5.5, 4)
+    _draw_tasks(figure.subplots(), result["groups"] or {"all tasks": result["curve"]})
+    return figure
+
+
+def lines_figure(
+    panels: Mapping[str, Mapping[str, tuple[Values, Values]]], xlabel: str, columns: int = 3
+) -> Figure:
+    """Draw panels of lines.
+
+    Args:
+        panels: by title, lines by label: (x [I], y [I]).
+        xlabel: of all panels.
+        columns: panels side by side.
+    """
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(11 if columns > 1 else 8, (2.4 if columns > 1 else 4) * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
+        for colour, (label, (x, y)) in zip(
+            itertools.cycle(GROUP_COLOURS), lines.items(), strict=False
+        ):
+            few = {"marker": "o", "markersize": 3} if len(x) < 30 else {}
+            axes.plot(*_thinned(x, y), color=colour, linewidth=1.2, label=label, **few)
+        axes.set(xlabel=xlabel)
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.3)
+        if len(lines) > 1:
+            axes.legend(fontsize=8)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def stacked_figure(x: Values, parts: Mapping[str, Values], xlabel: str, ylabel: str) -> Figure:
+    """Draw parts of a whole, one on the other: values [I] at `x` [I], by label."""
+    figure = _figure(8, 3)
+    axes = figure.subplots()
+    thin = {label: _thinned(x, values) for label, values in parts.items()}
+    positions = next(iter(thin.values()))[0]
+    colours = list(itertools.islice(itertools.cycle(GROUP_COLOURS), len(parts)))
+    axes.stackplot(
+        positions, *(y for _, y in thin.values()), labels=list(thin), colors=colours, alpha=0.8
+    )
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.margins(x=0)
+    whole = np.sum([y for _, y in thin.values()], axis=0)
+    top = CUT * float(np.median(whole))
+    if whole.max() > top > 0:
+        axes.set_ylim(0, top)
+        axes.set_ylabel(f"{ylabel} (more is cut off)")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _thinned(x: Values, y: Values) -> tuple[Values, Values]:
+    """Return a long line by the means of bins."""
+    if len(x) <= MOST_POINTS:
+        return x, y
+    bins = [np.array_split(values, MOST_POINTS) for values in (x, y)]
+    means = [np.array([part.mean() for part in parts]) for parts in bins]
+    return means[0], means[1]

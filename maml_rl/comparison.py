@@ -1,0 +1,366 @@
+"""Comparing runs: algorithms side by side, over seeds and tasks, on equal terms or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.checks import UserError
+from maml_rl.plotting import Overlay, comparison_figure, save_png
+from maml_rl.randomness import Key, Purpose
+from maml_rl.run_data import RunData, read_run
+from maml_rl.run_folder import write_json
+from maml_rl.run_groups import (
+    MOST_SETTINGS,
+    SIZES,
+    Group,
+    check_equal_terms,
+    check_same_environment,
+    grouped,
+    trained_steps,
+    written,
+)
+from maml_rl.statistics import (
+    Statistic,
+    Values,
+    improvement,
+    interquartile_mean,
+    mean,
+    statistic_interval,
+)
+
+RESAMPLES = 5000
+WINDOW = 10  # iterations of a learning curve's running mean
+GRID = 200  # points of a mean learning curve
+LONG_LABEL = 30  # characters, too many for the head of a column
+
+Table = tuple[list[str], list[list[str]]]  # header, rows
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups and the statistics that comparison.json holds."""
+
+    groups: list[Group]
+    result: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """Environment, groups and runs in a few words."""
+        runs = sum(len(group.runs) for group in self.groups)
+        return f"{self.result['env']}: {_count(runs, 'run')}, {_count(len(self.groups), 'group')}"
+
+    def overlays(self) -> list[Overlay]:
+        """Return what the figure draws of each group."""
+        return [
+            Overlay(
+                label=group.label,
+                runs=[smoothed(run) for run in group.runs if run.metrics],
+                mean=mean_learning_curve(group.runs),
+                curve=found["curve"],
+            )
+            for group, found in zip(self.groups, self.result["groups"], strict=True)
+        ]
+
+
+def compare(
+    folders: Sequence[Path],
+    out: Path,
+    evaluate: Callable[[Path], None] | None = None,
+    again: bool = False,
+) -> Comparison:
+    """Compare runs; write comparison.json, comparison.md and comparison.png into the folder `out`.
+
+    Args:
+        folders: of the runs (`maml_rl.run_data.find_runs` lists them); the first one's group is
+            what the others are compared with.
+        out: made where it is missing.
+        evaluate: called with the folder of each run that has no evaluation, to make one; without
+            it such a run is refused.
+        again: evaluate those that have one too.
+
+    Raises:
+        UserError: where a run cannot be compared, or was evaluated on other terms than the first;
+            runs of different environments are refused before any is evaluated.
+    """
+    runs = [_readable(folder) for folder in folders]
+    check_same_environment(runs)
+    runs = [_evaluated(run, evaluate, again) for run in runs]
+    comparison = compared(runs)
+    _make_folder(out)
+    write_json(out / "comparison.json", comparison.result)
+    (out / "comparison.md").write_text(markdown(comparison))
+    save_png(comparison_figure(comparison.overlays(), comparison.title), out / "comparison.png")
+    return comparison
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out={out} cannot be made: {error.strerror}.") from error
+
+
+def _readable(folder: Path) -> RunData:
+    run = read_run(folder)
+    if not run.config:
+        raise UserError(f"{folder}: {run.faults[0]}")
+    return run
+
+
+def _evaluated(run: RunData, evaluate: Callable[[Path], None] | None, again: bool) -> RunData:
+    """Return a run that has an evaluation, or is given one.
+
+    Raises:
+        UserError: saying what to run where there is none.
+    """
+    if evaluate is not None and (again or run.evaluation is None):
+        evaluate(run.path)
+        run = read_run(run.path)
+    if run.evaluation is not None:
+        return run
+    if not run.folder.checkpoint_names():
+        raise UserError(
+            f"{run.path} has neither an evaluation nor a checkpoint: leave it out, or train it."
+        )
+    damaged = [fault for fault in run.faults if "evaluation.json" in fault]
+    why = damaged[0].rstrip(".") if damaged else "it was not evaluated"
+    raise UserError(f"{run.path}: {why}; python evaluate.py run={run.path} evaluates it.")
+
+
+def compared(runs: Sequence[RunData]) -> Comparison:
+    """Compute the statistics of runs that have an evaluation.
+
+    Raises:
+        UserError: where they were not evaluated on equal terms.
+    """
+    check_equal_terms(runs)
+    groups = grouped(runs)
+    steps = min(len(run.returns) for run in runs) - 1
+    headline = min(steps, max(1, *(trained_steps(run) for run in runs)))
+    first = groups[0]
+    result = {
+        "env": runs[0].env,
+        **{name: (runs[0].evaluation or {})[name] for name in ("split", *SIZES)},
+        "later_scale": (runs[0].evaluation or {}).get("later_scale"),
+        "compared_with": first.label,
+        "headline_step": headline,
+        "interval": "95 % bootstrap over runs and tasks",
+        "notes": list(_notes(groups, steps)),
+        "groups": [_statistics(group, first, steps) for group in groups],
+    }
+    return Comparison(groups, result)
+
+
+def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
+    """Return what comparison.json says of a group."""
+    points = []
+    for step in range(steps + 1):
+        scores = group.returns(step)
+        point: dict[str, Any] = {"step": step, **_point("return", scores)}
+        point["return_per_run"] = scores.mean(axis=1).tolist()
+        success = group.success(step)
+        if success is not None:
+            point |= _point("success", success)
+        if group is not first:
+            share, interval = improvement(_pairs(group, first, step), _generator(), RESAMPLES)
+            point |= {"improvement": share, "improvement_ci95": list(interval)}
+        points.append(point)
+    gains = group.returns(1) - group.returns(0)
+    return {
+        "label": group.label,
+        "algorithm": group.runs[0].algorithm,
+        "settings": {key: _json_value(value) for key, value in group.settings.items()},
+        "seeds": [run.seed for run in group.runs],
+        "runs": [str(run.path) for run in group.runs],
+        "checkpoints": [(run.evaluation or {}).get("checkpoint") for run in group.runs],
+        "env_steps": float(np.mean([run.env_steps for run in group.runs])),
+        "curve": points,
+        "gain_of_first_step": {"mean": float(mean(gains)), "ci95": _interval(gains, mean)},
+    }
+
+
+def _json_value(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+
+
+def _point(what: str, scores: Values) -> dict[str, Any]:
+    """Return mean and interquartile mean of scores [N, M] with their intervals."""
+    return {
+        f"{what}_mean": float(mean(scores)),
+        f"{what}_ci95": _interval(scores, mean),
+        f"{what}_iqm": float(interquartile_mean(scores)),
+        f"{what}_iqm_ci95": _interval(scores, interquartile_mean),
+    }
+
+
+def _interval(scores: Values, statistic: Statistic) -> list[float]:
+    return list(statistic_interval([scores], statistic, _generator(), resamples=RESAMPLES))
+
+
+def _generator() -> np.random.Generator:
+    """Return the same resamples for every step, statistic and group."""
+    return Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
+
+
+def _pairs(group: Group, first: Group, step: int) -> list[tuple[Values, Values]]:
+    """Pair the returns of runs that met the same test tasks; all runs where none did."""
+    own, other = group.returns(step), first.returns(step)
+    sets = [np.array(one.task_sets) for one in (group, first)]
+    shared = [name for name in dict.fromkeys(sets[1].tolist()) if name in sets[0]]
+    return [(own[sets[0] == name], other[sets[1] == name]) for name in shared] or [(own, other)]
+
+
+def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
+    """Yield what a reader of the table should know, a sentence each."""
+    runs = [run for group in groups for run in group.runs]
+    if any(len(run.returns) - 1 > steps for run in runs):
+        yield f"Some runs were evaluated for more than {_count(steps, 'step')}; those are left out."
+    alone = [group.label for group in groups if len(group.runs) == 1]
+    if alone:
+        yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
+    flat = [group.label for group in groups if trained_steps(group.runs[0]) == 0]
+    if flat:
+        yield f"Trained without inner steps: {'; '.join(flat)}."
+    spent = [run.env_steps for run in runs]
+    if min(spent) < 0.9 * max(spent):
+        yield "The runs were not trained for the same number of environment steps."
+    checkpoints = sorted({str((run.evaluation or {}).get("checkpoint")) for run in runs})
+    if len(checkpoints) > 1:
+        yield f"The runs were evaluated at different checkpoints: {', '.join(checkpoints)}."
+    sets = [set(group.task_sets) for group in groups]
+    if len(groups) > 1 and len(set.union(*sets)) > 1:
+        yield (
+            "Test tasks are drawn by each run's seed; the probability of improvement compares runs "
+            "that met the same tasks."
+        )
+    apart = [group.label for group, own in zip(groups, sets, strict=True) if not own & sets[0]]
+    if apart:
+        yield f"Met none of the test tasks of {groups[0].label}: {'; '.join(apart)}."
+    for group in groups:
+        seeds = [run.seed for run in group.runs]
+        if len(set(seeds)) < len(seeds):
+            yield (
+                f"{group.label} has a seed more than once: its interval is too narrow if that is "
+                f"the same run twice."
+            )
+        if len(group.settings) > MOST_SETTINGS:
+            said = ", ".join(written(key, value) for key, value in group.settings.items())
+            yield f"{group.label} has {said}."
+
+
+def smoothed(run: RunData) -> tuple[Values, Values]:
+    """Return a run's learning curve: (env steps, running mean over ten iterations)."""
+    _, env_steps, values = run.learning_curve()
+    ends = range(1, len(values) + 1)
+    return env_steps, np.array([values[max(0, end - WINDOW) : end].mean() for end in ends])
+
+
+def mean_learning_curve(runs: Sequence[RunData]) -> tuple[Values, Values] | None:
+    """Return the mean of the runs' learning curves, as far as all of them go."""
+    curves = [smoothed(run) for run in runs if run.metrics]
+    curves = [curve for curve in curves if len(curve[0])]
+    if not curves:
+        return None
+    begin, end = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
+    grid = np.linspace(begin, max(begin, end), GRID)
+    return grid, np.mean([np.interp(grid, *curve) for curve in curves], axis=0)
+
+
+def markdown(comparison: Comparison) -> str:
+    """Write the comparison as a page of Markdown: its terms, two tables and the notes."""
+    parts = [f"# {comparison.title}", terms(comparison)]
+    for header, rows in tables(comparison):
+        lines = [header, ["---"] * len(header), *rows]
+        parts.append("\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines))
+    notes = comparison.result["notes"]
+    parts += ["\n".join(f"- {note}" for note in notes)] if notes else []
+    return "\n\n".join([*parts, "![learning and adaptation curves](comparison.png)"]) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def terms(comparison: Comparison) -> str:
+    """Say on what terms the runs were evaluated and what the brackets hold."""
+    result = comparison.result
+    scale = result["later_scale"]
+    scaled = "" if scale in (1, None) else f" Steps beyond the trained are scaled by {scale}."
+    return (
+        f"Return on {_count(result['num_tasks'], result['split'] + ' task')}, "
+        f"{_count(result['num_episodes'], 'episode')} per task and step, mean over runs and tasks; "
+        f"in brackets, {result['interval']}.{scaled}"
+    )
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Return two tables: returns by step, and the robust statistics after the headline step."""
+    groups = comparison.result["groups"]
+    ends = [end for group in groups for point in group["curve"] for end in point["return_ci95"]]
+    form = number_format(ends)
+    return [_return_table(groups, form), _robust_table(comparison.result, form)]
+
+
+def _return_table(groups: Sequence[Mapping[str, Any]], form: str) -> Table:
+    rows = []
+    for group in groups:
+        cells = [
+            bracketed(point["return_mean"], point["return_ci95"], form) for point in group["curve"]
+        ]
+        trained = f"{group['env_steps'] / 1e6:.3g}"
+        rows.append([group["label"], str(len(group["seeds"])), trained, *cells])
+    steps = [after(point["step"]) for point in groups[0]["curve"]]
+    return ["algorithm", "runs", "million env steps", *steps], rows
+
+
+def _robust_table(result: Mapping[str, Any], form: str) -> Table:
+    groups, headline = result["groups"], result["headline_step"]
+    points = [group["curve"][headline] for group in groups]
+    gains = [group["gain_of_first_step"] for group in groups]
+    columns = {
+        "algorithm": [group["label"] for group in groups],
+        f"interquartile mean {after(headline)}": [
+            bracketed(point["return_iqm"], point["return_iqm_ci95"], form) for point in points
+        ],
+        "gain of the first step": [bracketed(gain["mean"], gain["ci95"], form) for gain in gains],
+    }
+    if len(groups) > 1:
+        first = result["compared_with"]
+        first = first if len(first) < LONG_LABEL else "the first row"
+        columns[f"P(better than {first}) {after(headline)}"] = [
+            bracketed(point["improvement"], point["improvement_ci95"], "{:.2f}")
+            if "improvement" in point
+            else "-"
+            for point in points
+        ]
+    if all("success_mean" in point for point in points):
+        columns[f"success rate {after(headline)}"] = [
+            bracketed(point["success_mean"], point["success_ci95"], "{:.2f}") for point in points
+        ]
+    return list(columns), [list(row) for row in zip(*columns.values(), strict=True)]
+
+
+def after(step: int) -> str:
+    """Say after how many steps."""
+    return "before adaptation" if step == 0 else f"after {_count(step, 'step')}"
+
+
+def bracketed(value: float, interval: Sequence[float], form: str) -> str:
+    """Write a value with its interval."""
+    low, high = (form.format(end) for end in interval)
+    return f"{form.format(value)} [{low}, {high}]"
+
+
+def number_format(values: Sequence[float]) -> str:
+    """Return a format with as many decimals as numbers of this size need."""
+    largest = max((abs(value) for value in values), default=0.0)
+    return "{:.1f}" if largest >= 10 else "{:.2f}" if largest >= 1 else "{:.3f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

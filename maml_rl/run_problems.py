@@ -1,0 +1,127 @@
+"""What went wrong with a run, or is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.checks import UserError
+from maml_rl.checkpoint import load_checkpoint
+from maml_rl.comparison import bracketed, number_format
+from maml_rl.errors import CheckpointError
+from maml_rl.randomness import Key, Purpose
+from maml_rl.run_data import CONFIGS, RunData
+from maml_rl.statistics import Interval, bootstrap_interval
+
+
+def problems(run: RunData) -> list[str]:
+    """Say what went wrong with a run, or is missing, a sentence each."""
+    return [
+        *run.faults,
+        *_unfinished(run),
+        *_broken_checkpoints(run),
+        *_evaluation_problems(run),
+        *_metric_problems(run),
+        *_origin_problems(run),
+    ]
+
+
+def _unfinished(run: RunData) -> Iterator[str]:
+    stopped = run.path / "stopped.json"
+    if stopped.is_file():
+        yield f"Training stopped with an error: {_reason(stopped)}"
+    limits = [
+        (run.iterations, run.setting("trainer.iterations"), "iterations"),
+        (run.env_steps, run.setting("trainer.env_steps"), "environment steps"),
+    ]
+    set_limits = [one for one in limits if isinstance(one[1], int | float)]
+    if not set_limits or any(done >= limit for done, limit, _ in set_limits):
+        return
+    far = " and ".join(f"{done} of {limit} {what}" for done, limit, what in set_limits)
+    if _is_training(run):
+        yield f"Training is under way: {far}."
+    else:
+        yield f"Training did not finish: {far}; python train.py resume={run.path} goes on."
+
+
+def _reason(stopped: Path) -> str:
+    try:
+        return str(json.loads(stopped.read_text())["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "stopped.json, which cannot be read."
+
+
+def _is_training(run: RunData) -> bool:
+    try:
+        with run.folder.locked():
+            return False
+    except UserError:
+        return True
+
+
+def _broken_checkpoints(run: RunData) -> Iterator[str]:
+    if not (run.path / CONFIGS[0]).is_file():
+        return  # kept in results/, without weights
+    names = run.folder.checkpoint_names()
+    if not names:
+        yield "There is no checkpoint."
+    for name in names:
+        try:
+            load_checkpoint(run.folder.checkpoint(name))
+        except CheckpointError as error:
+            yield f"Damaged checkpoint: {error}"
+
+
+def _evaluation_problems(run: RunData) -> Iterator[str]:
+    evaluation = run.evaluation
+    if evaluation is None:
+        yield f"There is no evaluation: python evaluate.py run={run.path} makes one."
+        return
+    checkpoint = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
+    file = run.folder.evaluation / "evaluation.json"
+    both = checkpoint.is_file() and file.is_file()
+    if both and checkpoint.stat().st_mtime > file.stat().st_mtime:
+        yield f"The evaluation is older than its checkpoint, {checkpoint.name}."
+    value, (low, high) = gain_of_first_step(run)
+    if low <= 0:
+        what = "loses" if high < 0 else "gains nothing that can be told from 0"
+        said = bracketed(value, (low, high), return_format(evaluation))
+        yield f"The first inner step {what}: {said} per task."
+
+
+def _metric_problems(run: RunData) -> Iterator[str]:
+    for key in run.metric_names:
+        iterations, values = run.column(key)
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            first = int(iterations[wrong][0])
+            much = f"{wrong.sum()} of {len(values)} iterations"
+            yield f"{key} is not a finite number in {much}, first in iteration {first}."
+    _, accepted = run.column("outer/accepted")
+    rejected = int((accepted == 0).sum())
+    if rejected:
+        share = rejected / len(accepted)
+        yield f"{rejected} of {len(accepted)} outer steps were rejected ({100 * share:.0f} %)."
+
+
+def _origin_problems(run: RunData) -> Iterator[str]:
+    if not run.provenance:
+        yield "provenance.json is missing: commit and versions are unknown."
+    elif run.provenance.get("git_modified"):
+        yield "The code had uncommitted changes: the commit does not give the run again."
+
+
+def gain_of_first_step(run: RunData) -> tuple[float, Interval]:
+    """Return what the first inner step gains per task, and its interval over tasks."""
+    gains = run.returns[1] - run.returns[0]
+    rng = Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
+    return float(gains.mean()), bootstrap_interval(gains, rng)
+
+
+def return_format(evaluation: Mapping[str, Any]) -> str:
+    """Return the format in which an evaluation's returns are written."""
+    return number_format([end for point in evaluation["curve"] for end in point["return_ci95"]])

@@ -1,0 +1,167 @@
+"""Aggregate statistics of returns with bootstrap intervals, after Agarwal et al. 2021.
+
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); rliable is
+the paper's library. Letters: N runs (seeds) of one algorithm, M tasks, R resamples; scores are
+[N, M], higher is better.
+
+The paper resamples runs within each task independently (`resample_within_tasks`): right where each
+score is a training of its own, as on Atari. Here one meta-trained run gives the scores of all its
+tasks, and a run that went wrong is wrong on all of them. Comparisons therefore resample whole runs,
+and tasks (`resample_runs_and_tasks`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+Interval = tuple[float, float]
+Statistic = Callable[..., Values]  # of resampled groups [R, N_i, M]; one value each, [R]
+Resampler = Callable[[Sequence[Values], np.random.Generator, int], list[Values]]
+
+RESAMPLES = 10_000
+MOST_VALUES = 4_000_000  # resampled at once: 32 MB
+
+
+def bootstrap_interval(
+    values: Values, rng: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+) -> Interval:
+    """Return the percentile bootstrap interval of the mean of `values` [M], resampling tasks."""
+    index = rng.integers(len(values), size=(resamples, len(values)))
+    return _percentiles(values[index].mean(axis=1), level)
+
+
+def mean(scores: Values) -> Values:
+    """Return the mean over runs and tasks of scores [..., N, M]."""
+    return np.asarray(scores.mean(axis=(-2, -1)))
+
+
+def interquartile_mean(scores: Values) -> Values:
+    """Return the interquartile mean of scores [..., N, M] over all runs and tasks together.
+
+    The mean of what is left when a quarter of the N * M scores, rounded down, is cut off at either
+    end (Agarwal et al. 2021, section 4.3): less moved by outliers than the mean, and by fewer runs
+    than the median.
+    """
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = flat.shape[-1] // 4
+    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
+
+
+def probability_of_improvement(scores: Values, others: Values) -> Values:
+    """Return P(X > Y) of `scores` X [..., N, M] over `others` Y [..., L, M] of the same tasks.
+
+    For each task the share of the N * L pairs of runs in which X has the higher score, a tie
+    counting one half (the Mann-Whitney U statistic over N * L); averaged over tasks (Agarwal et al.
+    2021, section 4.3).
+    """
+    left, right = scores[..., :, None, :], others[..., None, :, :]
+    wins = (left > right) + 0.5 * (left == right)
+    return np.asarray(wins.mean(axis=(-3, -2, -1)))
+
+
+def resample_within_tasks(
+    groups: Sequence[Values], rng: np.random.Generator, count: int
+) -> list[Values]:
+    """Resample the runs of each group [N_i, M] within every task on its own, [R, N_i, M].
+
+    The stratified bootstrap of Agarwal et al. 2021, section 4.1: tasks are the strata and fixed.
+    """
+    return [
+        scores[rng.integers(len(scores), size=(count, *scores.shape)), np.arange(scores.shape[1])]
+        for scores in groups
+    ]
+
+
+def resample_runs_and_tasks(
+    groups: Sequence[Values], rng: np.random.Generator, count: int
+) -> list[Values]:
+    """Resample whole runs of each group [N_i, M], and tasks, the same for all groups, [R, N_i, M].
+
+    The pigeonhole bootstrap of Owen 2007 (Annals of Applied Statistics 1(2)): its variance holds
+    that of runs and that of tasks, and overstates their interaction's. With one run the interval is
+    over tasks alone; with few it is too narrow, by a factor of sqrt((N - 1) / N) in the runs' part.
+    """
+    num_tasks = groups[0].shape[1]
+    columns = rng.integers(num_tasks, size=(count, 1, num_tasks))
+    return [
+        scores[rng.integers(len(scores), size=(count, len(scores), 1)), columns]
+        for scores in groups
+    ]
+
+
+def resampled_statistic(
+    groups: Sequence[Values],
+    statistic: Statistic,
+    rng: np.random.Generator,
+    resampler: Resampler = resample_runs_and_tasks,
+    resamples: int = RESAMPLES,
+) -> Values:
+    """Return `statistic` of each of R resamples of the groups [N_i, M], [R]."""
+    num_tasks = groups[0].shape[1]
+    size = num_tasks * max(sum(map(len, groups)), math.prod(map(len, groups)))
+    step = max(1, MOST_VALUES // size)
+    counts = [min(step, resamples - start) for start in range(0, resamples, step)]
+    return np.concatenate([statistic(*resampler(groups, rng, count)) for count in counts])
+
+
+def statistic_interval(
+    groups: Sequence[Values],
+    statistic: Statistic,
+    rng: np.random.Generator,
+    resampler: Resampler = resample_runs_and_tasks,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Return the percentile bootstrap interval of a statistic of one or more groups.
+
+    Args:
+        groups: scores [N_i, M], of the same tasks: one group for `mean` and `interquartile_mean`,
+            two for `probability_of_improvement`.
+        statistic: of the groups.
+        rng: draws the resamples.
+        resampler: what is resampled.
+        level: of the interval.
+        resamples: R.
+    """
+    return _percentiles(resampled_statistic(groups, statistic, rng, resampler, resamples), level)
+
+
+def improvement(
+    pairs: Sequence[tuple[Values, Values]],
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+) -> tuple[float, Interval]:
+    """Return the probability of improvement of X over Y and its interval, over sets of tasks.
+
+    Runs of different seeds may have test tasks of their own: then only runs that met the same tasks
+    are compared, and each set of tasks is a pair. The sets are resampled first, then within each
+    set runs and tasks.
+
+    Args:
+        pairs: (X [N_i, M], Y [L_i, M]) on each set of M tasks.
+        rng: draws the resamples.
+        resamples: R.
+        level: of the interval.
+    """
+    value = np.mean([probability_of_improvement(*pair) for pair in pairs])
+    drawn = np.stack(
+        [
+            resampled_statistic(pair, probability_of_improvement, rng, resamples=resamples)
+            for pair in pairs
+        ]
+    )
+    sets = rng.integers(len(pairs), size=(len(pairs), resamples))
+    means = np.take_along_axis(drawn, sets, axis=0).mean(axis=0)
+    return float(value), _percentiles(means, level)
+
+
+def _percentiles(values: Values, level: float) -> Interval:
+    tail = (1 - level) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
