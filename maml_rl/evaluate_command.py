@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from envs.checks import UserError, flag, integer_at_least, one_of, pair
@@ -23,7 +25,8 @@ from envs.task_distribution import (
     task_at,
     task_grid,
 )
-from maml_rl.cli import compose, config_directory, shown
+from maml_rl.cli import compose, config_directory, parse_overrides, shown
+from maml_rl.comparison import compare, tables
 from maml_rl.evaluation import Evaluation, evaluate, summary
 from maml_rl.figures import PANELS, chosen_tasks, save, stage_name, task_figure, trajectory_figure
 from maml_rl.inner_loop import stack
@@ -33,30 +36,68 @@ from maml_rl.plotting import adaptation_plot
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
 from maml_rl.rollout_files import save_rollouts
+from maml_rl.run_data import find_runs
 from maml_rl.run_folder import RunFolder, write_json
 from maml_rl.sampling import Sampler
 from maml_rl.video import record
 
 USAGE = """usage: python evaluate.py run=<run folder> [option=value ...]
+       python evaluate.py runs=[<run folder>,<run folder>] [out=<folder>] [option=value ...]
 
 Adapt the run's trained initialization to its stored tasks; write evaluation.json, adaptation.png
-and pictures of tasks and trajectories into the run's folder evaluation/. Options and defaults:
+and pictures of tasks and trajectories into the run's folder evaluation/. Several runs are compared;
+those without an evaluation get one first, and all do where an option of it is given. Options and
+defaults:
 """
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
-    """Evaluate one run."""
+    """Evaluate one run, or compare several."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE + (config_directory() / "evaluate.yaml").read_text())
         return 0
     options = compose("evaluate", arguments)
-    if OmegaConf.is_missing(options, "run") or options.run is None:
-        raise UserError("run is missing: write run=<run folder>.")
-    folder = RunFolder.existing(options.run, "run")
+    if options.runs is not None:
+        _compare_runs(options, {override.key_or_group for override in parse_overrides(arguments)})
+        return 0
+    if options.run is None:
+        raise UserError("run is missing: write run=<run folder>, or runs=[<folder>,<folder>].")
+    _evaluate_run(str(options.run), options)
+    return 0
+
+
+def _compare_runs(options: DictConfig, given: Set[str]) -> None:
+    """Compare runs; those without an evaluation get one, and all where an option of it is given."""
+    if options.run is not None:
+        raise UserError("run and runs were both given: write one of them.")
+    if options.tasks != "stored":
+        raise UserError(f"tasks={options.tasks} is of one run: write run=<run folder>.")
+    listed = options.runs if OmegaConf.is_list(options.runs) else [options.runs]
+    folders, out = find_runs([str(place) for place in listed]), Path(str(options.out))
+    comparison = compare(
+        folders,
+        out,
+        evaluate=lambda folder: _evaluate_run(str(folder), options),
+        again=bool(given - {"run", "runs", "out"}),
+    )
+    for header, rows in tables(comparison):
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for note in comparison.result["notes"]:
+        print(f"note: {note}")
+    print(f"in brackets: {comparison.result['interval']}")
+    print(f"comparison: {shown(out / 'comparison.md')}, .json and .png")
+
+
+def _evaluate_run(run: str, options: DictConfig) -> None:
+    """Evaluate one run and write what was found into its folder."""
+    folder = RunFolder.existing(run, "run")
     steps, episodes, seed = _sizes(options)
     later_scale = step_scales(options.later_scale)
     video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
-    trained = load(options.run, options.checkpoint)
+    trained = load(run, options.checkpoint)
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
     if video:
         _check_renderer(distribution)
@@ -86,7 +127,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         print(f"rollouts: {shown(path)}")
     if video:
         _videos(folder, distribution, learner, meta, evaluation, sampler, key, later_scale)
-    return 0
 
 
 def _sizes(options: DictConfig) -> tuple[int, int, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import FrameType
@@ -30,7 +31,7 @@ from maml_rl.outer_loop.objectives import group_size
 from maml_rl.outer_loop.update import State
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
-from maml_rl.run_folder import RunFolder
+from maml_rl.run_folder import RunFolder, write_json
 from maml_rl.sampling import Collector, Sampler
 from maml_rl.sampling.collector import authors_code
 
@@ -184,6 +185,7 @@ class Trainer:
         with (
             closing(collector),
             self.folder.locked(),
+            self._recorded(),
             self.stop,
             self.logger.open(self.folder.metrics, start, kept) as logger,
         ):
@@ -196,6 +198,17 @@ class Trainer:
                 self._save_all(progress, metrics)
                 logger.show(metrics, self._fraction(progress))
         return metrics
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Leave stopped.json where numbers that are not finite end the run, for its report."""
+        path = self.folder.path / "stopped.json"
+        path.unlink(missing_ok=True)
+        try:
+            yield
+        except NonFiniteError as error:
+            write_json(path, {"error": str(error)})
+            raise
 
     def _iterate(self, collector: Collector, progress: Progress) -> Metrics | None:
         """Sample tasks, collect and adapt, take the outer step; None where a stop came between."""

@@ -133,8 +133,36 @@ def test_help_lists_the_options(evaluate_cli, work):
         assert word in outcome.out
 
 
+def test_several_runs_are_evaluated_where_needed_and_compared(run_copy, evaluate_cli, work):
+    shutil.copytree(run_copy, work / "other")
+    config = work / "other/.hydra/config.yaml"
+    config.write_text(config.read_text().replace("name: maml_trpo", "name: mine"))
+    assert evaluate_cli(*FAST).status == 0
+    kept = (run_copy / "evaluation/evaluation.json").read_bytes()
+    outcome = evaluate_cli("runs=[run,other]", *FAST[1:], "out=both")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "P(better than maml_trpo) after 1 step" in outcome.out
+    assert outcome.out.splitlines()[-1] == "comparison: both/comparison.md, .json and .png"
+    data = json.loads((work / "both/comparison.json").read_text())
+    assert [group["label"] for group in data["groups"]] == ["maml_trpo", "mine"]
+    # the same weights on the same tasks with the same noise: every comparison is a tie
+    assert data["groups"][1]["curve"][2]["improvement"] == 0.5
+    assert (run_copy / "evaluation/evaluation.json").read_bytes() == kept
+    shutil.rmtree(work / "other/evaluation")
+    refused = evaluate_cli("runs=[run,other]")  # 20 episodes a step against run's 2
+    assert refused.status == 2
+    assert "other was evaluated with num_episodes=20, run with num_episodes=2" in refused.error
+    assert evaluate_cli("runs=[run,other]", "num_episodes=3", "steps=1").status == 0
+    assert result("run")["num_episodes"] == result("other")["num_episodes"] == 3
+
+
 WRONG = [
-    ((), "run is missing: write run=<run folder>."),
+    ((), "run is missing: write run=<run folder>, or runs=[<folder>,<folder>]."),
+    (("runs=nowhere",), "runs=nowhere: there is no such folder; give the folder of a run."),
+    (("runs=no*",), "runs=no* matches nothing; give the folders of runs."),
+    (("runs=[]",), "runs is empty: give the folders of runs, as in runs=[a,b], or a glob."),
+    (("runs=[run]", "run=run"), "run and runs were both given: write one of them."),
+    (("runs=[run]", "tasks=grid"), "tasks=grid is of one run: write run=<run folder>."),
     (("run=null",), "run is missing"),
     (("run=nowhere",), "run=nowhere: there is no such folder; give the folder of a run."),
     (("run=5",), "run=5: there is no such folder"),

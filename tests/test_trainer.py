@@ -254,6 +254,7 @@ def test_a_reward_that_is_not_finite_names_iteration_and_task(value, work):
     )
     assert load(work / "run/checkpoints/last.pt")["iteration"] == 1
     assert [line["iteration"] for line in read_metrics(work / "run")] == [1]
+    assert json.loads((work / "run/stopped.json").read_text()) == {"error": str(caught.value)}
 
 
 def test_parameters_that_are_not_finite_stop_the_run(tmp_path):
