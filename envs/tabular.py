@@ -71,15 +71,17 @@ class BatchedTabular:
 
     def draw_chance(self, rng: np.random.Generator) -> Array:
         """Draw one episode's chance, [T, C]."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define draw_chance(rng).")
 
     def begin(self) -> Array:
         """Put every row at its start; observations [M, B, O]."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define begin().")
 
     def outcome(self, actions: Array, chance: Array, time: Array, active: Array) -> Step:
         """Take `actions` [M, B] at steps `time` [M, B], chance [M, B, C]."""
-        raise NotImplementedError
+        raise TypeError(
+            f"{type(self).__name__} must define outcome(actions, chance, time, active)."
+        )
 
     def set_tasks(self, tasks: Tasks) -> None:
         """Give task m's slots their task; leaves [M, ...].
