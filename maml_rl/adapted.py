@@ -139,12 +139,12 @@ class Adapted:
         return save_rollouts(path, self.rollouts, self.tasks)
 
 
-def mean_returns(rollouts: Sequence[Rollout]) -> Values:
+def task_returns(rollouts: Sequence[Rollout]) -> Values:
     """Return the mean return of each task's episodes, by rollout: [K + 1, M]."""
     return np.stack([rollout.mean_return().numpy() for rollout in rollouts])
 
 
-def success_rates(rollouts: Sequence[Rollout]) -> Values | None:
+def task_success(rollouts: Sequence[Rollout]) -> Values | None:
     """Return the share of each task's episodes that succeeded, likewise; None: not told."""
     rates = [rate for rollout in rollouts if (rate := rollout.success_rate()) is not None]
     return np.stack([rate.numpy() for rate in rates]) if rates else None

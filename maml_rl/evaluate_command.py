@@ -28,11 +28,11 @@ from envs.task_distribution import (
 from maml_rl.cli import compose, config_directory, parse_overrides, shown
 from maml_rl.comparison import compare, tables
 from maml_rl.evaluation import Evaluation, evaluate, summary
-from maml_rl.figures import PANELS, chosen_tasks, save, stage_name, task_figure, trajectory_figure
+from maml_rl.figures import PANELS, chosen_tasks, stage_name, task_figure, trajectory_figure
 from maml_rl.inner_loop import stack
 from maml_rl.loading import load, step_scales
 from maml_rl.meta_learner import MetaLearner
-from maml_rl.plotting import adaptation_plot
+from maml_rl.plotting import adaptation_plot, save_png
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
 from maml_rl.rollout_files import save_rollouts
@@ -227,7 +227,7 @@ def _figures(
     for name, figure in figures.items():
         if figure is not None:
             path = folder.evaluation / f"{name}.png"
-            save(path, figure)
+            save_png(figure, path)
             print(f"{name}: {shown(path)}")
 
 

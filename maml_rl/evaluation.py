@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.task_distribution import TaskDistribution, Tasks, count_tasks, task_at
+from maml_rl.adapted import task_returns, task_success
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params, Rollout
@@ -53,11 +54,8 @@ def evaluate(
         sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
     ) as collector:
         rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
-    returns = np.stack([rollout.mean_return().numpy() for rollout in rollouts])
-    rates = [rate for rollout in rollouts if (rate := rollout.success_rate()) is not None]
-    success = np.stack([rate.numpy() for rate in rates]) if rates else None
     groups = task_groups(source or distribution, tasks)
-    return Evaluation(tasks, returns, groups, success, rollouts)
+    return Evaluation(tasks, task_returns(rollouts), groups, task_success(rollouts), rollouts)
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:

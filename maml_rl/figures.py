@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -25,7 +24,6 @@ from envs.task_distribution import (
 )
 from envs.trajectories import Trajectories
 from maml_rl.rollout import Rollout
-from maml_rl.run_folder import replacing
 
 PANELS = 6  # tasks in a figure of trajectories, at most
 COLUMNS = 3
@@ -283,9 +281,3 @@ def _draw_scatter(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array
 
 def _counted(label: str, values: Array) -> str:
     return f"{label}, {len(values)} task{'s' if len(values) > 1 else ''}"
-
-
-def save(path: Path, figure: Figure) -> None:
-    """Write a figure as a PNG; an unfinished one leaves no file."""
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120)

@@ -20,7 +20,7 @@ from envs.task_distribution import (
     held_out,
     take_tasks,
 )
-from maml_rl.adapted import Adapted, AdaptedPolicy, mean_returns, success_rates
+from maml_rl.adapted import Adapted, AdaptedPolicy, task_returns, task_success
 from maml_rl.building import build_distribution, build_learner, stored_config
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.inner_loop import stack
@@ -227,7 +227,7 @@ class Trained:
         ) as collector:
             experience = self.learner.collect(collector, self.meta, tasks, steps, key, scale)
         rollouts = experience.rollouts
-        returns, success = mean_returns(rollouts), success_rates(rollouts)
+        returns, success = task_returns(rollouts), task_success(rollouts)
         return Adapted(
             self.distribution, network, experience.adapted, tasks, returns, success, rollouts
         )
@@ -239,7 +239,7 @@ class Trained:
         in_turn = EpisodesInTurn(env, self.distribution, network, num_episodes)
         collector: Any = in_turn
         experience = self.learner.collect(collector, self.meta, {}, steps, key, later_scale)
-        returns = mean_returns(experience.rollouts)[:, 0]
+        returns = task_returns(experience.rollouts)[:, 0]
         return AdaptedPolicy(
             self.distribution, network, experience.adapted, in_turn.row.task, returns
         )

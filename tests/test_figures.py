@@ -11,6 +11,7 @@ from envs.registry import build
 from envs.task_distribution import Splits
 from envs.task_observed import TaskObserved
 from maml_rl import figures
+from maml_rl.plotting import save_png
 from maml_rl.rollout import Rollout
 from tests.test_evaluation import png_size
 
@@ -268,7 +269,7 @@ def test_a_figure_is_a_png_and_leaves_nothing_else(tmp_path):
     figure = figures.trajectory_figure(
         "", build("point_navigation"), goals(), [rollout(0), rollout(1)]
     )
-    figures.save(tmp_path / "own" / "trajectories.png", figure)
+    save_png(figure, tmp_path / "own" / "trajectories.png")
     # three panels of 3.4 inches and 1 beside, 3.3 and 1.1 high, at 120 dots an inch
     assert png_size(tmp_path / "own" / "trajectories.png") == (1344, 528)
     assert len(list((tmp_path / "own").iterdir())) == 1
