@@ -3,6 +3,7 @@
 # make test        format, lint, types and tests: what CI runs
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
 # make docs        the API reference, docs/api/index.html; fails on a public symbol without a docstring
+# make results     the tables and figures of docs/results.md from the run data kept in results/
 # make bench       speed of sampling against bare MuJoCo, and of the meta-gradient
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.set-up
 RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 
-.PHONY: setup train test docs bench format metaworld
+.PHONY: setup train test docs results bench format metaworld
 
 setup: $(STAMP)
 
@@ -46,6 +47,9 @@ test: setup metaworld
 
 docs: setup
 	$(BIN)/python docs/build_api.py
+
+results: setup
+	$(BIN)/python -m benchmarks.results
 
 bench: setup
 	$(BIN)/python -m benchmarks.sampling

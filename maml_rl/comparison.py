@@ -138,8 +138,13 @@ def compared(runs: Sequence[RunData]) -> Comparison:
     Raises:
         UserError: where they were not evaluated on equal terms.
     """
+    return compare_groups(grouped(runs))
+
+
+def compare_groups(groups: list[Group]) -> Comparison:
+    """Compute the statistics of groups of runs; arguments and errors as `compared`'s."""
+    runs = [run for group in groups for run in group.runs]
     check_equal_terms(runs)
-    groups = grouped(runs)
     steps = min(len(run.returns) for run in runs) - 1
     headline = min(steps, max(1, *(trained_steps(run) for run in runs)))
     first = groups[0]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +21,7 @@ from envs.rendering import picture_of
 from envs.task_distribution import (
     TaskDistribution,
     TaskGrid,
+    Tasks,
     count_tasks,
     take_tasks,
     task_at,
@@ -117,6 +119,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         "trained_steps": learner.inner.steps,
         "later_scale": later_scale,
         "seed": seed,
+        **_optimum(distribution, tasks),
         **summary(evaluation, key),
     }
     _report(folder, result)
@@ -127,6 +130,13 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         print(f"rollouts: {shown(path)}")
     if video:
         _videos(folder, distribution, learner, meta, evaluation, sampler, key, later_scale)
+
+
+def _optimum(distribution: TaskDistribution, tasks: Tasks) -> dict[str, Any]:
+    """Return each task's return under a policy that knows it, where that is known exactly."""
+    optimal: Callable[[Tasks], NDArray[np.float64]] | None
+    optimal = getattr(distribution, "optimal_return", None)
+    return {} if optimal is None else {"optimal_return": np.asarray(optimal(tasks)).tolist()}
 
 
 def _sizes(options: DictConfig) -> tuple[int, int, int]:
@@ -198,6 +208,10 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     low, high = gained["ci95"]
     print(f"gain of the first step: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")
     print("in brackets: 95 % bootstrap interval over tasks")
+    if "optimal_return" in result:
+        best = float(np.mean(result["optimal_return"]))
+        reached = ", ".join(f"{point['return_mean'] / best:.2f}" for point in result["curve"])
+        print(f"optimum: {best:.1f}; share of it by step: {reached}")
     data, picture = ("evaluation", "adaptation") if grid is None else ("grid", "grid")
     write_json(folder.evaluation / f"{data}.json", result)
     plot = folder.evaluation / f"{picture}.png"

@@ -1,0 +1,245 @@
+"""docs/results.md from the kept run data: `make results`, or `python -m benchmarks.results`.
+
+Rewrites every block of the page that stands between `<!-- <block> <argument> -->` and
+`<!-- end -->` and draws its figures into docs/images/, from what results/ holds: configurations,
+metrics and evaluations, no weights. The sentences around the blocks are the page's own.
+`--keep <run folder> <experiment>/<run>` first copies what is worth keeping of a run into results/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.published import PUBLISHED
+from envs.checks import UserError
+from maml_rl.comparison import (
+    Comparison,
+    Table,
+    after,
+    bracketed,
+    compare_groups,
+    number_format,
+    smoothed,
+    tables,
+)
+from maml_rl.plotting import comparison_figure, save_png
+from maml_rl.run_data import RunData, read_run
+from maml_rl.run_groups import Group
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, PAGE, IMAGES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "images"
+KEPT = (
+    "metrics.jsonl",
+    "provenance.json",
+    ".hydra/config.yaml",
+    ".hydra/overrides.yaml",
+    "evaluation/evaluation.json",
+)
+ALGORITHMS = {  # by the name of their node, in the order of the tables
+    "maml_trpo": "MAML, TRPO",
+    "maml_ppo": "MAML, PPO",
+    "maml_adam": "MAML, Adam",
+    "maml_log_likelihood": "MAML, log-likelihood",
+    "maml_loaded_dice": "MAML, Loaded DiCE",
+    "maml_dice": "MAML, DiCE",
+    "promp": "ProMP",
+    "e_maml": "E-MAML",
+    "meta_sgd": "Meta-SGD",
+    "meta_curvature": "Meta-Curvature",
+    "kronecker": "Kronecker transform",
+    "anil": "ANIL",
+    "cavia": "CAVIA",
+    "fomaml": "FOMAML",
+    "reptile": "Reptile",
+    "rl2": "RL²",
+    "pretrained": "pretrained",
+    "random": "random initialization",
+    "oracle": "oracle",
+}
+MARKS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40)  # million env steps
+BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def keep(run: Path, name: str) -> None:
+    """Copy a run's metrics, configuration, tasks and evaluation into results/<name>."""
+    target = RESULTS / name
+    target.mkdir(parents=True, exist_ok=True)
+    for part in KEPT:
+        if (run / part).is_file():
+            shutil.copyfile(run / part, target / Path(part).name)
+
+
+def kept(experiment: str) -> list[RunData]:
+    """Read the kept runs of an experiment, by the names of their folders.
+
+    Raises:
+        UserError: where there is none.
+    """
+    runs = [read_run(path.parent) for path in sorted((RESULTS / experiment).glob("*/config.yaml"))]
+    if not runs:
+        raise UserError(f"results/{experiment} holds no run: python -m benchmarks.results --keep")
+    return runs
+
+
+def comparison_of(task: str) -> Comparison:
+    """Compare the kept runs of all algorithms on a task: results/<task>_<algorithm>/seed_<n>.
+
+    Those of the task itself are MAML's with TRPO, where it has no folder of its own.
+    """
+    groups = []
+    for algorithm, label in ALGORITHMS.items():
+        folder = RESULTS / f"{task}_{algorithm}"
+        if algorithm == "maml_trpo" and not folder.is_dir():
+            folder = RESULTS / task
+        runs = [read_run(path.parent) for path in sorted(folder.glob("seed_[0-9]/config.yaml"))]
+        if runs:
+            groups.append(Group(label, {}, runs))
+    return compare_groups(groups)
+
+
+def comparison_block(task: str) -> str:
+    """Write the tables of a comparison, others' results below ours, and where its figure is."""
+    comparison = comparison_of(task)
+    (header, rows), robust = tables(comparison)
+    form = number_format([end for row in comparison.result["groups"][:1] for end in _ends(row)])
+    for published in PUBLISHED.get(task, ()):
+        values = [*published.returns, *[None] * (len(header) - 3 - len(published.returns))]
+        cells = ["" if value is None else form.format(value) for value in values]
+        rows.append([f"*{published.source}*", "", published.env_steps, *cells])
+    picture = f"![Learning and adaptation curves on {task}](images/{task}.png)"
+    return "\n\n".join([written((header, rows)), written(robust), picture])
+
+
+def _ends(group: dict[str, Any]) -> list[float]:
+    return [end for point in group["curve"] for end in point["return_ci95"]]
+
+
+def learning_block(task: str) -> str:
+    """Write the return on training tasks after the inner steps trained with, by env steps."""
+    groups = comparison_of(task).groups
+    longest = max(run.env_steps for group in groups for run in group.runs) / 1e6
+    marks = [mark for mark in MARKS if mark <= longest + 0.1]
+    rows = []
+    for group in groups:
+        trained = [smoothed(run) for run in group.runs if run.metrics]
+        if trained:
+            label = f"{group.label}, {len(trained)} seed{'s' if len(trained) > 1 else ''}"
+            rows.append([label, *(_at(trained, mark) for mark in marks)])
+    return written((["", *(f"{mark}M" for mark in marks)], rows))
+
+
+def _at(curves: Sequence[tuple[Any, Any]], mark: float) -> str:
+    """Write the values of the curves that reach so many million env steps."""
+    values = [
+        np.interp(mark * 1e6, steps, values)
+        for steps, values in curves
+        if steps[-1] >= (mark - 0.1) * 1e6
+    ]
+    return ", ".join(f"{value:.0f}" for value in values)
+
+
+def runs_block(experiment: str) -> str:
+    """Write each run's return by step, over all test tasks and over groups of them."""
+    runs = kept(experiment)
+    groups = list((runs[0].evaluation or {})["groups"])
+    rows = []
+    for run in runs:
+        found = run.evaluation or {}
+        curves = [found["curve"], *(found["groups"][label] for label in groups)]
+        form = number_format([end for point in curves[0] for end in point["return_ci95"]])
+        for points in zip(*curves, strict=True):
+            cells = [bracketed(one["return_mean"], one["return_ci95"], form) for one in points]
+            rows.append([run.path.name.replace("_", " "), after(points[0]["step"]), *cells])
+    return written((["run", "", "all tasks", *groups], rows))
+
+
+def training_block(experiment: str) -> str:
+    """Write each run's return after the inner steps trained with, on training tasks."""
+    runs = kept(experiment)
+    longest = max(run.env_steps for run in runs) / 1e6
+    marks = [mark for mark in MARKS if mark <= longest + 0.1]
+    rows = [
+        [run.path.name.replace("_", " "), *(_at([smoothed(run)], mark) for mark in marks)]
+        for run in runs
+    ]
+    return written((["", *(f"{mark}M" for mark in marks)], rows))
+
+
+def optimum_block(experiment: str) -> str:
+    """Write each run's return by step and its share of what a policy that knows the task gets."""
+    rows = []
+    for run in kept(experiment):
+        found = run.evaluation or {}
+        best = float(np.mean(found["optimal_return"]))
+        curve = found["curve"]
+        form = number_format([end for point in curve for end in point["return_ci95"]])
+        cells = [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve]
+        shares = [f"{curve[step]['return_mean'] / best:.2f}" for step in (1, len(curve) - 1)]
+        rows.append([run.path.name.replace("_", " "), *cells, f"{best:.1f}", *shares])
+    steps = [after(point["step"]) for point in curve]
+    shares = [f"share {after(1)}", f"share {after(len(curve) - 1)}"]
+    return written((["run", *steps, "optimum", *shares], rows))
+
+
+def written(table: Table) -> str:
+    """Write a table in Markdown."""
+    header, rows = table
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+BLOCKS: dict[str, Callable[[str], str]] = {
+    "comparison": comparison_block,
+    "learning": learning_block,
+    "runs": runs_block,
+    "training": training_block,
+    "optimum": optimum_block,
+}
+
+
+def renewed(page: str) -> str:
+    """Return the page with every block written anew.
+
+    Raises:
+        UserError: for a block that there is no function for.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        begin, name, argument, end = match.groups()
+        if name not in BLOCKS:
+            raise UserError(f"<!-- {name} {argument} --> is no block: {', '.join(BLOCKS)} are.")
+        return f"{begin}\n{BLOCKS[name](argument)}\n\n{end}"
+
+    return BLOCK.sub(block, page)
+
+
+def draw(page: str, folder: Path) -> None:
+    """Draw the figure of every comparison on the page into a folder."""
+    for _, block, task, _ in BLOCK.findall(page):
+        if block == "comparison":
+            comparison = comparison_of(task)
+            figure = comparison_figure(comparison.overlays(), comparison.title)
+            save_png(figure, folder / f"{task}.png")
+
+
+def main() -> None:
+    """Keep a run where one is named; renew the page and its figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"))
+    arguments = parser.parse_args()
+    if arguments.keep:
+        keep(Path(arguments.keep[0]), arguments.keep[1])
+    page = renewed(PAGE.read_text())
+    draw(page, IMAGES)
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()
