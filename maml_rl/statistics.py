@@ -1,8 +1,9 @@
 """Aggregate statistics of returns with bootstrap intervals, after Agarwal et al. 2021.
 
 "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021); rliable is
-the paper's library. Letters: N runs (seeds) of one algorithm, M tasks, R resamples; scores are
-[N, M], higher is better.
+the paper's library, whose definitions these are (tests have its numbers); its last release, 1.2.0,
+does not run on current pandas (import) and arch (bootstrap). Letters: N runs (seeds) of one
+algorithm, M tasks, R resamples; scores are [N, M], higher is better.
 
 The paper resamples runs within each task independently (`resample_within_tasks`): right where each
 score is a training of its own, as on Atari. Here one meta-trained run gives the scores of all its
