@@ -49,6 +49,7 @@ from envs.task_distribution import (
     take_tasks,
     task_at,
 )
+from envs.trajectories import shown_of
 
 LONGEST = 1000  # steps of one episode that a check takes, whatever the horizon
 SLOW = 1000  # environment steps per CPU-second below which the speed is called slow
@@ -420,6 +421,33 @@ def check_held_out(distribution: TaskDistribution) -> str:
     return "held-out tasks fit the same environments"
 
 
+def check_trajectories(distribution: TaskDistribution) -> str:
+    """What figures show of episodes, where a distribution says so, has the right shapes."""
+    tasks, steps = _draw(distribution, 3), compared_steps(distribution)
+    seeds, actions = row_seeds(3, 2), standard_actions(distribution, steps, 3, 2)
+    with closing(CheckedEnv(distribution, 3, 2)) as env:
+        observations, infos = [env.begin(tasks, seeds)], []
+        active = np.ones((3, 2), dtype=bool)
+        for action in actions:
+            step = env.step(action, active)
+            observations.append(np.where(active[..., None], step.observations, observations[-1]))
+            infos.append({name: np.where(active, leaf, 0) for name, leaf in step.info.items()})
+            active = active & ~step.ended
+    info = {name: np.stack([own[name] for own in infos], axis=1) for name in infos[0]}
+    with calling(distribution, "trajectories(tasks, observations, info)"):
+        shown = shown_of(distribution, tasks, np.stack(observations, axis=1), info)
+    if shown is None:
+        raise NotApplicableError(
+            "figures show nothing of episodes (no method trajectories, or none of its kind here)"
+        )
+    if not np.isfinite(shown.values[:, 0]).all():
+        raise ContractError(
+            f"{name_of(distribution)}.trajectories(tasks, observations, info).values must be "
+            f"finite, and are not where episodes begin."
+        )
+    return "ways through the plane" if shown.in_plane else f"{shown.label or 'a value'} over time"
+
+
 def check_single(distribution: TaskDistribution) -> str:
     """The Gymnasium form gives the batched form's episodes, and is cut off at the horizon."""
     tasks, seeds = _draw(distribution, 2), row_seeds(2, 2)
@@ -471,6 +499,7 @@ CHECKS: dict[str, Check] = {
     "copies": check_copies,
     "episodes": check_episodes,
     "held out": check_held_out,
+    "trajectories": check_trajectories,
     "single": check_single,
     "speed": check_speed,
 }
@@ -540,6 +569,10 @@ class TaskDistributionContract:
     def test_held_out(self) -> None:
         """See `check_held_out`."""
         _where_applicable(check_held_out, self.build())
+
+    def test_trajectories(self) -> None:
+        """See `check_trajectories`."""
+        _where_applicable(check_trajectories, self.build())
 
     def test_single(self) -> None:
         """See `check_single`."""

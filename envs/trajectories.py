@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from envs.task_distribution import Array
+from envs.checks import UserError
+from envs.task_distribution import Array, TaskDistribution, Tasks, check_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +29,42 @@ class Trajectories:
     def in_plane(self) -> bool:
         """Whether these are ways through the plane."""
         return self.values.ndim == 4
+
+
+def shown_of(
+    distribution: TaskDistribution, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+) -> Trajectories | None:
+    """Ask a distribution what its optional method `trajectories` shows of episodes.
+
+    Args:
+        distribution: None is the answer for one without the method.
+        tasks: leaves [M, ...].
+        observations: [M, T + 1, B, O].
+        info: leaves [M, T, B].
+
+    Raises:
+        UserError: naming what has another kind or shape than `Trajectories` says.
+    """
+    ask: Callable[..., Any] | None = getattr(distribution, "trajectories", None)
+    if ask is None:
+        return None
+    shown, call = ask(tasks, observations, info), "trajectories(tasks, observations, info)"
+    if shown is None:
+        return None
+    if not isinstance(shown, Trajectories):
+        raise UserError(
+            f"{distribution.name}.{call} must return envs.Trajectories or None, not "
+            f"{type(shown).__name__}."
+        )
+    num_tasks, moments, slots = observations.shape[:3]
+    plane = (2,) if shown.in_plane else ()
+    check_shape(
+        distribution.name, f"{call}.values", shown.values, (num_tasks, moments, slots, *plane)
+    )
+    if shown.targets is not None:
+        wanted = (num_tasks, *(plane or (moments,)))
+        check_shape(distribution.name, f"{call}.targets", shown.targets, wanted)
+    return shown
 
 
 def distance_run(

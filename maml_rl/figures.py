@@ -18,11 +18,10 @@ from envs.task_distribution import (
     Splits,
     TaskDistribution,
     Tasks,
-    check_shape,
     count_tasks,
     task_at,
 )
-from envs.trajectories import Trajectories
+from envs.trajectories import Trajectories, shown_of
 from maml_rl.rollout import Rollout
 
 PANELS = 6  # tasks in a figure of trajectories, at most
@@ -100,18 +99,10 @@ def _trajectories(
     distribution: TaskDistribution, tasks: Tasks, rollout: Rollout
 ) -> Trajectories | None:
     """Ask the distribution what is shown of a rollout's episodes."""
-    ask = getattr(distribution, "trajectories", None)
-    if ask is None:
-        return None
     last = rollout.final_observations[:, None]
     observations = np.concatenate([rollout.observations.numpy(), last.numpy()], axis=1)
     info = {name: leaf.numpy() for name, leaf in rollout.info.items()}
-    shown: Trajectories | None = ask(tasks, observations, info)
-    if shown is not None:
-        where = "trajectories(tasks, observations, info).values"
-        size = observations.shape[:3] + ((2,) if shown.in_plane else ())
-        check_shape(distribution.name, where, shown.values, size)
-    return shown
+    return shown_of(distribution, tasks, observations, info)
 
 
 def _ran(rollout: Rollout) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import Step, TaskObserved, UserError, contract
+from envs import Step, TaskObserved, Trajectories, UserError, contract
 from envs.combined import HeldOut, Union
 from envs.contract import (
     CHECKS,
@@ -612,6 +612,45 @@ BROKEN = {
         "track.held_out.sample(2, rng) must return tasks like sample's, with arrays {'target': ()} "
         "for each task, not {'target': (2,)}.",
     ),
+    "trajectories' kind": (
+        track(trajectories=lambda self, tasks, observations, info: observations[..., 0]),
+        "trajectories",
+        "track.trajectories(tasks, observations, info) must return envs.Trajectories or None, not "
+        "ndarray.",
+    ),
+    "trajectories without the start": (
+        track(
+            trajectories=lambda self, tasks, observations, info: Trajectories(
+                observations[:, 1:, :, 0], "m"
+            )
+        ),
+        "trajectories",
+        "track.trajectories(tasks, observations, info).values",
+    ),
+    "a target for each moment in the plane": (
+        track(
+            trajectories=lambda self, tasks, observations, info: Trajectories(
+                observations, "m", observations[:, :, 0]
+            )
+        ),
+        "trajectories",
+        "track.trajectories(tasks, observations, info).targets",
+    ),
+    "trajectories that are not finite": (
+        track(
+            trajectories=lambda self, tasks, observations, info: Trajectories(
+                np.full(observations.shape[:3], np.nan), "m"
+            )
+        ),
+        "trajectories",
+        "track.trajectories(tasks, observations, info).values must be finite, and are not where "
+        "episodes begin.",
+    ),
+    "trajectories raise": (
+        track(trajectories=fail),
+        "trajectories",
+        "track.trajectories(tasks, observations, info) raised IndexError: list index out of range",
+    ),
     "another single": (
         single(step=step_halfway),
         "single",
@@ -711,6 +750,10 @@ def test_all_checks_say_what_they_found(monkeypatch):
         "held out": (
             "skipped",
             "there are no held-out tasks: test tasks are drawn like others",
+        ),
+        "trajectories": (
+            "skipped",
+            "figures show nothing of episodes (no method trajectories, or none of its kind here)",
         ),
         "single": ("ok", "the Gymnasium environment gives the batched form's episodes"),
     }
