@@ -113,7 +113,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         "env": distribution.name,
         "algorithm": learner.name,
         "checkpoint": trained.checkpoint,
-        **({"split": options.split} if grid is None else _told(grid)),
+        **({"split": options.split} if grid is None else _told(grid, distribution)),
         "num_tasks": count_tasks(tasks),
         "num_episodes": episodes,
         "trained_steps": learner.inner.steps,
@@ -162,9 +162,16 @@ def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | Non
     return task_grid(distribution, count, limits)
 
 
-def _told(grid: TaskGrid) -> dict[str, Any]:
-    """Return what evaluation/grid.json says of its tasks."""
-    return {"grid": {"parameter": grid.parameter, "values": grid.values.tolist()}}
+def _told(grid: TaskGrid, distribution: TaskDistribution) -> dict[str, Any]:
+    """Return what evaluation/grid.json says of its tasks, and of the range that is trained in."""
+    trained = task_grid(distribution, len(grid.values)).values[[0, -1]]
+    return {
+        "grid": {
+            "parameter": grid.parameter,
+            "values": grid.values.tolist(),
+            "trained_range": trained.tolist(),
+        }
+    }
 
 
 def _check_renderer(distribution: TaskDistribution) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ GROUP_LINES = ("-", "--", ":", "-.")  # where colours repeat
 LEGEND_COLUMNS = 3
 LEGEND_CHARACTERS = 180  # side by side
 FEWEST_FOR_FAR = 5  # groups
+TITLE_CHARACTERS = 100  # of a line
 CUT = 3  # medians: where a stack is cut off
 MOST_POINTS = 400  # of a line: longer ones are drawn by the means of as many bins
 
@@ -43,7 +45,7 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
         _draw_grid(right, result["grid"], result["curve"])
     else:
         _draw_tasks(right, result["groups"] or {"all tasks": result["curve"]})
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
     save_png(figure, path)
 
 
@@ -110,12 +112,18 @@ def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -
 
 
 def _draw_grid(axes: Axes, grid: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
-    """Draw each task's return against its parameter, before and after each step."""
+    """Draw each task's return against its parameter, before and after each step.
+
+    The range that was trained in is shaded where the grid goes beyond it.
+    """
     for point in curve:
         step = point["step"]
         label = "before" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
         shade = 0.8 - 0.7 * step / max(len(curve) - 1, 1)
         axes.plot(grid["values"], point["per_task"], marker=".", color=str(shade), label=label)
+    low, high = grid["trained_range"]
+    if min(grid["values"]) < low or max(grid["values"]) > high:
+        axes.axvspan(low, high, color=COLOURS[0], alpha=0.08, linewidth=0, label="trained range")
     axes.set(xlabel=grid["parameter"], ylabel="return, per task")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -286,6 +286,7 @@ def test_a_grid_of_tasks_is_evaluated_in_order(work, evaluate_cli):
     assert result["grid"] == {
         "parameter": "target velocity, m/s",
         "values": [0.0, 1.0, 2.0, 3.0, 4.0],
+        "trained_range": [0.0, 2.0],
     }
     # a policy that hardly moves: ten steps cost ten times the target velocity, and a little
     for point in result["curve"]:
@@ -294,6 +295,23 @@ def test_a_grid_of_tasks_is_evaluated_in_order(work, evaluate_cli):
     assert written == {"grid.json", "grid.png", "grid_trajectories.png"}
     assert (work / "run/evaluation/grid.png").stat().st_size > 10_000
     assert everything_in(work / "run/checkpoints") == before  # evaluating changes no checkpoint
+
+
+def test_the_share_of_an_optimum_that_is_known(work, evaluate_cli):
+    train_smoke(work / "run", "env=multi_armed_bandit", "env.preset=k5_n10")
+    folder = work / "run/.hydra"
+    folder.mkdir()
+    config = smoke_config("env=multi_armed_bandit", "env.preset=k5_n10")
+    OmegaConf.save(config, folder / "config.yaml")
+    outcome = evaluate_cli("run=run", "num_episodes=3", "steps=1", "threads=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    found = result()
+    stored = json.loads((work / "run/tasks.json").read_text())["test"]["probabilities"]
+    best = 10 * np.max(stored, axis=1)  # ten pulls of the best arm
+    assert found["optimal_return"] == pytest.approx(best.tolist())
+    shares = [f"{point['return_mean'] / best.mean():.2f}" for point in found["curve"]]
+    said = f"optimum: {best.mean():.1f}; share of it by step: {', '.join(shares)}"
+    assert said in outcome.out.splitlines()
 
 
 @pytest.mark.parametrize(
