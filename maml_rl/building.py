@@ -199,6 +199,8 @@ def stored_config(folder: RunFolder) -> DictConfig:
     missing = [name for name in needed if name not in config]
     if missing:
         raise UserError(f"{folder.config} is not a run's configuration: it has no {missing[0]}.")
+    if "requires" in config.algorithm:  # until November 2026 it was the algorithm's
+        config.requires = config.algorithm.pop("requires")
     for key, target in _targets(config, ""):
         _check_target(key, str(target), folder)
     return config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import inspect
 import os
 import re
@@ -27,6 +28,8 @@ from envs.registry import published, resolve
 from envs.task_distribution import snake_case
 from maml_rl.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
+
+NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR)
 
 OmegaConf.register_new_resolver(
     "snake_case",  # my_tasks.HopperVelocity to hopper_velocity, for the names of run folders
@@ -65,6 +68,12 @@ def status_of(call: Callable[[], int]) -> int:
         return 2
     except (NonFiniteError, SimulationError) as error:
         print(f"stopped: {one_line(error)}; the last good checkpoint is kept.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        what = error.filename or "a file"
+        print(f"error: {what} cannot be written: {error.strerror}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

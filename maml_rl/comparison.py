@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from envs.checks import UserError
+from envs.mujoco import SimulationError
+from maml_rl.errors import NonFiniteError
 from maml_rl.plotting import Overlay, comparison_figure, save_png
 from maml_rl.randomness import Key, Purpose
 from maml_rl.run_data import RunData, read_run
-from maml_rl.run_folder import write_json
+from maml_rl.run_folder import replacing, write_json
 from maml_rl.run_groups import (
     MOST_SETTINGS,
     SIZES,
@@ -87,22 +90,22 @@ def compare(
         UserError: where a run cannot be compared, or was evaluated on other terms than the first;
             runs of different environments are refused before any is evaluated.
     """
+    if out.exists() and not (out.is_dir() and os.access(out, os.W_OK)):
+        raise UserError(f"out={out} cannot be made or written to: name another folder.")
     runs = [_readable(folder) for folder in folders]
     check_same_environment(runs)
     runs = [_evaluated(run, evaluate, again) for run in runs]
     comparison = compared(runs)
-    _make_folder(out)
-    write_json(out / "comparison.json", comparison.result)
-    (out / "comparison.md").write_text(markdown(comparison))
-    save_png(comparison_figure(comparison.overlays(), comparison.title), out / "comparison.png")
-    return comparison
-
-
-def _make_folder(out: Path) -> None:
+    figure = comparison_figure(comparison.overlays(), comparison.title)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / "comparison.md") as partial:
+            partial.write_text(markdown(comparison))
+        write_json(out / "comparison.json", comparison.result)
+        save_png(figure, out / "comparison.png")
     except OSError as error:
-        raise UserError(f"out={out} cannot be made: {error.strerror}.") from error
+        raise UserError(f"out={out} cannot be made or written to: {error.strerror}.") from error
+    return comparison
 
 
 def _readable(folder: Path) -> RunData:
@@ -119,7 +122,10 @@ def _evaluated(run: RunData, evaluate: Callable[[Path], None] | None, again: boo
         UserError: saying what to run where there is none.
     """
     if evaluate is not None and (again or run.evaluation is None):
-        evaluate(run.path)
+        try:
+            evaluate(run.path)
+        except (NonFiniteError, SimulationError) as error:
+            raise type(error)(f"{run.path}: {error}") from error
         run = read_run(run.path)
     if run.evaluation is not None:
         return run

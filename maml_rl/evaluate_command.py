@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence, Set
@@ -30,7 +31,14 @@ from envs.task_distribution import (
 from maml_rl.cli import compose, config_directory, parse_overrides, shown
 from maml_rl.comparison import compare, tables
 from maml_rl.evaluation import Evaluation, evaluate, summary
-from maml_rl.figures import PANELS, chosen_tasks, stage_name, task_figure, trajectory_figure
+from maml_rl.figures import (
+    PANELS,
+    chosen_tasks,
+    spread,
+    stage_name,
+    task_figure,
+    trajectory_figure,
+)
 from maml_rl.inner_loop import stack
 from maml_rl.loading import load, step_scales
 from maml_rl.meta_learner import MetaLearner
@@ -74,8 +82,10 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
         raise UserError("run and runs were both given: write one of them.")
     if options.tasks != "stored":
         raise UserError(f"tasks={options.tasks} is of one run: write run=<run folder>.")
+    if not isinstance(options.out, str) or not options.out:
+        raise UserError("out must name a folder, as in out=comparison.")
     listed = options.runs if OmegaConf.is_list(options.runs) else [options.runs]
-    folders, out = find_runs([str(place) for place in listed]), Path(str(options.out))
+    folders, out = find_runs([str(place) for place in listed]), Path(options.out)
     comparison = compare(
         folders,
         out,
@@ -103,6 +113,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
     if video:
         _check_renderer(distribution)
+    _check_writable(folder.evaluation)
     source, grid = trained.source(options.split), _grid(options, distribution)
     tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
@@ -132,6 +143,13 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         _videos(folder, distribution, learner, meta, evaluation, sampler, key, later_scale)
 
 
+def _check_writable(folder: Path) -> None:
+    """Refuse a run into whose folder nothing can be written, before any episode is collected."""
+    place = folder if folder.exists() else folder.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(f"{folder} cannot be written: an evaluation goes into its run's folder.")
+
+
 def _optimum(distribution: TaskDistribution, tasks: Tasks) -> dict[str, Any]:
     """Return each task's return under a policy that knows it, where that is known exactly."""
     optimal: Callable[[Tasks], NDArray[np.float64]] | None
@@ -158,6 +176,12 @@ def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | Non
         if limits is not None:
             raise UserError(f"range={list(limits)} is of a grid: add tasks=grid.")
         return None
+    if options.split != "test":
+        raise UserError(f"split={options.split} is of stored tasks: leave it out with tasks=grid.")
+    if limits is not None and not (np.isfinite(limits).all() and limits[0] < limits[1]):
+        raise UserError(
+            f"range={list(limits)} spans no grid: write two finite numbers, [low, high]."
+        )
     count = 21 if options.num_tasks is None else integer_at_least("num_tasks", options.num_tasks, 2)
     return task_grid(distribution, count, limits)
 
@@ -240,7 +264,8 @@ def _figures(
     grid: TaskGrid | None,
 ) -> None:
     """Draw the run's tasks, and where episodes went, where the distribution says how."""
-    went = trajectory_figure(title, distribution, evaluation.tasks, evaluation.rollouts)
+    panels = None if grid is None else spread(len(grid.values))
+    went = trajectory_figure(title, distribution, evaluation.tasks, evaluation.rollouts, panels)
     figures = {"grid_trajectories": went}
     if grid is None:
         stored = task_figure(title, distribution, folder.read_splits())

@@ -58,11 +58,20 @@ def chosen_tasks(distribution: TaskDistribution, tasks: Tasks, most: int = PANEL
     return list(first.values())[:most]
 
 
+def spread(num_tasks: int) -> list[int]:
+    """Return which tasks of a grid a figure shows: the ends, and some at equal distances."""
+    return sorted({round(index) for index in np.linspace(0, num_tasks - 1, PANELS).tolist()})
+
+
 # Trajectories.
 
 
 def trajectory_figure(
-    title: str, distribution: TaskDistribution, tasks: Tasks, rollouts: Sequence[Rollout]
+    title: str,
+    distribution: TaskDistribution,
+    tasks: Tasks,
+    rollouts: Sequence[Rollout],
+    panels: Sequence[int] | None = None,
 ) -> Figure | None:
     """Draw where the episodes of some tasks went, before adaptation and after each step.
 
@@ -71,6 +80,7 @@ def trajectory_figure(
         distribution: its optional method `trajectories` says what is shown of episodes.
         tasks: leaves [M, ...].
         rollouts: K + 1 of the M tasks, before each inner step and after the last; K >= 1.
+        panels: which tasks to show; None takes `chosen_tasks`.
 
     Returns:
         The figure; None where the distribution shows nothing.
@@ -79,7 +89,7 @@ def trajectory_figure(
     stages = [own for own in shown if own is not None]
     if len(stages) < len(shown):
         return None
-    panels = chosen_tasks(distribution, tasks)
+    panels = chosen_tasks(distribution, tasks) if panels is None else panels
     figure, axes = _panels(len(panels))
     ran = [_ran(rollout) for rollout in rollouts]
     for own, index in zip(axes, panels, strict=True):
@@ -176,6 +186,8 @@ def _name_axes(axes: Sequence[Axes], shown: Trajectories) -> None:
         own.grid(alpha=0.25)
     for own in axes[:-COLUMNS]:
         own.set_xlabel("")
+    for own in axes[-COLUMNS:]:
+        own.tick_params(labelbottom=True)  # where the row below is not full
     for index, own in enumerate(axes):
         if index % COLUMNS:
             own.set_ylabel("")

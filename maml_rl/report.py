@@ -463,7 +463,13 @@ def _films(view: View) -> str:
     if not files:
         command = f"python evaluate.py run={view.run.path} video=true"
         return f"<p>None; <code>{escape(command)}</code> records some.</p>\n"
-    return f'<div class="pair">{"".join(map(view.media.shown, files))}</div>\n'
+    evaluated = folder / "evaluation.json"
+    made = evaluated.stat().st_mtime if evaluated.is_file() else 0.0
+    shown = [
+        view.media.shown(file, file.stat().st_mtime < made and not file.stem.startswith("grid"))
+        for file in files
+    ]
+    return f'<div class="pair">{"".join(shown)}</div>\n'
 
 
 class Media:
@@ -472,9 +478,10 @@ class Media:
     def __init__(self, folder: Path) -> None:
         self._folder, self._left = folder, LARGEST_PAGE
 
-    def shown(self, file: Path) -> str:
-        """Return the figure of a file."""
+    def shown(self, file: Path, outdated: bool = False) -> str:
+        """Return the figure of a file, which may be of an earlier evaluation."""
         name = PICTURE_TEXTS.get(file.stem, file.stem.replace("_", " "))
+        name += " (of an earlier evaluation)" if outdated else ""
         size = file.stat().st_size
         if size > min(LARGEST_FILE, self._left):
             link = quote(Path(os.path.relpath(file, self._folder)).as_posix())

@@ -126,6 +126,8 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
     found: dict[Path, Path] = {}
     for place in places:
         text = str(place)
+        if not text:
+            raise UserError(f"{key} names no folder: write {key}=<folder>, or . for this one.")
         folders = [Path(text)]
         if glob.has_magic(text) and not folders[0].exists():
             folders = sorted((Path(one) for one in glob.glob(text, recursive=True)), key=natural)
@@ -186,6 +188,10 @@ def _config(path: Path, faults: list[str]) -> dict[str, Any]:
     if not isinstance(config, dict):
         faults.append(f"{file.relative_to(path)} cannot be read as YAML.")
         return {}
+    missing = [name for name in ("env", "algorithm") if not isinstance(config.get(name), Mapping)]
+    if missing:
+        faults.append(f"{file.relative_to(path)} is not whole: it has no {missing[0]}.")
+        return {}
     return {str(key): value for key, value in config.items()}
 
 
@@ -235,7 +241,7 @@ def _evaluation(path: Path, faults: list[str]) -> dict[str, Any] | None:
         return None
     try:
         _check_evaluation(content)
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
         del faults[known:]
         faults.append(f"{file.name} is damaged: it does not hold an evaluation.")
         return None
@@ -244,7 +250,7 @@ def _evaluation(path: Path, faults: list[str]) -> dict[str, Any] | None:
 
 def _check_evaluation(content: Mapping[str, Any]) -> None:
     """Raise ValueError, KeyError, TypeError or IndexError for what is no evaluation."""
-    str(content["env"]), [content[name] for name in PROTOCOL]
+    str(content["env"]), [content[name] for name in PROTOCOL], int(content.get("trained_steps", 1))
     for curve, what in _curves(content):
         values = _per_task(curve)
         if values.ndim != 2 or len(values) < 2 or not values.size or not np.isfinite(values).all():

@@ -24,6 +24,7 @@ def problems(run: RunData) -> list[str]:
         *run.faults,
         *_unfinished(run),
         *_broken_checkpoints(run),
+        *_broken_tasks(run),
         *_evaluation_problems(run),
         *_metric_problems(run),
         *_origin_problems(run),
@@ -74,6 +75,15 @@ def _broken_checkpoints(run: RunData) -> Iterator[str]:
             load_checkpoint(run.folder.checkpoint(name))
         except CheckpointError as error:
             yield f"Damaged checkpoint: {error}"
+
+
+def _broken_tasks(run: RunData) -> Iterator[str]:
+    if not (run.path / CONFIGS[0]).is_file():
+        return  # kept in results/, without tasks
+    try:
+        run.folder.read_splits()
+    except UserError as error:
+        yield str(error)
 
 
 def _evaluation_problems(run: RunData) -> Iterator[str]:

@@ -43,6 +43,20 @@ def test_arguments_reach_the_objects(tmp_path):
     assert isinstance(trainer.distribution, PointNavigation)
 
 
+def test_requirements_of_a_run_are_read_where_they_once_were(tmp_path):
+    config = smoke_config("algorithm=anil")
+    requires = OmegaConf.to_container(config.requires)
+    assert requires == {"inner.adapted": ["head"]}
+    del config.requires
+    OmegaConf.set_struct(config, False)
+    config.algorithm.requires = requires
+    (tmp_path / ".hydra").mkdir()
+    OmegaConf.save(config, tmp_path / ".hydra" / "config.yaml")
+    read = stored_config(RunFolder(tmp_path))
+    assert OmegaConf.to_container(read.requires) == requires
+    assert "requires" not in read.algorithm
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -11,6 +11,7 @@ from scipy import stats
 
 from envs.checks import UserError
 from maml_rl.comparison import compare, compared, markdown, mean_learning_curve, smoothed, tables
+from maml_rl.errors import NonFiniteError
 from maml_rl.evaluation import Evaluation, summary
 from maml_rl.plotting import Overlay, comparison_figure
 from maml_rl.randomness import Key
@@ -144,6 +145,8 @@ def test_damage_is_named_and_left_out(tmp_path, name, text, fault):
         lambda data: data.update(num_tasks=5),
         lambda data: data.update(groups={"left": [{}]}),
         lambda data: data.pop("num_episodes"),
+        lambda data: data.update(groups=[]),
+        lambda data: data.update(trained_steps="one"),
     ],
 )
 def test_an_evaluation_that_is_none_is_not_used(tmp_path, change):
@@ -154,6 +157,36 @@ def test_an_evaluation_that_is_none_is_not_used(tmp_path, change):
     run = read_run(path)
     assert run.evaluation is None
     assert run.faults == ["evaluation.json is damaged: it does not hold an evaluation."]
+
+
+def test_a_configuration_that_was_cut_is_named(tmp_path):
+    path = make_run(tmp_path / "a")
+    text = (path / ".hydra/config.yaml").read_text()
+    (path / ".hydra/config.yaml").write_text(text[: text.index("algorithm:")])
+    assert read_run(path).faults == [".hydra/config.yaml is not whole: it has no algorithm."]
+    with pytest.raises(UserError, match=r"a: .hydra/config.yaml is not whole"):
+        compare([path], tmp_path / "out")
+
+
+def test_a_comparison_is_written_whole_or_not_at_all(tmp_path):
+    runs, out = [make_run(tmp_path / "a")], tmp_path / "out"
+    out.write_text("a file")
+    with pytest.raises(UserError, match=r"out cannot be made or written to: name another folder."):
+        compare(runs, out)
+    assert out.read_text() == "a file"
+    out.unlink()
+    (out / "comparison.md").mkdir(parents=True)  # in the way of the page
+    with pytest.raises(UserError, match="out cannot be made or written to: Is a directory"):
+        compare(runs, out)
+    assert [path.name for path in out.iterdir()] == ["comparison.md"]
+
+
+def test_a_run_that_stops_while_it_is_evaluated_is_named(tmp_path):
+    def evaluate(folder):
+        raise NonFiniteError("the action of task 0, episode 1, step 2 is not finite")
+
+    with pytest.raises(NonFiniteError, match=r"/a: the action of task 0, episode 1, step 2 is not"):
+        compare([make_run(tmp_path / "a", None)], tmp_path / "out", evaluate)
 
 
 def test_metrics_before_the_damage_are_kept(tmp_path):

@@ -1,6 +1,8 @@
 """evaluate.py: the table, evaluation.json and the plot, and wrong inputs."""
 
+import errno
 import json
+import os
 import pickle
 import shutil
 
@@ -160,6 +162,8 @@ WRONG = [
     ((), "run is missing: write run=<run folder>, or runs=[<folder>,<folder>]."),
     (("runs=nowhere",), "runs=nowhere: there is no such folder; give the folder of a run."),
     (("runs=no*",), "runs=no* matches nothing; give the folders of runs."),
+    (("runs=",), "runs names no folder: write runs=<folder>, or . for this one."),
+    (("runs=[run]", "out=null"), "out must name a folder, as in out=comparison."),
     (("runs=[]",), "runs is empty: give the folders of runs, as in runs=[a,b], or a glob."),
     (("runs=[run]", "run=run"), "run and runs were both given: write one of them."),
     (("runs=[run]", "tasks=grid"), "tasks=grid is of one run: write run=<run folder>."),
@@ -320,6 +324,9 @@ def test_the_share_of_an_optimum_that_is_known(work, evaluate_cli):
         (["tasks=grid"], "point_navigation has no grid of tasks: they are told apart by goal [2]"),
         (["range=[0,1]"], "range=[0.0, 1.0] is of a grid: add tasks=grid."),
         (["tasks=grdi"], "tasks=grdi is unknown; choose one of grid, stored. Did you mean grid?"),
+        (["tasks=grid", "range=[0,.inf]"], "range=[0.0, inf] spans no grid: write two finite"),
+        (["tasks=grid", "range=[1,1]"], "range=[1.0, 1.0] spans no grid: write two finite"),
+        (["tasks=grid", "split=validation"], "split=validation is of stored tasks: leave it out"),
         (["tasks=grid", "range=3"], "range must be two numbers in brackets, the lower one first"),
     ],
 )
@@ -328,6 +335,38 @@ def test_a_wrong_grid_is_one_sentence(options, sentence, run_copy, evaluate_cli)
     assert outcome.status == 2
     assert outcome.error.startswith(f"error: {sentence}")
     assert not (run_copy / "evaluation").exists()
+
+
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_collected(
+    run_copy, evaluate_cli, monkeypatch
+):
+    def collected(*arguments):
+        raise AssertionError("episodes were collected")
+
+    monkeypatch.setattr("maml_rl.evaluate_command.evaluate", collected)
+    (run_copy / "evaluation").write_text("a file")
+    outcome = evaluate_cli("run=run")
+    assert outcome.status == 2
+    assert outcome.error.startswith("error: run/evaluation cannot be written: an evaluation goes")
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.ENOENT, None)])
+def test_a_full_disk_is_one_sentence_and_a_missing_file_a_fault_of_ours(
+    number, status, run_copy, evaluate_cli, monkeypatch
+):
+    def full(path, data):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("maml_rl.evaluate_command.write_json", full)
+    if status is None:
+        with pytest.raises(FileNotFoundError):
+            evaluate_cli(*FAST)
+        return
+    outcome = evaluate_cli(*FAST)
+    assert outcome.status == status
+    assert outcome.error == (
+        "error: run/evaluation/evaluation.json cannot be written: No space left on device."
+    )
 
 
 def everything_in(folder):

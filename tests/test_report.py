@@ -229,6 +229,19 @@ def test_films_are_in_the_page_or_linked(tmp_path, monkeypatch, quick):
     assert "paths (0.0 MB" in page.text
 
 
+def test_what_an_earlier_evaluation_left_is_said_to_be_that(tmp_path, quick):
+    folder = fine_run(tmp_path / "run") / "evaluation"
+    for name in ("paths.png", "grid.png", "tasks.png"):
+        (folder / name).write_bytes(b"picture")
+    made = (folder / "evaluation.json").stat().st_mtime
+    os.utime(folder / "paths.png", (made - 5, made - 5))
+    os.utime(folder / "grid.png", (made - 5, made - 5))  # of grid.json, which is another's
+    alts = Page(report([tmp_path / "run"])).alts()[-3:]
+    assert alts[0].startswith("return against the parameter of a grid")
+    assert alts[1] == "paths (of an earlier evaluation)"
+    assert alts[2] == "the run's validation and test tasks"
+
+
 def test_nothing_wrong(tmp_path, trained_run, evaluate_cli, quick):
     shutil.copytree(trained_run, "run")
     evaluate_cli("run=run", "num_episodes=2", "steps=1", "threads=1")
@@ -262,6 +275,8 @@ def test_damaged_checkpoints_and_an_evaluation_that_is_older(tmp_path, trained_r
     found = problems(read_run(path))
     assert len([line for line in found if line.startswith("Damaged checkpoint: ")]) == 1
     assert any("last.pt is damaged" in line for line in found)
+    (path / "tasks.json").write_text("{}")
+    assert any("tasks.json is damaged" in line for line in problems(read_run(path)))
     os.utime(path / "checkpoints/best.pt", (4e9, 4e9))
     assert "The evaluation is older than its checkpoint, best.pt." in problems(read_run(path))
 
