@@ -83,6 +83,40 @@ class Rollout(NamedTuple):
         succeeded = self._by_episode(self.info["success"] * self.mask) > 0
         return succeeded.double().sum((1, 2)) / (self.begins() > 0).sum((1, 2))
 
+    def episode(self, number: int, horizon: int, observation_size: int) -> Rollout:
+        """Return one episode of every trial as a rollout of its own: [M, T, B], T the horizon.
+
+        Args:
+            number: of the episode, from 0; every trial has come to it.
+            horizon: the most steps of an episode.
+            observation_size: numbers that an episode's own observations have; what a trial appends
+                to them is left out. What it showed after the episode's last step is not known, and
+                what was seen before that step stands for it.
+        """
+        within = (self.info[EPISODE] == number) & (self.mask > 0)
+        start = within.to(torch.uint8).argmax(dim=1, keepdim=True)  # the first of the largest
+        index = start + torch.arange(horizon)[:, None]
+        index = index.clamp_max(self.mask.shape[1] - 1)
+
+        def cut(leaf: Tensor) -> Tensor:
+            wide = index.reshape(*index.shape, *(1,) * (leaf.dim() - 3))
+            return leaf.gather(1, wide.expand(*index.shape, *leaf.shape[3:]))
+
+        happened = cut(within).cumprod(dim=1)
+        happened[:, 1:] *= index[:, 1:] != index[:, :-1]  # where the clamp repeats the last step
+        seen = cut(self.observations[..., :observation_size])
+        last = (happened.sum(dim=1, keepdim=True) - 1)[..., None]
+        leaves = {name: cut(getattr(self, name)) for name in self._fields[1:7]}
+        first = torch.zeros_like(leaves["mask"])
+        first[:, 0] = 1
+        return self._replace(
+            **leaves | {"first": first, "mask": leaves["mask"] * happened},
+            observations=seen,
+            final_observations=seen.gather(1, last.expand(-1, -1, -1, observation_size))[:, 0],
+            state=None,
+            info={name: cut(leaf) for name, leaf in self.info.items() if name != EPISODE},
+        )
+
     def num_steps(self) -> int:
         """Count the environment steps that happened, over all tasks and slots."""
         return int((self.mask > 0).sum())
