@@ -195,9 +195,11 @@ class _BatchedTrials:
         over = active & (step.ended | (self._time >= self._trials.distribution.horizon))
         last = over & (self._number == self._trials.episodes - 1)
         begins = over & ~last
-        self._begin(begins, step.observations)
+        self._number += begins
+        self._time[begins] = 0
         self._over |= last
-        self._release(self._number[~self._over].min(initial=self._trials.episodes))
+        self._release(self._number[~self._over].min(initial=self._trials.episodes - 1))
+        self._enter(begins, step.observations)
         return Step(
             self._trials.extended(
                 step.observations, self._before(actions, active), step.rewards, begins
@@ -244,17 +246,15 @@ class _BatchedTrials:
         """Step every active row in the environment of its episode; what they gave as one."""
         joined: Step | None = None
         numbers = np.unique(self._number[active])
-        for number in numbers if len(numbers) else [0]:
+        for number in numbers if len(numbers) else list(self._holding)[:1]:
             rows = active & (self._number == number)
             own = self._holding[number][0].step(actions, rows)
             joined = own if joined is None else _joined(joined, own, rows)
         assert joined is not None
         return joined._replace(observations=joined.observations.copy(), info=dict(joined.info))
 
-    def _begin(self, begins: Array, observations: Array) -> None:
-        """Begin the next episode of some rows; its first observations take the others' place."""
-        self._number += begins
-        self._time[begins] = 0
+    def _enter(self, begins: Array, observations: Array) -> None:
+        """Write the first observations of the episodes that some rows begin."""
         for number in np.unique(self._number[begins]):
             rows = begins & (self._number == number)
             np.copyto(observations, self._start(int(number)), where=rows[..., None])
