@@ -142,7 +142,7 @@ def test_what_is_observed_by_hand():
     assert not step.ended[0, 1:].any()
     step = env.step(np.ones((1, 3, 2)), active)
     assert step.terminated[0, 1:].tolist() == [True, False]
-    for end in (False, True):
+    for _ in range(2):
         active = np.array([[False, False, True]])
         step = env.step(np.ones((1, 3, 2)), active)
         assert (step.terminated[0, 2], step.truncated[0, 2]) == (False, False)  # at the horizon
@@ -243,7 +243,7 @@ def test_the_single_environment_keeps_its_task_for_a_trial_and_draws_one_for_the
     env = trials.single()
     _, info = env.reset(seed=1)
     seen = []
-    for trial in range(3):
+    for _ in range(3):
         tasks = [info["task"]["probabilities"]]
         for step in range(6):
             _, _, terminated, truncated, info = env.step(1)
