@@ -44,7 +44,7 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
     if told:
         _draw_budget(axes[1], "all tasks", result["curve"], result.get("within"), "black")
         _name_budget(axes[1])
-    _draw_curves(left, result["curve"], result["groups"])
+    _draw_curves(left, result["curve"], result["groups"], "within" in result)
     if "grid" in result:
         _draw_grid(right, result["grid"], result["curve"])
     else:
@@ -74,15 +74,23 @@ def svg(figure: Figure) -> bytes:
 
 
 def _draw_curves(
-    axes: Axes, curve: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[Any]]
+    axes: Axes,
+    curve: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Sequence[Any]],
+    remembers: bool = False,
 ) -> None:
     _band(axes, curve, "black", "all tasks")
     for colour, (label, points) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         _band(axes, points, colour, label, alpha=0.1, linestyle="--")
-    axes.set(xlabel="inner gradient steps", ylabel="return (95 % interval over tasks)")
+    axes.set(xlabel=_steps(remembers), ylabel="return (95 % interval over tasks)")
     axes.set_xticks([point["step"] for point in curve])
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+def _steps(remembers: bool) -> str:
+    """Name the axis of steps, at which learners with memory have seen as many episodes."""
+    return "inner gradient steps" + (", or as many episodes remembered" if remembers else "")
 
 
 def _band(
@@ -197,8 +205,7 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
         xlabel="million environment steps",
         ylabel="return after the inner steps trained with",
     )
-    remember = any(overlay.within is not None for overlay in overlays)
-    steps = "inner gradient steps" + (", or as many episodes remembered" if remember else "")
+    steps = _steps(any(overlay.within is not None for overlay in overlays))
     right.set(title="evaluation", xlabel=steps, ylabel="return (95 % interval)")
     right.set_xticks([point["step"] for point in overlays[0].curve])
     for axes in (left, right):
@@ -232,7 +239,7 @@ def _leave_out_far(axes: Axes, overlays: Sequence[Overlay]) -> None:
 def adaptation_figure(result: Mapping[str, Any]) -> Figure:
     """Draw the adaptation curve of evaluation.json's content, and of its groups."""
     figure = _figure(5.5, 4)
-    _draw_curves(figure.subplots(), result["curve"], result["groups"])
+    _draw_curves(figure.subplots(), result["curve"], result["groups"], "within" in result)
     return figure
 
 
