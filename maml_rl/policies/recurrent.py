@@ -100,19 +100,27 @@ def _unrolled(read: Tensor, recurrent: Tensor, bias: Tensor, state: Tensor, keep
     for t, inputs in enumerate(read.unbind(1)):
         state = state * keep[:, t, :, None]
         gates = torch.baddbmm(bias[:, None], state, recurrent.mT)
-        both = torch.sigmoid(inputs[..., : 2 * units] + gates[..., : 2 * units])
+        both = 0.5 * tanh(0.5 * (inputs[..., : 2 * units] + gates[..., : 2 * units])) + 0.5
         reset, update = both.chunk(2, -1)
-        new = tanh(torch.addcmul(inputs[..., 2 * units :], reset, gates[..., 2 * units :]))
-        state = torch.lerp(new, state, update)
+        new = tanh(inputs[..., 2 * units :] + reset * gates[..., 2 * units :])
+        state = new + update * (state - new)
         states.append(state)
     return torch.stack(states, dim=1)
+
+
+def _tanh_(x: Tensor) -> Tensor:
+    """Take the hyperbolic tangent in place, by numpy (`maml_rl.policies.activations`)."""
+    np.tanh(x.numpy(), out=x.numpy())
+    return x
 
 
 class _Unrolled(torch.autograd.Function):
     """`_unrolled`, with first derivatives by hand.
 
     Back through time only dh is carried; the weights' derivative is one product for all steps.
-    Derivatives of derivatives go through `_unrolled` itself.
+    Derivatives of derivatives go through `_unrolled` itself. The logistic function is made of
+    tanh, and no operation rounds once for two: torch's own do at some places of a tensor and not at
+    others, and a row's result must not depend on its place.
     """
 
     @staticmethod
@@ -129,11 +137,12 @@ class _Unrolled(torch.autograd.Function):
             torch.mul(now, keep[:, t, :, None], out=before[t])
             gates = torch.baddbmm(bias[:, None], before[t], recurrent.mT)
             torch.add(inputs[..., : 2 * units], gates[..., : 2 * units], out=both[t])
-            both[t].sigmoid_()
+            _tanh_(both[t].mul_(0.5)).mul_(0.5).add_(0.5)
             share[t] = gates[..., 2 * units :]
-            torch.addcmul(inputs[..., 2 * units :], both[t, ..., :units], share[t], out=new[t])
-            np.tanh(new[t].numpy(), out=new[t].numpy())
-            now = torch.lerp(new[t], before[t], both[t, ..., units:], out=states[t])
+            torch.mul(both[t, ..., :units], share[t], out=new[t])
+            _tanh_(new[t].add_(inputs[..., 2 * units :]))
+            torch.sub(before[t], new[t], out=states[t])
+            now = states[t].mul_(both[t, ..., units:]).add_(new[t])
         if ctx is not None:
             ctx.save_for_backward(read, recurrent, bias, state, keep)
             ctx.passed = both, share, new, before
@@ -164,9 +173,9 @@ class _Unrolled(torch.autograd.Function):
             own[..., 2 * units :] *= reset[t]
             carried *= update[t]
             carried = torch.baddbmm(carried, own, recurrent).mul_(keep[:, t, :, None])
-        rows = to_gates.permute(1, 3, 0, 2).flatten(2)  # [M, 3 H, T B]
-        to_recurrent = torch.bmm(rows, before.transpose(0, 1).flatten(1, 2))
-        return to_read, to_recurrent, rows.sum(2), carried, None
+        rows = to_gates.transpose(0, 1).flatten(1, 2).contiguous()  # [M, T B, 3 H]
+        to_recurrent = torch.bmm(rows.mT, before.transpose(0, 1).flatten(1, 2).contiguous())
+        return to_read, to_recurrent, rows.sum(1), carried, None
 
 
 def _differentiable(
