@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from envs.task_distribution import BatchedEnv, Splits, Step, TaskDistribution, Tasks
     from envs.task_observed import TaskObserved
     from envs.trajectories import Trajectories
+    from envs.trials import Trials
     from envs.walker2d import Walker2dRandParams, Walker2dVel
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "TaskObserved",
     "Tasks",
     "Trajectories",
+    "Trials",
     "Union",
     "UserError",
     "Walker2dRandParams",
@@ -110,6 +112,7 @@ _OTHERS = {
     "envs.task_distribution": ("BatchedEnv", "Splits", "Step", "TaskDistribution", "Tasks"),
     "envs.task_observed": ("TaskObserved",),
     "envs.trajectories": ("Trajectories",),
+    "envs.trials": ("Trials",),
 }
 _MODULES = {target.partition(":")[2]: target.partition(":")[0] for target in SHIPPED.values()} | {
     name: module for module, names in _OTHERS.items() for name in names

@@ -63,6 +63,7 @@ class AdaptedPolicy:
         Raises:
             UserError: if the observation has another size or is not finite, or `rng` is missing.
         """
+        self._refuse_memory("act(observation)")
         rows = self._rows(observation)
         with torch.inference_mode():
             chosen, _, _ = self.network.distribution(self.params, rows[None, None])
@@ -74,7 +75,16 @@ class AdaptedPolicy:
 
     def export(self, path: str | Path) -> Path:
         """Write the mean action as a program of torch's own; see `maml_rl.export.export_policy`."""
+        self._refuse_memory("export(path)")
         return export_policy(self.network, self.params, self.distribution, Path(path))
+
+    def _refuse_memory(self, call: str) -> None:
+        """Refuse what sees one observation alone."""
+        if self.network.recurrent:
+            raise UserError(
+                f"{call} is given one observation, and this policy acts by what it remembers of a "
+                f"trial: trained.adapt(tasks, steps=0) runs whole ones."
+            )
 
     def _rows(self, observation: Any) -> Tensor:
         """Return observations as rows [N, O] of the parameters' type."""

@@ -17,10 +17,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from envs.checks import UserError, one_of
+from envs.checks import UserError, integer_at_least, one_of
 from envs.contract import probe
 from envs.task_distribution import TaskDistribution
 from envs.task_observed import TaskObserved
+from envs.trials import Trials
 from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
 from maml_rl.meta_learner import MetaLearner
@@ -32,7 +33,15 @@ OWN = ("maml_rl.", "envs.")
 NODES = {  # what a class named by a stored configuration must offer, by node
     "env": ("sample", "make", "finite_tasks", "describe"),
     "env.set_task": ("sample", "apply"),
-    "policy": ("distribution", "initialize", "parts", "fixed", "statistics", "discrete"),
+    "policy": (
+        "distribution",
+        "initialize",
+        "parts",
+        "fixed",
+        "statistics",
+        "discrete",
+        "recurrent",
+    ),
     "baseline": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
     "inner.update": ("learned",),
@@ -75,7 +84,12 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
     if not isinstance(observed, bool):
         raise UserError(f"observe_task must be true or false, not {observed!r}.")
     probe(distribution)
-    return TaskObserved(distribution) if observed else distribution
+    if observed:
+        distribution = TaskObserved(distribution)
+    episodes = config.get("trial_episodes")
+    if episodes is None:
+        return distribution
+    return Trials(distribution, integer_at_least("trial_episodes", episodes))
 
 
 def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:
@@ -99,12 +113,18 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
             f"policy._target_={config.policy._target_} does not fit {distribution.name}, whose "
             f"actions are {kinds[numbered]}."
         )
+    inner = _node(config, "inner")
+    if isinstance(distribution, Trials) and (not policy.recurrent or inner.steps > 0):
+        raise UserError(
+            f"trial_episodes={distribution.episodes} is for a policy with memory that takes no "
+            f"inner steps: write algorithm=rl2, or policy.memory_size=64 inner.steps=0 with it."
+        )
     return _node(
         config,
         "algorithm",
         policy=policy,
         baseline=_node(config, "baseline"),
-        inner=_node(config, "inner"),
+        inner=inner,
         outer=_node(config, "outer"),
         device=device,
     )

@@ -65,6 +65,7 @@ class Comparison:
                 runs=[smoothed(run) for run in group.runs if run.metrics],
                 mean=mean_learning_curve(group.runs),
                 curve=found["curve"],
+                within=found.get("within"),
             )
             for group, found in zip(self.groups, self.result["groups"], strict=True)
         ]
@@ -174,6 +175,7 @@ def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
         scores = group.returns(step)
         point: dict[str, Any] = {"step": step, **_point("return", scores)}
         point["return_per_run"] = scores.mean(axis=1).tolist()
+        point |= _budget_point(group, step)
         success = group.success(step)
         if success is not None:
             point |= _point("success", success)
@@ -192,7 +194,43 @@ def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
         "env_steps": float(np.mean([run.env_steps for run in group.runs])),
         "curve": points,
         "gain_of_first_step": {"mean": float(mean(gains)), "ci95": _interval(gains, mean)},
+        **_within(group),
     }
+
+
+def _budget_point(group: Group, step: int) -> dict[str, Any]:
+    """Return what a task had shown before `step`, where every run's evaluation tells it."""
+    seen = group.env_steps(step)
+    if seen is None:
+        return {}
+    return {"env_steps": float(seen.mean()), **_point_of("cumulative", group.cumulative(step))}
+
+
+def _within(group: Group) -> dict[str, Any]:
+    """Return every episode of trials, for a group of learners with memory."""
+    courses = [(run.evaluation or {}).get("within") for run in group.runs]
+    if not all(courses):
+        return {}
+    returns = np.array([[point["per_task"] for point in own] for own in courses if own])
+    env_steps = np.array([[point["env_steps"] for point in own] for own in courses if own])
+    earned = np.zeros_like(returns)
+    earned[:, 1:] = returns.cumsum(axis=1)[:, :-1]
+    return {
+        "within": [
+            {
+                "episode": episode,
+                "env_steps": float(env_steps[:, episode].mean()),
+                **_point_of("return", returns[:, episode]),
+                **_point_of("cumulative", earned[:, episode]),
+            }
+            for episode in range(returns.shape[1])
+        ]
+    }
+
+
+def _point_of(what: str, scores: Values) -> dict[str, Any]:
+    """Return the mean of scores [N, M] with its interval."""
+    return {f"{what}_mean": float(mean(scores)), f"{what}_ci95": _interval(scores, mean)}
 
 
 def _json_value(value: Any) -> Any:
@@ -202,8 +240,7 @@ def _json_value(value: Any) -> Any:
 def _point(what: str, scores: Values) -> dict[str, Any]:
     """Return mean and interquartile mean of scores [N, M] with their intervals."""
     return {
-        f"{what}_mean": float(mean(scores)),
-        f"{what}_ci95": _interval(scores, mean),
+        **_point_of(what, scores),
         f"{what}_iqm": float(interquartile_mean(scores)),
         f"{what}_iqm_ci95": _interval(scores, interquartile_mean),
     }
@@ -234,9 +271,20 @@ def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
     alone = [group.label for group in groups if len(group.runs) == 1]
     if alone:
         yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
-    flat = [group.label for group in groups if trained_steps(group.runs[0]) == 0]
+    remember = [group.label for group in groups if group.remembers]
+    flat = [
+        group.label
+        for group in groups
+        if trained_steps(group.runs[0]) == 0 and group.label not in remember
+    ]
     if flat:
         yield f"Trained without inner steps: {'; '.join(flat)}."
+    if remember:
+        episodes = (runs[0].evaluation or {})["num_episodes"]
+        yield (
+            f"Remembers instead of taking steps, and stands where it has seen as many episodes, "
+            f"{episodes} for each step: {'; '.join(remember)}."
+        )
     spent = [run.env_steps for run in runs]
     if min(spent) < 0.9 * max(spent):
         yield "The runs were not trained for the same number of environment steps."

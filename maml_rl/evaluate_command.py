@@ -28,9 +28,10 @@ from envs.task_distribution import (
     task_at,
     task_grid,
 )
+from envs.trials import Trials
 from maml_rl.cli import compose, config_directory, parse_overrides, shown
 from maml_rl.comparison import compare, tables
-from maml_rl.evaluation import Evaluation, evaluate, summary
+from maml_rl.evaluation import Evaluation, evaluate, evaluate_trials, summary
 from maml_rl.figures import (
     PANELS,
     chosen_tasks,
@@ -111,15 +112,29 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
     trained = load(run, options.checkpoint)
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
+    trials = distribution if isinstance(distribution, Trials) else None
+    num_trials = integer_at_least("trials", options.trials)
+    if video and trials is not None:
+        raise UserError(
+            f"video=true films single episodes, and {learner.name} adapts by what it remembers of "
+            f"the episodes before: leave video out."
+        )
     if video:
         _check_renderer(distribution)
     _check_writable(folder.evaluation)
     source, grid = trained.source(options.split), _grid(options, distribution)
     tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
-    evaluation = evaluate(
-        *(learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale, source)
-    )
+    if trials is None:
+        evaluation = evaluate(
+            *(learner, meta, distribution, tasks, steps, episodes, sampler, key, later_scale),
+            source,
+        )
+    else:
+        evaluation = evaluate_trials(
+            *(learner, meta, trials, tasks, steps, episodes, num_trials, sampler, key, source)
+        )
+        distribution = trials.distribution
     result = {
         "env": distribution.name,
         "algorithm": learner.name,
@@ -130,6 +145,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         "trained_steps": learner.inner.steps,
         "later_scale": later_scale,
         "seed": seed,
+        **({} if trials is None else _told_of(trials, num_trials)),
         **_optimum(distribution, tasks),
         **summary(evaluation, key),
     }
@@ -198,6 +214,11 @@ def _told(grid: TaskGrid, distribution: TaskDistribution) -> dict[str, Any]:
     }
 
 
+def _told_of(trials: Trials, num_trials: int) -> dict[str, Any]:
+    """Return what evaluation.json says of trials."""
+    return {"trials": num_trials, "trained_episodes": trials.episodes}
+
+
 def _check_renderer(distribution: TaskDistribution) -> None:
     """Refuse what cannot be filmed; a distribution that draws itself needs no renderer."""
     if not hasattr(distribution, "single"):
@@ -217,14 +238,15 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     kind = f"{result['split']} tasks" if grid is None else f"tasks, a grid of {grid['parameter']}"
     title = (
         f"{result['env']}, {result['algorithm']}, checkpoint {result['checkpoint']}: "
-        f"{result['num_tasks']} {kind}, {result['num_episodes']} episodes a step"
+        f"{result['num_tasks']} {kind}, {_episodes(result)}"
     )
-    full = max(result["trained_steps"], 1)
-    if len(result["curve"]) - 1 > full and result["later_scale"] != 1:
+    full, remembers = max(result["trained_steps"], 1), "within" in result
+    if not remembers and len(result["curve"]) - 1 > full and result["later_scale"] != 1:
         title += f", steps after step {full} scaled by {result['later_scale']}"
     curves = {"all tasks": result["curve"], **result["groups"]}
     table = Table(title=title)
-    table.add_column("inner steps")
+    table.add_column("episodes seen" if remembers else "inner steps")
+    table.add_column("env steps", justify="right")
     for label in curves:
         table.add_column(f"return, {label}", justify="right")
     success = result.get("success", [])
@@ -233,11 +255,13 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     for step in range(len(result["curve"])):
         cells = [_cell(curve[step]) for curve in curves.values()]
         cells += [_cell(success[step], "success", "{:.2f}")] if success else []
-        table.add_row(str(step), *cells)
+        number = step * result["num_episodes"] if remembers else step
+        table.add_row(str(number), f"{result['curve'][step]['env_steps']:.0f}", *cells)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     gained = result["gain_of_first_step"]
     low, high = gained["ci95"]
-    print(f"gain of the first step: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")
+    first = f"{result['num_episodes']} episodes" if remembers else "step"
+    print(f"gain of the first {first}: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")
     print("in brackets: 95 % bootstrap interval over tasks")
     if "optimal_return" in result:
         best = float(np.mean(result["optimal_return"]))
@@ -248,6 +272,13 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
     plot = folder.evaluation / f"{picture}.png"
     adaptation_plot(plot, title, result)
     print(f"plot: {shown(plot)}")
+
+
+def _episodes(result: dict[str, Any]) -> str:
+    """Say how many episodes the returns are of."""
+    if "within" not in result:
+        return f"{result['num_episodes']} episodes a step"
+    return f"{result['trials']} trials of {len(result['within'])} episodes"
 
 
 def _cell(point: dict[str, Any], what: str = "return", form: str = "{:.1f}") -> str:

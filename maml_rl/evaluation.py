@@ -1,4 +1,8 @@
-"""Evaluating adaptation: returns before and after each inner step, on tasks kept for it."""
+"""Evaluating adaptation: returns before and after each inner step, on tasks kept for it.
+
+Learners with memory take no steps: they are followed through a trial as long as the episodes that
+the others adapt on, and compared where both have seen the same number of them.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,13 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium.spaces.utils import flatdim
 from numpy.typing import NDArray
 
 from envs.task_distribution import TaskDistribution, Tasks, count_tasks, task_at
+from envs.trials import Trials
 from maml_rl.adapted import task_returns, task_success
+from maml_rl.inner_loop import stack
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params, Rollout
@@ -20,14 +27,24 @@ from maml_rl.statistics import Values, bootstrap_interval
 MOST_GROUPS = 6  # columns of the table of returns
 
 
+class Course(NamedTuple):
+    """What M tasks' learners had seen before some of their episodes, [N, M] each."""
+
+    returns: Values  # of those episodes
+    env_steps: Values  # of the task, seen before them
+    cumulative: Values  # sum of the returns of the episodes seen before them
+
+
 class Evaluation(NamedTuple):
-    """Returns of M tasks after 0 ... K inner steps."""
+    """Returns of M tasks after 0 ... K inner steps, or as many episodes of a trial."""
 
     tasks: Tasks  # leaves [M, ...]
     returns: Values  # [K + 1, M], mean over each task's episodes
     groups: dict[str, NDArray[np.bool_]]  # tasks by label, [M]: each of a finite set of tasks
     success: Values | None = None  # [K + 1, M], share of a task's episodes; None: not told
     rollouts: Sequence[Rollout] = ()  # K + 1, each of M tasks
+    course: Course | None = None  # N = K + 1, of the same episodes
+    within: Course | None = None  # of every episode of a trial, of learners with memory
 
 
 def evaluate(
@@ -55,7 +72,75 @@ def evaluate(
     ) as collector:
         rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
     groups = task_groups(source or distribution, tasks)
-    return Evaluation(tasks, task_returns(rollouts), groups, task_success(rollouts), rollouts)
+    returns, success = task_returns(rollouts), task_success(rollouts)
+    return Evaluation(tasks, returns, groups, success, rollouts, course_of(rollouts))
+
+
+def course_of(rollouts: Sequence[Rollout]) -> Course:
+    """Sum up what the rollouts before each one, which were adapted to, showed and earned."""
+    returns = task_returns(rollouts)
+    episodes = np.stack([(own.begins() > 0).sum((1, 2)).numpy() for own in rollouts])
+    steps = np.stack([(own.mask > 0).sum((1, 2)).numpy() for own in rollouts])
+    return Course(returns, _before(steps), _before(returns * episodes))
+
+
+def _before(values: Values) -> Values:
+    """Sum values [N, ...] over the entries before each."""
+    return np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)[:-1]]).astype(float)
+
+
+def evaluate_trials(
+    learner: MetaLearner,
+    meta: Params,
+    trials: Trials,
+    tasks: Tasks,
+    steps: int,
+    num_episodes: int,
+    num_trials: int,
+    sampler: Sampler,
+    key: Key,
+    source: TaskDistribution | None = None,
+) -> Evaluation:
+    """Follow a learner with memory through trials of steps * num_episodes + 1 episodes.
+
+    So much do gradient learners see of a task for `steps` inner steps, and one episode after them;
+    "after step k" is the episode that follows k * num_episodes others. The memory is carried on,
+    whatever number of episodes it was trained on.
+
+    Args:
+        learner: takes no inner steps.
+        meta: its meta-parameters, leaves [*s].
+        trials: that it was trained on.
+        tasks: leaves [M, ...].
+        steps: K, inner steps of the learners to compare with.
+        num_episodes: that those collect for each step.
+        num_trials: per task.
+        sampler: steps the environments.
+        key: address of the random numbers.
+        source: where the tasks come from, as `evaluate`'s.
+    """
+    long = Trials(trials.distribution, steps * num_episodes + 1)
+    num_tasks = count_tasks(tasks)
+    params = learner.inner.initial_params(stack(meta, num_tasks))
+    with closing(sampler.collector(long, learner.policy, num_tasks, num_trials)) as collector:
+        rollout = collector.collect(params, tasks, key.child(0))
+    within = course_of_trials(rollout)
+    size = flatdim(trials.distribution.observation_space)
+    chosen = range(0, long.episodes, num_episodes)
+    rollouts = [rollout.episode(number, trials.distribution.horizon, size) for number in chosen]
+    course = Course(*(values[::num_episodes] for values in within))
+    groups = task_groups(source or trials, tasks)
+    success = task_success(rollouts)
+    return Evaluation(tasks, course.returns, groups, success, rollouts, course, within)
+
+
+def course_of_trials(rollout: Rollout) -> Course:
+    """Sum up each episode of trials, and what those before it showed and earned, N = E."""
+    returns, lengths = (
+        values.mean(dim=2).numpy().T
+        for values in (rollout.episode_returns(), rollout.episode_lengths())
+    )
+    return Course(returns, _before(lengths), _before(returns))
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
@@ -110,13 +195,39 @@ def gain(returns: Values, key: Key) -> dict[str, Any]:
 
 def summary(evaluation: Evaluation, key: Key) -> dict[str, Any]:
     """Return the statistics that evaluation.json holds."""
-    success = evaluation.success
+    success, course, within = evaluation.success, evaluation.course, evaluation.within
+    seen = [{}] * len(evaluation.returns) if course is None else course_points(course, key)
     return {
-        "curve": adaptation_curve(evaluation.returns, key),
+        "curve": [
+            point | own
+            for point, own in zip(adaptation_curve(evaluation.returns, key), seen, strict=True)
+        ],
         **({} if success is None else {"success": adaptation_curve(success, key, "success")}),
         "gain_of_first_step": gain(evaluation.returns, key),
         "groups": {
             label: adaptation_curve(evaluation.returns[:, members], key)
             for label, members in evaluation.groups.items()
         },
+        **({} if within is None else {"within": within_points(within, key)}),
     }
+
+
+def course_points(course: Course, key: Key) -> list[dict[str, Any]]:
+    """Summarise what had been seen before each of N episodes, with 95 % intervals over tasks."""
+    return [
+        {
+            "env_steps": float(env_steps.mean()),
+            "cumulative_mean": float(earned.mean()),
+            "cumulative_ci95": list(bootstrap_interval(earned, key.generator(Purpose.BOOTSTRAP))),
+        }
+        for env_steps, earned in zip(course.env_steps, course.cumulative, strict=True)
+    ]
+
+
+def within_points(course: Course, key: Key) -> list[dict[str, Any]]:
+    """Summarise every episode of trials as one object: its return, and what came before it."""
+    points = adaptation_curve(course.returns, key)
+    return [
+        {"episode": point.pop("step"), **point, **own}
+        for point, own in zip(points, course_points(course, key), strict=True)
+    ]

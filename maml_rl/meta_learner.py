@@ -298,6 +298,20 @@ def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
     }
 
 
+def trial_returns(rollout: Rollout, prefix: str) -> dict[str, float]:
+    """Return the mean return over tasks and trials of their first and of their last episode.
+
+    Empty where an episode is no part of a trial of several.
+    """
+    returns = rollout.episode_returns()
+    if returns.shape[1] == 1:
+        return {}
+    return {
+        f"{prefix}return/first_episode": float(returns[:, 0].mean()),
+        f"{prefix}return/last_episode": float(returns[:, -1].mean()),
+    }
+
+
 def success_rates(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
     """Return the mean success rate over tasks likewise, where the environments tell it."""
     rates = [rollout.success_rate() for rollout in rollouts]

@@ -36,11 +36,17 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
         path: of the PNG.
         title: above the figure.
         result: as evaluation.json holds it: `curve` and `groups`; of tasks on a grid, `grid`, whose
-            parameter takes the place of the return before adaptation.
+            parameter takes the place of the return before adaptation. Below, where it tells them,
+            returns are drawn against the environment steps of the task seen before.
     """
-    figure = _figure(10, 4.2)
-    left, right = figure.subplots(1, 2)
-    _draw_curves(left, result["curve"], result["groups"])
+    told = "env_steps" in result["curve"][0]
+    figure = _figure(10, 8.4 if told else 4.2)
+    axes = figure.subplots(2 if told else 1, 2, squeeze=False)
+    left, right = axes[0]
+    if told:
+        _draw_budget(axes[1], "all tasks", result["curve"], result.get("within"), "black")
+        _name_budget(axes[1])
+    _draw_curves(left, result["curve"], result["groups"], "within" in result)
     if "grid" in result:
         _draw_grid(right, result["grid"], result["curve"])
     else:
@@ -70,15 +76,23 @@ def svg(figure: Figure) -> bytes:
 
 
 def _draw_curves(
-    axes: Axes, curve: Sequence[Mapping[str, Any]], groups: Mapping[str, Sequence[Any]]
+    axes: Axes,
+    curve: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Sequence[Any]],
+    remembers: bool = False,
 ) -> None:
     _band(axes, curve, "black", "all tasks")
     for colour, (label, points) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         _band(axes, points, colour, label, alpha=0.1, linestyle="--")
-    axes.set(xlabel="inner gradient steps", ylabel="return (95 % interval over tasks)")
+    axes.set(xlabel=_steps(remembers), ylabel="return (95 % interval over tasks)")
     axes.set_xticks([point["step"] for point in curve])
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+def _steps(remembers: bool) -> str:
+    """Name the axis of steps, at which learners with memory have seen as many episodes."""
+    return "inner gradient steps" + (", or as many episodes remembered" if remembers else "")
 
 
 def _band(
@@ -88,14 +102,46 @@ def _band(
     label: str,
     alpha: float = 0.2,
     linestyle: str = "-",
+    at: str = "step",
+    what: str = "return",
+    marker: str = "o",
 ) -> None:
-    steps = [point["step"] for point in curve]
-    low, high = np.array([point["return_ci95"] for point in curve]).T
-    means = [point["return_mean"] for point in curve]
+    """Draw means of `what` and their intervals against `at`."""
+    steps = [point[at] for point in curve]
+    low, high = np.array([point[f"{what}_ci95"] for point in curve]).T
+    means = [point[f"{what}_mean"] for point in curve]
     axes.plot(
-        steps, means, color=colour, marker="o", markersize=5, linestyle=linestyle, label=label
+        steps, means, color=colour, marker=marker, markersize=5, linestyle=linestyle, label=label
     )
     axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
+
+
+def _draw_budget(
+    pair: Sequence[Axes],
+    label: str,
+    curve: Sequence[Mapping[str, Any]],
+    within: Sequence[Mapping[str, Any]] | None,
+    colour: str,
+    linestyle: str = "-",
+) -> None:
+    """Draw an episode's return, and the sum of those before it, against what was seen of the task.
+
+    Learners with memory are drawn at every episode, others where they have adapted.
+    """
+    for axes, what in zip(pair, ("return", "cumulative"), strict=True):
+        marker = "o" if within is None else ""
+        points = curve if within is None else within
+        _band(axes, points, colour, label, 0.12, linestyle, "env_steps", what, marker)
+
+
+def _name_budget(pair: Sequence[Axes]) -> None:
+    names = ("return of an episode", "sum of returns before it")
+    for axes, name in zip(pair, names, strict=True):
+        axes.set(
+            xlabel="environment steps of the task, seen before the episode",
+            ylabel=f"{name} (95 % interval)",
+        )
+        axes.grid(alpha=0.3)
 
 
 def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
@@ -136,14 +182,21 @@ class Overlay(NamedTuple):
     runs: list[tuple[Values, Values]]  # learning curve of each: env steps [I], return [I]
     mean: tuple[Values, Values] | None  # their mean; None where nothing was trained
     curve: Sequence[Mapping[str, Any]]  # adaptation curve with intervals over runs and tasks
+    within: Sequence[Mapping[str, Any]] | None = None  # every episode, of learners with memory
 
 
 def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
-    """Draw learning curves (thin: each run, thick: mean) and adaptation curves with their bands."""
+    """Draw learning curves (thin: each run, thick: mean) and adaptation curves with their bands.
+
+    Below, where every group tells them, returns against the environment steps of the task seen
+    before: the same count for those that take gradient steps and for those that remember.
+    """
     longest = max(len(overlay.label) for overlay in overlays)
     columns = max(1, min(LEGEND_COLUMNS, LEGEND_CHARACTERS // longest))
-    figure = _figure(12, 5 + 0.2 * -(-len(overlays) // columns))
-    left, right = figure.subplots(1, 2)
+    told = all("env_steps" in overlay.curve[0] for overlay in overlays)
+    figure = _figure(12, (9.4 if told else 5) + 0.2 * -(-len(overlays) // columns))
+    panels = figure.subplots(2 if told else 1, 2, squeeze=False)
+    left, right = panels[0]
     for number, overlay in enumerate(overlays):
         colour = GROUP_COLOURS[number % len(GROUP_COLOURS)]
         line = GROUP_LINES[number // len(GROUP_COLOURS) % len(GROUP_LINES)]
@@ -153,16 +206,21 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
             env_steps, values = overlay.mean
             left.plot(env_steps / 1e6, values, color=colour, linewidth=2, linestyle=line)
         _band(right, overlay.curve, colour, overlay.label, alpha=0.12, linestyle=line)
+        if told:
+            _draw_budget(panels[1], overlay.label, overlay.curve, overlay.within, colour, line)
     left.set(
         title="training tasks, mean of ten iterations",
         xlabel="million environment steps",
         ylabel="return after the inner steps trained with",
     )
-    right.set(title="evaluation", xlabel="inner gradient steps", ylabel="return (95 % interval)")
+    steps = _steps(any(overlay.within is not None for overlay in overlays))
+    right.set(title="evaluation", xlabel=steps, ylabel="return (95 % interval)")
     right.set_xticks([point["step"] for point in overlays[0].curve])
     for axes in (left, right):
         axes.grid(alpha=0.3)
     _leave_out_far(right, overlays)
+    if told:
+        _name_budget(panels[1])
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
     figure.suptitle(title)
@@ -189,7 +247,7 @@ def _leave_out_far(axes: Axes, overlays: Sequence[Overlay]) -> None:
 def adaptation_figure(result: Mapping[str, Any]) -> Figure:
     """Draw the adaptation curve of evaluation.json's content, and of its groups."""
     figure = _figure(5.5, 4)
-    _draw_curves(figure.subplots(), result["curve"], result["groups"])
+    _draw_curves(figure.subplots(), result["curve"], result["groups"], "within" in result)
     return figure
 
 

@@ -40,12 +40,39 @@ class Group:
         """Return what evaluation found after `step` inner steps, [N, M]."""
         return np.stack([run.returns[step] for run in self.runs])
 
+    @property
+    def remembers(self) -> bool:
+        """Whether these are learners with memory, followed through trials."""
+        return all("within" in (run.evaluation or {}) for run in self.runs)
+
+    def env_steps(self, step: int) -> Values | None:
+        """Return how much of a task had been seen before `step`, [N]; None where a run is mute."""
+        points = [(run.evaluation or {})["curve"][step] for run in self.runs]
+        if any("env_steps" not in point for point in points):
+            return None
+        return np.array([point["env_steps"] for point in points])
+
+    def cumulative(self, step: int) -> Values:
+        """Return the sums of the returns that had been collected before `step`, [N, M]."""
+        return np.stack([_earned(run, step) for run in self.runs])
+
     def success(self, step: int) -> Values | None:
         """Return the success rates likewise; None where a run has none."""
         curves = [(run.evaluation or {}).get("success") for run in self.runs]
         if any(curve is None or len(curve) <= step for curve in curves):
             return None
         return np.array([curve[step]["per_task"] for curve in curves if curve])
+
+
+def _earned(run: RunData, step: int) -> Values:
+    """Return the sum of each task's returns before `step`, [M]."""
+    content = run.evaluation or {}
+    episodes = int(content["num_episodes"])
+    if "within" in content:
+        before = [point["per_task"] for point in content["within"][: step * episodes]]
+    else:  # each step's episodes are told by their mean
+        before = [episodes * run.returns[earlier] for earlier in range(step)]
+    return np.sum(before, axis=0) if before else np.zeros(run.returns.shape[1])
 
 
 def check_same_environment(runs: Sequence[RunData]) -> None:

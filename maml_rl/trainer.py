@@ -25,7 +25,13 @@ from envs.task_distribution import (
 from maml_rl.checkpoint import check_architecture, load_checkpoint, save_checkpoint
 from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.logging import Metrics, RunLogger
-from maml_rl.meta_learner import Experience, MetaLearner, mean_returns, success_rates
+from maml_rl.meta_learner import (
+    Experience,
+    MetaLearner,
+    mean_returns,
+    success_rates,
+    trial_returns,
+)
 from maml_rl.outer_loop import OuterUpdate
 from maml_rl.outer_loop.objectives import group_size
 from maml_rl.outer_loop.update import State
@@ -248,6 +254,7 @@ class Trainer:
             "iteration": progress.iteration,
             "env_steps": progress.env_steps,
             **returns,
+            **trial_returns(experience.rollouts[-1], prefix=""),
             "adaptation_gain": after_steps[-1] - after_steps[0],
             **{
                 f"gain/step_{step}": after - before
@@ -284,6 +291,7 @@ class Trainer:
             steps = learner.inner.steps
             experience = learner.collect(collector, progress.meta, tasks, steps, key)
         returns = mean_returns(experience.rollouts, prefix="validation/")
+        returns |= trial_returns(experience.rollouts[-1], prefix="validation/")
         return returns | success_rates(experience.rollouts, prefix="validation/")
 
     def _save_all(self, progress: Progress, metrics: Metrics) -> None:

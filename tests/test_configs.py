@@ -57,7 +57,7 @@ def test_every_node_trains_for_one_iteration(group, name, tmp_path):
         *more,
     )
     assert metrics["iteration"] == 1
-    if name in ("pretrained", "oracle"):
+    if name in ("pretrained", "oracle", "rl2"):
         assert "inner/grad_norm" not in metrics  # no inner loop
     else:
         assert metrics["inner/grad_norm"] > 0
@@ -142,5 +142,6 @@ def test_every_experiment_runs_an_iteration(name, work):
         return
     last = config.inner.steps  # 0 without an inner loop
     assert metrics["iteration"] == 1
-    assert metrics["env_steps"] == 2 * 2 * (last + 1) * 5  # tasks, episodes, collections, steps
+    # tasks, episodes, collections (episodes of a trial), steps
+    assert metrics["env_steps"] == 2 * 2 * (config.trial_episodes or last + 1) * 5
     assert {f"return/step_{last}", f"validation/return/step_{last}"} <= metrics.keys()

@@ -55,6 +55,12 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
         low, high = point["return_ci95"]
         assert min(point["per_task"]) <= low <= point["return_mean"] <= high
         assert f"{point['return_mean']:.1f} [{low:.1f}, {high:.1f}]" in outcome.out
+        # what a task had shown before: three episodes of ten steps for each step taken
+        earlier = data["curve"][: point["step"]]
+        assert point["env_steps"] == 30 * point["step"]
+        assert point["cumulative_mean"] == pytest.approx(
+            sum(3 * own["return_mean"] for own in earlier)
+        )
     before, after = (np.array(data["curve"][step]["per_task"]) for step in (0, 1))
     assert data["gain_of_first_step"]["mean"] == pytest.approx((after - before).mean())
     lines = outcome.out.splitlines()
@@ -65,7 +71,7 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     ]
     assert lines[-4] == "in brackets: 95 % bootstrap interval over tasks"
     assert lines[-5].startswith("gain of the first step: ")
-    assert png_size(run_copy / "evaluation/adaptation.png") == (1200, 504)
+    assert png_size(run_copy / "evaluation/adaptation.png") == (1200, 1008)
     assert sorted(path.name for path in (run_copy / "evaluation").iterdir()) == [
         *("adaptation.png", "evaluation.json", "tasks.png", "trajectories.png")
     ]
@@ -392,3 +398,106 @@ def test_a_wrong_schedule_is_one_sentence(scale, run_copy, evaluate_cli):
     outcome = evaluate_cli("run=run", f"later_scale={scale}")
     assert outcome.status == 2
     assert outcome.error.startswith("error: later_scale")
+
+
+# Learners with memory.
+
+
+@pytest.fixture(scope="module")
+def recurrent_run(tmp_path_factory):
+    """A run of two iterations on trials of two episodes."""
+    from maml_rl.train_command import train_command
+
+    path = tmp_path_factory.mktemp("recurrent") / "run"
+    options = ("experiment=smoke", *QUIET, "algorithm=rl2", "policy.memory_size=5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        assert train_command([*options, f"hydra.run.dir={path}"]) == 0
+    return path
+
+
+@pytest.fixture
+def recurrent(recurrent_run, work):
+    return shutil.copytree(recurrent_run, work / "run")
+
+
+def test_a_learner_with_memory_is_followed_through_trials(recurrent, evaluate_cli):
+    outcome = evaluate_cli("run=run", "num_episodes=3", "steps=2", "trials=2", "threads=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    data = result()
+    assert (data["trials"], data["trained_episodes"], data["trained_steps"]) == (2, 2, 0)
+    within = data["within"]
+    assert [point["episode"] for point in within] == list(range(7))  # 2 x 3 seen, and one after
+    assert [point["env_steps"] for point in within] == [10 * episode for episode in range(7)]
+    # the curve holds the episodes that gradient steps would be followed by
+    for step, point in enumerate(data["curve"]):
+        same = within[3 * step]
+        assert point["per_task"] == same["per_task"]
+        assert point["env_steps"] == same["env_steps"] == 30 * step
+        earned = np.sum([own["per_task"] for own in within[: 3 * step]], axis=0).mean()
+        assert point["cumulative_mean"] == pytest.approx(earned)
+        assert point["cumulative_mean"] == same["cumulative_mean"]
+    assert "2 trials of 7 episodes" in " ".join(outcome.out.split())
+    assert "gain of the first 3 episodes" in outcome.out
+    assert (recurrent / "evaluation/trajectories.png").is_file()
+    again = evaluate_cli("run=run", "num_episodes=3", "steps=2", "trials=2", "threads=2")
+    assert again.status == 0
+    assert result() == data
+
+
+def test_a_grid_of_tasks_and_rollouts_with_memory(recurrent, evaluate_cli):
+    options = ("run=run", "num_episodes=1", "steps=1", "threads=1", "num_tasks=2", "rollouts=true")
+    assert evaluate_cli(*options).status == 0
+    with np.load(recurrent / "evaluation/rollouts.npz") as arrays:
+        # before, and after an episode; 2 tasks, 10 steps, 4 trials, and the point's own observation
+        assert arrays["observations"].shape == (2, 2, 10, 4, 2)
+        returns = (arrays["rewards"] * arrays["mask"]).sum(axis=2).mean(axis=2)
+    found = np.array([point["per_task"] for point in result()["curve"]])
+    assert found == pytest.approx(returns, rel=1e-5)
+
+
+def test_films_are_of_single_episodes(recurrent, evaluate_cli):
+    outcome = evaluate_cli("run=run", "video=true")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "rl2 adapts by what it remembers of the episodes before" in outcome.error
+
+
+def test_learners_with_and_without_memory_are_compared_on_the_same_steps(
+    recurrent, trained_run, evaluate_cli, work
+):
+    shutil.copytree(trained_run, work / "steps")
+    options = ("num_episodes=2", "steps=2", "threads=1")
+    outcome = evaluate_cli("runs=[steps,run]", *options)
+    assert (outcome.status, outcome.err) == (0, "")
+    with open("comparison/comparison.json") as file:
+        compared = json.load(file)
+    gradient, memory = compared["groups"]
+    assert [point["env_steps"] for point in gradient["curve"]] == [0, 20, 40]
+    assert [point["env_steps"] for point in memory["curve"]] == [0, 20, 40]
+    assert [point["env_steps"] for point in memory["within"]] == [0, 10, 20, 30, 40]
+    assert "within" not in gradient
+    for group, place in ((gradient, "steps"), (memory, "run")):
+        own = result(place)
+        for point, single in zip(group["curve"], own["curve"], strict=True):
+            assert point["cumulative_mean"] == pytest.approx(single["cumulative_mean"])
+    assert memory["within"][3]["cumulative_mean"] == pytest.approx(
+        result()["within"][3]["cumulative_mean"]
+    )
+    assert "seen as many episodes, 2 for each step: rl2" in outcome.out
+    assert "Trained without inner steps" not in outcome.out
+
+
+def test_a_policy_with_memory_in_python(recurrent):
+    import maml_rl
+    from envs import UserError
+
+    trained = maml_rl.load(recurrent)
+    adapted = trained.adapt(trained.tasks("test"), steps=0, num_episodes=2)
+    assert adapted.returns.shape == (1, 4)
+    assert adapted.rollouts[0].episode_returns().shape == (4, 2, 2)
+    for call in (lambda: adapted[0].act(np.zeros(6)), lambda: adapted[0].export("policy.pt2")):
+        with pytest.raises(UserError, match="this policy acts by what it remembers of a trial"):
+            call()
+    task = {"goal": np.array([0.2, 0.1])}
+    alone = trained.adapt(trained.distribution.single(task), steps=0, num_episodes=2)
+    assert alone.returns.shape == (1,)

@@ -36,6 +36,16 @@ WRONG = [
     ("inner.dice_decay=0.5", "inner.dice_decay=0.5", "inner.loss=loaded_dice"),
     ("algorithm=oracle observe_task=false", "needs observe_task=true", "not false"),
     ("algorithm=random", "needs trainer.iterations=0", "not 2"),
+    ("algorithm=rl2 policy.memory_size=0", "needs policy.memory_size above 0", "not 0"),
+    ("algorithm=rl2 trial_episodes=null", "needs trial_episodes above 0", "not null"),
+    ("algorithm=rl2 inner.steps=1", "needs inner.steps=0", "not 1"),
+    ("trial_episodes=2", "trial_episodes=2 is for a policy with memory", "algorithm=rl2"),
+    (
+        "trial_episodes=2 policy.memory_size=4",
+        "trial_episodes=2 is for a policy with memory that takes no inner steps",
+        "inner.steps=0 with it",
+    ),
+    ("trial_episodes=0", "trial_episodes must be a whole number of at least 1", "not 0"),
     ("algorithm=promp outer.inner_kl_coefficient=0", "inner_kl_coefficient above 0", "not 0"),
     ("algorithm=e_maml algorithm.exploration_weight=0", "exploration_weight above 0", "not 0"),
     ("algorithm=e_maml inner.loss=dice", "needs inner.loss=log_likelihood", "not dice"),
@@ -133,6 +143,10 @@ FITTING = [
     "outer=reptile inner=learn2learn_maml",
     "algorithm=e_maml outer=ppo algorithm.entropy_coefficient=0.1",
     "algorithm=pretrained outer=ppo",
+    "algorithm=rl2 outer=trpo ~outer.step_size ~outer.epochs ~outer.clip policy.hidden_sizes=[3]",
+    "algorithm=rl2 env=multi_armed_bandit trial_episodes=1",
+    "algorithm=rl2 observe_task=true policy.normalize_observations=true",
+    "algorithm=maml_trpo policy.memory_size=4",
 ]
 
 

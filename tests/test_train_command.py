@@ -249,12 +249,12 @@ def test_a_reward_that_is_not_finite_is_a_failed_run(train_cli, work):
 # Resuming.
 
 
-@pytest.mark.parametrize("outer", ["trpo", "adam"])
-def test_a_resumed_run_is_the_run_never_interrupted(outer, train_cli, work):
+@pytest.mark.parametrize("algorithm", ["maml_trpo", "maml_adam", "rl2"])
+def test_a_resumed_run_is_the_run_never_interrupted(algorithm, train_cli, work):
     options = [*SMOKE, "hydra.run.dir=whole", "trainer.iterations=4"]
-    assert train_cli(*options, f"algorithm=maml_{outer}").status == 0
+    assert train_cli(*options, f"algorithm={algorithm}").status == 0
     options[-2:] = ["hydra.run.dir=parts", "trainer.iterations=2"]
-    assert train_cli(*options, f"algorithm=maml_{outer}").status == 0
+    assert train_cli(*options, f"algorithm={algorithm}").status == 0
     hydra = everything(work / "parts/.hydra")
     with (work / "parts/metrics.jsonl").open("a") as file:
         file.write('{"iteration": 3, "env_steps": 100}\n{"iter')

@@ -22,6 +22,7 @@ from maml_rl.policies.distribution import rebuilt
 from maml_rl.rollout import Params, Rollout
 
 CACHE_ELEMENTS = 2 * 2000 * 64  # activations of one layer that still fit the cache (measured)
+GRAPH_ELEMENTS = 40 * 500 * 4 * 192  # activations of a recurrent layer that are kept at a time
 GRAPH_BUDGET = 768 * 2**20  # bytes of graphs kept for the Fisher products; beyond, recomputed
 
 
@@ -45,8 +46,15 @@ def _flatten_rows(leaves: Sequence[Tensor]) -> Tensor:
 
 
 def group_size(policy: Policy, num_tasks: int, steps: int, slots: int) -> int:
-    """Choose how many tasks are differentiated together, from the shape [M, T, B] alone."""
-    return max(1, min(num_tasks, CACHE_ELEMENTS // (steps * slots * policy.widest)))
+    """Choose how many tasks are differentiated together, from the shape [M, T, B] alone.
+
+    Policies with memory go through their rollouts step after step: a step's activations are what
+    must fit the cache, and those of all steps the memory.
+    """
+    row = slots * policy.widest
+    if not policy.recurrent:
+        return max(1, min(num_tasks, CACHE_ELEMENTS // (steps * row)))
+    return max(1, min(num_tasks, CACHE_ELEMENTS // row, GRAPH_ELEMENTS // (steps * row)))
 
 
 class _Group(NamedTuple):

@@ -32,6 +32,11 @@ class Policy(Protocol):
     widest: int  # units of the widest layer, from which the size of a task group follows
 
     @property
+    def recurrent(self) -> bool:
+        """Whether it remembers: its rollouts are then replayed step after step."""
+        ...
+
+    @property
     def parts(self) -> Mapping[str, tuple[str, ...]]:
         """Names of parameters that may adapt, by part; "all" and "head" are among the parts."""
         ...

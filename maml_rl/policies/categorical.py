@@ -77,6 +77,8 @@ class CategoricalMLP(MLP):
         context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
         bias: of the layers.
+        memory_size: units of a gated recurrent unit between the observations and the layers, which
+            may then be none; 0 for a policy that remembers nothing.
     """
 
     discrete = True
@@ -90,6 +92,7 @@ class CategoricalMLP(MLP):
         context_size: int = 0,
         normalize_observations: bool = False,
         bias: bool = True,
+        memory_size: int = 0,
     ) -> None:
         super().__init__(
             observation_size,
@@ -99,6 +102,7 @@ class CategoricalMLP(MLP):
             context_size,
             normalize_observations,
             bias,
+            memory_size,
         )
 
     def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:

@@ -82,6 +82,8 @@ class GaussianMLP(MLP):
         minimum_std: floor of the standard deviation.
         context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
+        memory_size: units of a gated recurrent unit between the observations and the layers, which
+            may then be none; 0 for a policy that remembers nothing.
     """
 
     discrete = False
@@ -96,8 +98,9 @@ class GaussianMLP(MLP):
         minimum_std: float = 1e-6,
         context_size: int = 0,
         normalize_observations: bool = False,
+        memory_size: int = 0,
     ) -> None:
-        if len(hidden_sizes) == 0:
+        if len(hidden_sizes) == 0 and memory_size == 0:
             raise UserError(
                 "policy.hidden_sizes is empty; give at least one size, such as [64,64]."
             )
@@ -108,6 +111,7 @@ class GaussianMLP(MLP):
             activation,
             context_size,
             normalize_observations,
+            memory_size=memory_size,
         )
         self.initial_std = number("policy.initial_std", initial_std, above=0)
         self.minimum_log_std = math.log(number("policy.minimum_std", minimum_std, above=0))

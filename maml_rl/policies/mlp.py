@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from envs.checks import integer_at_least, one_of
 from maml_rl.policies.activations import tanh
+from maml_rl.policies.recurrent import PREFIX, GatedUnit, gated_unit
 from maml_rl.rollout import Params, Rollout
 
 ACTIVATIONS = {"tanh": tanh, "relu": torch.relu}
@@ -23,7 +24,8 @@ class MLP(nn.Module):
     As a module it is one policy; `outputs` runs M policies on stacked parameters, whose names are
     the module's own. Parameters named in `fixed` are no part of what the outer loop learns: the
     context, which begins every adaptation at 0 (Zintgraf et al. 2019), and the statistics that
-    observations are normalized by.
+    observations are normalized by. With a memory, a gated recurrent unit reads the observations and
+    the layers read what it remembers (Duan et al. 2016, RL^2).
 
     Args:
         observation_size: O.
@@ -33,6 +35,7 @@ class MLP(nn.Module):
         context_size: values appended to every observation, parameters of the policy; 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
         bias: of the layers.
+        memory_size: units of the recurrent unit; 0 for none.
     """
 
     def __init__(
@@ -44,18 +47,23 @@ class MLP(nn.Module):
         context_size: int = 0,
         normalize_observations: bool = False,
         bias: bool = True,
+        memory_size: int = 0,
     ) -> None:
         super().__init__()
+        self.memory_size = integer_at_least("policy.memory_size", memory_size, 0)
+        self._features = self.memory_size or observation_size
         hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
         context_size = integer_at_least("policy.context_size", context_size, 0)
-        sizes = [observation_size + context_size, *hidden, action_size]
+        sizes = [self._features + context_size, *hidden, action_size]
         self.observation_size, self.action_size = observation_size, action_size
-        self.widest = max(sizes)
+        self.widest = max(*sizes, 3 * self.memory_size)
         self.activation = ACTIVATIONS[one_of("policy.activation", activation, ACTIVATIONS)]
         self.normalize_observations = normalize_observations
         self.layers = nn.ModuleList(
             nn.Linear(i, o, bias=bias, device="meta") for i, o in itertools.pairwise(sizes)
         ).to_empty(device="cpu")
+        if self.memory_size > 0:
+            self.memory = GatedUnit(observation_size, self.memory_size)
         if context_size > 0:
             self.context = nn.Parameter(torch.zeros(context_size))
         if normalize_observations:
@@ -80,7 +88,9 @@ class MLP(nn.Module):
             "all": names,
             "head": tuple(name for name in names if name.startswith(head)),
             "body": tuple(
-                name for name in names if name.startswith("layers.") and not name.startswith(head)
+                name
+                for name in names
+                if name.startswith(("layers.", PREFIX)) and not name.startswith(head)
             ),
             **({"context": ("context",)} if self._has_context else {}),
         }
@@ -93,11 +103,19 @@ class MLP(nn.Module):
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
                 if self._has_bias:
                     nn.init.zeros_(layer.bias)
+        if self.memory_size > 0:
+            self.memory.initialize(generator)
         named = itertools.chain(self.named_parameters(), self.named_buffers())
         return {name: leaf.detach().clone() for name, leaf in named}
 
-    def initial_state(self, num_tasks: int, slots: int) -> None:
-        """Return the state at the start of a rollout; these policies have none."""
+    @property
+    def recurrent(self) -> bool:
+        """Whether there is a memory."""
+        return self.memory_size > 0
+
+    def initial_state(self, num_tasks: int, slots: int) -> Tensor | None:
+        """Return the memory at the start of a rollout, zeros [M, B, H]; None without one."""
+        return torch.zeros(num_tasks, slots, self.memory_size) if self.recurrent else None
 
     def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
         """Return the statistics of observations with those of `rollouts` merged in, leaves [*s].
@@ -120,10 +138,19 @@ class MLP(nn.Module):
         )
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
-        """Return the networks' outputs [M, T, B, A] for observations [M, T, B, O]."""
+        """Return the outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
+        return self._through_layers(params, self._rows(params, observations))
+
+    def _rows(self, params: Params, observations: Tensor) -> Tensor:
+        """Return observations [M, T, B, O] normalized, where that is asked for."""
         if observations.dim() != 4:
             raise ValueError(f"observations must be [M, T, B, O], not {tuple(observations.shape)}")
-        hidden = self._normalized(params, observations.flatten(1, 2))
+        rows = self._normalized(params, observations.flatten(1, 2))
+        return rows.unflatten(1, observations.shape[1:3])
+
+    def _through_layers(self, params: Params, features: Tensor) -> Tensor:
+        """Return the layers' outputs [M, T, B, A] for what they read, [M, T, B, F]."""
+        hidden = features.flatten(1, 2)
         for index in range(len(self.layers)):
             if index > 0:
                 hidden = self.activation(hidden)
@@ -135,7 +162,7 @@ class MLP(nn.Module):
                 hidden = torch.bmm(hidden, weight)
             else:
                 hidden = torch.baddbmm(offset, hidden, weight)
-        return hidden.unflatten(1, observations.shape[1:3])
+        return hidden.unflatten(1, features.shape[1:3])
 
     def _layer(self, params: Params, index: int) -> tuple[Tensor, Tensor | None]:
         """Return a layer's weight [M, I, H] and what it adds, [M, 1, H] or None.
@@ -145,9 +172,9 @@ class MLP(nn.Module):
         weight = params[f"layers.{index}.weight"].mT
         offset = params[f"layers.{index}.bias"][:, None] if self._has_bias else None
         if index == 0 and self._has_context:
-            share = params["context"][:, None] @ weight[:, self.observation_size :]
+            share = params["context"][:, None] @ weight[:, self._features :]
             offset = share if offset is None else offset + share
-            weight = weight[:, : self.observation_size]
+            weight = weight[:, : self._features]
         return weight, offset
 
     def _normalized(self, params: Params, rows: Tensor) -> Tensor:
@@ -170,16 +197,20 @@ class MLP(nn.Module):
         observations: Tensor,
         state: Any = None,
         first: Tensor | None = None,
-    ) -> tuple[Any, None, None]:
-        """Return the action distributions of M policies, no value and no state.
+    ) -> tuple[Any, None, Tensor | None]:
+        """Return the action distributions of M policies, no value, and the memory after them.
 
         Args:
             params: stacked parameters, leaves [M, *s].
             observations: [M, T, B, O]; T is 1 when acting.
-            state: unused, for policies with memory.
-            first: unused, for policies with memory.
+            state: what is remembered of the steps before, [M, B, H]; None for nothing.
+            first: [M, T, B], 1 where nothing before the step is to be remembered.
         """
-        return self.from_outputs(params, self.outputs(params, observations)), None, None
+        if not self.recurrent:
+            return self.from_outputs(params, self.outputs(params, observations)), None, None
+        rows = self._rows(params, observations)
+        remembered, state = gated_unit(params, rows, state, first)
+        return self.from_outputs(params, self._through_layers(params, remembered)), None, state
 
     def forward(self, observations: Tensor) -> Any:
         """Return the action distribution of this one policy, the module, for [1, T, B, O]."""
@@ -188,6 +219,8 @@ class MLP(nn.Module):
         rows = self._normalized(own, observations.flatten(1, 2)).unflatten(
             1, observations.shape[1:3]
         )
+        if self.recurrent:
+            rows, _ = gated_unit(own, rows, None, None)
         if self._has_context:
             rows = torch.cat([rows, self.context.expand(*rows.shape[:3], -1)], dim=-1)
         for layer in self.layers[:-1]:
