@@ -20,6 +20,7 @@ NOT_COMPARED = (  # settings that do not make another algorithm of a run
     *("seed", "device", "resume", "requires", "sampler", "logger", "hydra"),
     "trainer.checkpoint_every",
 )
+OWN = ("envs.", "maml_rl.")
 MOST_SETTINGS = 3  # of a label
 
 
@@ -183,9 +184,14 @@ def _flat(node: Any, prefix: str) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what a value is compared by: off, null and absent are one, as are 1 and 1.0."""
+    """Return what a value is compared by: off, null and absent are one, as are 1 and 1.0.
+
+    So are envs.AntDir and envs.ant.AntDir: a class of the project by either of its names.
+    """
     if value is None or value is False:
         return None
+    if isinstance(value, str) and value.startswith(OWN):
+        return value.rpartition(".")[2]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

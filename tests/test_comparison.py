@@ -246,6 +246,17 @@ def test_null_false_and_absent_are_one_setting_and_paths_of_init_from_too(tmp_pa
     assert labels == ["maml_trpo, init_from=a run", "maml_trpo, init_from=null"]
 
 
+def test_a_class_of_the_project_is_one_by_either_of_its_names(tmp_path):
+    long = {"env___target_": "envs.point.PointNavigation"}
+    other = {"env___target_": "mine.PointNavigation"}
+    paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, **long)]
+    (group,) = grouped(runs_of(*paths))
+    assert len(group.runs) == 2
+    assert compared(runs_of(*paths)).result["env"] == "point_navigation"
+    with pytest.raises(UserError, match="runs of different environments cannot be overlaid"):
+        compared(runs_of(paths[0], make_run(tmp_path / "c", **other)))
+
+
 def test_labels_are_short_unless_only_the_rest_tells_groups_apart(tmp_path):
     more = {f"algorithm__{name}": 1 for name in "abc"}
     same = [make_run(tmp_path / "a", **more, algorithm__d=5), make_run(tmp_path / "b")]
