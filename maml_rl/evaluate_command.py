@@ -150,7 +150,8 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         **summary(evaluation, key),
     }
     _report(folder, result)
-    _figures(folder, f"{distribution.name}, {learner.name}", distribution, evaluation, grid)
+    title = f"{distribution.name}, {learner.name}"
+    _figures(folder, title, distribution, evaluation, grid, episodes if trials else None)
     if rollouts:
         path = folder.evaluation / "rollouts.npz"
         save_rollouts(path, evaluation.rollouts, evaluation.tasks)
@@ -293,10 +294,13 @@ def _figures(
     distribution: TaskDistribution,
     evaluation: Evaluation,
     grid: TaskGrid | None,
+    episodes: int | None,
 ) -> None:
     """Draw the run's tasks, and where episodes went, where the distribution says how."""
     panels = None if grid is None else spread(len(grid.values))
-    went = trajectory_figure(title, distribution, evaluation.tasks, evaluation.rollouts, panels)
+    went = trajectory_figure(
+        title, distribution, evaluation.tasks, evaluation.rollouts, panels, episodes
+    )
     figures = {"grid_trajectories": went}
     if grid is None:
         stored = task_figure(title, distribution, folder.read_splits())

@@ -40,11 +40,16 @@ STORED: dict[str, dict[str, Any]] = {
 }
 
 
-def stage_name(step: int) -> str:
-    """Say how far adaptation has come: "before adaptation", "after 1 step"."""
+def stage_name(step: int, episodes: int | None = None) -> str:
+    """Say how far adaptation has come: "before adaptation", "after 1 step".
+
+    Of a learner with memory, which sees so many `episodes` in place of each step: "the first
+    episode", "after 20 episodes".
+    """
     if step == 0:
-        return "before adaptation"
-    return f"after {step} step{'s' if step > 1 else ''}"
+        return "before adaptation" if episodes is None else "the first episode"
+    number, noun = (step, "step") if episodes is None else (step * episodes, "episode")
+    return f"after {number} {noun}{'s' if number > 1 else ''}"
 
 
 def chosen_tasks(distribution: TaskDistribution, tasks: Tasks, most: int = PANELS) -> list[int]:
@@ -72,6 +77,7 @@ def trajectory_figure(
     tasks: Tasks,
     rollouts: Sequence[Rollout],
     panels: Sequence[int] | None = None,
+    episodes: int | None = None,
 ) -> Figure | None:
     """Draw where the episodes of some tasks went, before adaptation and after each step.
 
@@ -81,6 +87,7 @@ def trajectory_figure(
         tasks: leaves [M, ...].
         rollouts: K + 1 of the M tasks, before each inner step and after the last; K >= 1.
         panels: which tasks to show; None takes `chosen_tasks`.
+        episodes: of a learner with memory, those seen between two rollouts; see `stage_name`.
 
     Returns:
         The figure; None where the distribution shows nothing.
@@ -100,7 +107,8 @@ def trajectory_figure(
     _name_axes(axes, stages[0])
     if stages[0].in_plane:
         _square(axes)
-    _legend(figure, stages[0], len(stages))
+    names = [stage_name(step, episodes) for step in range(len(stages))]
+    _legend(figure, stages[0], names)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -203,11 +211,11 @@ def _square(axes: Sequence[Axes]) -> None:
         own.set_aspect("equal", adjustable="box")
 
 
-def _legend(figure: Figure, shown: Trajectories, stages: int) -> None:
+def _legend(figure: Figure, shown: Trajectories, names: Sequence[str]) -> None:
     """Say what the colours are, and what thin lines are."""
     handles = [
-        Line2D([], [], color=_colour(step, stages - 1), linewidth=2.0, label=stage_name(step))
-        for step in range(stages)
+        Line2D([], [], color=_colour(step, len(names) - 1), linewidth=2.0, label=name)
+        for step, name in enumerate(names)
     ]
     handles.append(Line2D([], [], color="black", linewidth=0.7, alpha=0.5, label="single episodes"))
     if shown.targets is not None:

@@ -218,6 +218,12 @@ def test_tasks_called_the_same_are_one_panel_and_there_are_six_at_most():
     velocities = {"velocity": np.array([1.0, 1.0, 0.5, 2.0, 1.5, 0.1, 0.2, 0.3, 0.4])}
     assert figures.chosen_tasks(cheetah, velocities) == [0, 2, 3, 4, 5, 6]
     assert figures.chosen_tasks(cheetah, velocities, 2) == [0, 2]
+    assert [figures.stage_name(step) for step in range(3)] == [
+        *("before adaptation", "after 1 step", "after 2 steps")
+    ]
+    assert [figures.stage_name(step, 20) for step in range(3)] == [
+        *("the first episode", "after 20 episodes", "after 40 episodes")
+    ]
     # of a grid both ends and what is between: 20 / 5 apart
     assert figures.spread(21) == [0, 4, 8, 12, 16, 20]
     assert figures.spread(3) == [0, 1, 2]
