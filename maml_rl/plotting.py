@@ -50,7 +50,7 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
     if "grid" in result:
         _draw_grid(right, result["grid"], result["curve"])
     else:
-        _draw_tasks(right, result["groups"] or {"all tasks": result["curve"]})
+        _draw_tasks(right, result)
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
     save_png(figure, path)
 
@@ -144,15 +144,23 @@ def _name_budget(pair: Sequence[Axes]) -> None:
         axes.grid(alpha=0.3)
 
 
-def _draw_tasks(axes: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    befores = []
+def _draw_tasks(axes: Axes, result: Mapping[str, Any]) -> None:
+    """Draw each task's return before against after one step, or as many episodes."""
+    groups: Mapping[str, Sequence[Mapping[str, Any]]]
+    groups, befores = result["groups"] or {"all tasks": result["curve"]}, []
     for colour, (label, curve) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
         before, after = curve[0]["per_task"], curve[1]["per_task"]
         axes.scatter(before, after, color=colour, s=18, alpha=0.8, label=label)
         befores += before
     ends = [min(befores), max(befores)]
     axes.plot(ends, ends, color="grey", linewidth=1, label="no change")
-    axes.set(xlabel="return before adaptation, per task", ylabel="after one step")
+    names = ("return before adaptation, per task", "after one step")
+    if "within" in result:
+        names = (
+            "return of the first episode, per task",
+            f"after {result['num_episodes']} episodes",
+        )
+    axes.set(xlabel=names[0], ylabel=names[1])
     axes.grid(alpha=0.3)
     axes.legend()
 
@@ -254,7 +262,7 @@ def adaptation_figure(result: Mapping[str, Any]) -> Figure:
 def scatter_figure(result: Mapping[str, Any]) -> Figure:
     """Draw each task's return before and after one step, of evaluation.json's content."""
     figure = _figure(5.5, 4)
-    _draw_tasks(figure.subplots(), result["groups"] or {"all tasks": result["curve"]})
+    _draw_tasks(figure.subplots(), result)
     return figure
 
 
