@@ -55,6 +55,7 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "meta_curvature": "Meta-Curvature",
     "kronecker": "Kronecker transform",
     "anil": "ANIL",
+    "anil_03": "ANIL, step size 0.3",
     "cavia": "CAVIA",
     "fomaml": "FOMAML",
     "reptile": "Reptile",

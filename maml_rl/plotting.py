@@ -226,7 +226,11 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     right.set_xticks([point["step"] for point in overlays[0].curve])
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    _leave_out_far(right, overlays)
+    for axes, what in zip(
+        [right, *panels[1:].flat], ("return", "return", "cumulative"), strict=told
+    ):
+        means = {one.label: [point[f"{what}_mean"] for point in one.curve] for one in overlays}
+        _leave_out_far(axes, means)
     if told:
         _name_budget(panels[1])
     handles, labels = right.get_legend_handles_labels()
@@ -235,21 +239,20 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     return figure
 
 
-def _leave_out_far(axes: Axes, overlays: Sequence[Overlay]) -> None:
+def _leave_out_far(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
     """Let groups that lie far from most others leave the frame, and name them in the title.
 
-    Far is three interquartile ranges beyond the quartiles of all means (Tukey's outer fence).
+    Far is three interquartile ranges beyond the quartiles of all values (Tukey's outer fence).
     """
-    if len(overlays) < FEWEST_FOR_FAR:
+    if len(groups) < FEWEST_FOR_FAR:
         return
-    means = {one.label: [point["return_mean"] for point in one.curve] for one in overlays}
-    low, high = np.quantile(np.concatenate(list(means.values())), [0.25, 0.75])
+    low, high = np.quantile(np.concatenate(list(groups.values())), [0.25, 0.75])
     fence = low - 3 * (high - low), high + 3 * (high - low)
-    far = [name for name, own in means.items() if min(own) < fence[0] or max(own) > fence[1]]
+    far = [name for name, own in groups.items() if min(own) < fence[0] or max(own) > fence[1]]
     if far:
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, fence[0]), min(top, fence[1]))
-        axes.set_title(f"{axes.get_title()} (beyond the frame: {', '.join(far)})")
+        axes.set_title(f"{axes.get_title()} (beyond the frame: {', '.join(far)})".strip())
 
 
 def adaptation_figure(result: Mapping[str, Any]) -> Figure:
