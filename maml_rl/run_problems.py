@@ -97,7 +97,7 @@ def _evaluation_problems(run: RunData) -> Iterator[str]:
     if both and checkpoint.stat().st_mtime > file.stat().st_mtime:
         yield f"The evaluation is older than its checkpoint, {checkpoint.name}."
     value, (low, high) = gain_of_first_step(run)
-    if low <= 0:
+    if low <= 0 and evaluation.get("trained_steps", 1) != 0:  # or it was not trained to take any
         what = "loses" if high < 0 else "gains nothing that can be told from 0"
         said = bracketed(value, (low, high), return_format(evaluation))
         yield f"The first inner step {what}: {said} per task."

@@ -309,6 +309,11 @@ def test_a_first_step_that_gains_nothing(tmp_path):
     ]
 
 
+def test_a_run_that_was_not_trained_to_take_steps_need_not_gain_from_one(tmp_path):
+    run = fine_run(tmp_path / "a", returns=[[3] * 4, [1] * 4], evaluation={"trained_steps": 0})
+    assert problems(read_run(run)) == [NO_WEIGHTS]
+
+
 def test_code_with_changes_and_kept_runs(tmp_path):
     run = read_run(add_provenance(make_run(tmp_path / "run"), git_modified=True))
     assert problems(run)[-1].startswith("The code had uncommitted changes")
