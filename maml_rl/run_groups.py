@@ -18,7 +18,7 @@ from maml_rl.statistics import Values
 SIZES = ("num_tasks", "num_episodes")
 NOT_COMPARED = (  # settings that do not make another algorithm of a run
     *("seed", "device", "resume", "requires", "sampler", "logger", "hydra"),
-    "trainer.checkpoint_every",
+    *("trainer.checkpoint_every", "algorithm.requires"),  # the latter until November 2026
 )
 OWN = ("envs.", "maml_rl.")
 MOST_SETTINGS = 3  # of a label
