@@ -65,16 +65,24 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "oracle": "oracle",
 }
 MARKS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40)  # million env steps
+ABSOLUTE = re.compile(r"(?<==)/(?:[^/\"\s]+/)*([^/\"\s]+)")  # the value of an option
 BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def keep(run: Path, name: str) -> None:
-    """Copy a run's metrics, configuration, tasks and evaluation into results/<name>."""
+    """Copy a run's metrics, configuration and evaluation into results/<name>.
+
+    Absolute paths of the machine are cut to their last part in what was run.
+    """
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
     for part in KEPT:
         if (run / part).is_file():
             shutil.copyfile(run / part, target / Path(part).name)
+    for name_of_copy in ("provenance.json", "overrides.yaml"):
+        copy = target / name_of_copy
+        if copy.is_file():
+            copy.write_text(ABSOLUTE.sub(r"\1", copy.read_text()))
 
 
 def kept(experiment: str) -> list[RunData]:

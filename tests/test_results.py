@@ -1,5 +1,7 @@
 """docs/results.md is what the kept run data say."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,15 @@ def test_what_is_kept_of_a_run_can_be_compared_and_holds_no_weights(tmp_path, ke
     assert run.seed == 3
     assert run.faults == []
     np.testing.assert_allclose(run.returns[1], [10, 20, 30, 40])
+
+
+def test_no_path_of_the_machine_is_kept(tmp_path, kept):
+    run = make_run(tmp_path / "runs" / "own")
+    command = ["train.py", "hydra.run.dir=/some/where/run_0", "env.velocities=[0,3]", "a=out/b"]
+    (run / "provenance.json").write_text(json.dumps({"command": command}))
+    results.keep(run, "task/own")
+    found = json.loads((results.RESULTS / "task/own/provenance.json").read_text())["command"]
+    assert found == ["train.py", "hydra.run.dir=run_0", "env.velocities=[0,3]", "a=out/b"]
 
 
 def test_a_comparison_has_a_row_for_each_algorithm_and_those_published(kept, monkeypatch):
