@@ -114,13 +114,8 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
     trials = distribution if isinstance(distribution, Trials) else None
     num_trials = integer_at_least("trials", options.trials)
-    if video and trials is not None:
-        raise UserError(
-            f"video=true films single episodes, and {learner.name} adapts by what it remembers of "
-            f"the episodes before: leave video out."
-        )
     if video:
-        _check_renderer(distribution)
+        _check_film(distribution, learner.name)
     _check_writable(folder.evaluation)
     source, grid = trained.source(options.split), _grid(options, distribution)
     tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
@@ -220,8 +215,13 @@ def _told_of(trials: Trials, num_trials: int) -> dict[str, Any]:
     return {"trials": num_trials, "trained_episodes": trials.episodes}
 
 
-def _check_renderer(distribution: TaskDistribution) -> None:
+def _check_film(distribution: TaskDistribution, algorithm: str) -> None:
     """Refuse what cannot be filmed; a distribution that draws itself needs no renderer."""
+    if isinstance(distribution, Trials):
+        raise UserError(
+            f"video=true films single episodes, and {algorithm} adapts by what it remembers of "
+            f"the episodes before: leave video out."
+        )
     if not hasattr(distribution, "single"):
         raise UserError(
             f"video=true: {distribution.name} has no single environment to be filmed; its class "
