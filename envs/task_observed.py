@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -11,9 +11,10 @@ from gymnasium import spaces
 
 from envs.task_distribution import Array, BatchedEnv, Step, TaskDistribution, Tasks
 from envs.trajectories import Trajectories
+from envs.wrapped import Wrapped
 
 
-class TaskObserved:
+class TaskObserved(Wrapped):
     """Appends each task's numbers (direction, goal, ...) to its observations.
 
     A policy that sees the task needs no adaptation: trained on this it is the oracle that
@@ -24,27 +25,13 @@ class TaskObserved:
     """
 
     def __init__(self, distribution: TaskDistribution) -> None:
-        self.distribution = distribution
         size = _features(distribution.sample(1, np.random.default_rng(0))).shape[1]
-        box = distribution.observation_space
-        unbounded = np.full(size, np.inf, dtype=box.low.dtype)
-        self.observation_space = spaces.Box(
-            np.concatenate([box.low, -unbounded]),
-            np.concatenate([box.high, unbounded]),
-            dtype=box.low.dtype,
-        )
+        unbounded = np.full(size, np.inf)
+        super().__init__(distribution, -unbounded, unbounded)
 
-    def __getattr__(self, name: str) -> Any:
-        """Leave everything else to the distribution itself."""
-        if name == "distribution":  # not there yet, while unpickling
-            raise AttributeError(name)
-        return getattr(self.distribution, name)
-
-    @property
-    def held_out(self) -> TaskObserved | None:
-        """The distribution that test tasks come from, observed too; None where it is this one."""
-        own = getattr(self.distribution, "held_out", None)
-        return None if own is None else TaskObserved(own)
+    def around(self, distribution: TaskDistribution) -> Self:
+        """Show another distribution's tasks."""
+        return type(self)(distribution)
 
     def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Array]:
         """Build the Gymnasium environment of one task (leaves without the leading M)."""

@@ -7,7 +7,7 @@ Letters: M tasks, B slots (trials) per task, E episodes per trial, T steps, O ob
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import gymnasium
 import numpy as np
@@ -17,12 +17,13 @@ from gymnasium.utils import seeding
 
 from envs.checks import integer_at_least
 from envs.task_distribution import Array, BatchedEnv, Step, TaskDistribution, Tasks, take_tasks
+from envs.wrapped import Wrapped
 
 EPISODE = "episode"
 """What a trial's info calls the number of the episode in which a step was taken, from 0."""
 
 
-class Trials:
+class Trials(Wrapped):
     """Joins E episodes of a task to a trial, and shows what a memory needs to learn from them.
 
     Appended to every observation are the action before it, as it was applied (one number for each
@@ -40,35 +41,18 @@ class Trials:
     """
 
     def __init__(self, distribution: TaskDistribution, episodes: int = 2) -> None:
-        self.distribution = distribution
         self.episodes = integer_at_least("trial_episodes", episodes)
-        box = distribution.observation_space
-        actions = distribution.action_space
-        numbers = flatdim(actions)
-        unbounded = np.full(numbers + 1, np.inf, dtype=box.low.dtype)
-        flag = np.ones(1, dtype=box.low.dtype)
-        self.observation_space = spaces.Box(
-            np.concatenate([box.low, -unbounded, 0 * flag]),
-            np.concatenate([box.high, unbounded, flag]),
-            dtype=box.low.dtype,
-        )
-
-    def __getattr__(self, name: str) -> Any:
-        """Leave everything else to the distribution itself."""
-        if name == "distribution":  # not there yet, while unpickling
-            raise AttributeError(name)
-        return getattr(self.distribution, name)
+        unbounded = np.full(flatdim(distribution.action_space) + 1, np.inf)
+        super().__init__(distribution, np.append(-unbounded, 0), np.append(unbounded, 1))
 
     @property
     def horizon(self) -> int:
         """The most steps of a trial, E times those of an episode."""
         return self.episodes * self.distribution.horizon
 
-    @property
-    def held_out(self) -> Trials | None:
-        """The distribution that test tasks come from, in trials too; None where it is this one."""
-        own = getattr(self.distribution, "held_out", None)
-        return None if own is None else Trials(own, self.episodes)
+    def around(self, distribution: TaskDistribution) -> Self:
+        """Join as many episodes of another distribution's tasks."""
+        return type(self)(distribution, self.episodes)
 
     def trajectories(self, tasks: Tasks, observations: Array, info: Mapping[str, Array]) -> None:
         """Show nothing: what figures show is of single episodes."""
