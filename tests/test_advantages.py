@@ -228,3 +228,36 @@ def test_weights_do_not_scale_rewards():
     torch.testing.assert_close(
         estimate(weighted).advantages[happened], estimate(data).advantages[happened]
     )
+
+
+def test_targets_beyond_every_velocity_run_ask_for_the_same_step():
+    """Why one step cannot meet velocities far from those run (docs/results.md): the reward
+    -|v - v*| of the same episodes differs between such targets by a constant only."""
+    generator = torch.Generator().manual_seed(0)
+    targets = torch.tensor([0.0, 0.5, 1.4, 2.0])
+    slots, horizon = 20, 100
+    observations = torch.randn(1, horizon, slots, 3, generator=generator)
+    noise = torch.randn(1, horizon, slots, generator=generator)
+    velocity = 0.6 + 0.1 * observations[..., 0] + 0.1 * noise
+    assert velocity.min() > 0
+    assert velocity.max() < 1.4
+    ones = torch.ones(4, horizon, slots)
+    first = torch.zeros(4, horizon, slots)
+    first[:, 0] = 1
+    data = Rollout(
+        observations=observations.expand(4, -1, -1, -1),
+        actions=ones[..., None],
+        rewards=-(velocity - targets[:, None, None]).abs(),
+        discounts=ones,
+        first=first,
+        mask=ones,
+        log_probs=ones,
+        final_observations=torch.zeros(4, slots, 3),
+        state=None,
+        info={},
+    )
+    advantages = AdvantageEstimator(LinearFeatureBaseline())(data).advantages.flatten(1)
+    slow, near, fast, faster = advantages
+    assert (fast - faster).norm() < 0.05 * fast.norm()
+    assert (fast + slow).norm() < 0.05 * fast.norm()
+    assert (fast + near).norm() > 0.5 * fast.norm()  # which some steps were above, some below
