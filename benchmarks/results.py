@@ -44,6 +44,7 @@ KEPT = (
 )
 ALGORITHMS = {  # by the name of their node, in the order of the tables
     "maml_trpo": "MAML, TRPO",
+    "maml_3_steps": "MAML, TRPO, 3 steps",
     "maml_ppo": "MAML, PPO",
     "maml_adam": "MAML, Adam",
     "maml_log_likelihood": "MAML, log-likelihood",
@@ -56,6 +57,7 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "kronecker": "Kronecker transform",
     "anil": "ANIL",
     "anil_03": "ANIL, step size 0.3",
+    "anil_1": "ANIL, step size 1",
     "cavia": "CAVIA",
     "fomaml": "FOMAML",
     "reptile": "Reptile",
