@@ -3,9 +3,11 @@
 python examples/adapt.py <run folder>
 """
 
+import argparse
 import sys
 
 import maml_rl
+from envs import UserError
 
 
 def main(run: str, exported: str = "adapted_policy.pt2") -> None:
@@ -31,4 +33,11 @@ def main(run: str, exported: str = "adapted_policy.pt2") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description="Adapt a trained run to a test task.")
+    parser.add_argument("run", help="the run folder")
+    parser.add_argument("exported", nargs="?", default="adapted_policy.pt2", help="file to write")
+    options = parser.parse_args()
+    try:
+        main(options.run, options.exported)
+    except UserError as error:
+        sys.exit(f"error: {error}")

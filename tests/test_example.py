@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -36,6 +37,19 @@ def test_the_example_adapts_and_exports(run_copy, capsys):
     program = torch.export.load("adapted_policy.pt2").module()
     rows = np.array([[0.1, -0.2], [0.0, 0.3]], dtype=np.float32)
     np.testing.assert_allclose(program(torch.from_numpy(rows)), policy.act(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [([], "required: run"), (["nowhere"], "error: run=nowhere: there is no such folder")],
+)
+def test_the_example_called_wrongly_says_so(arguments, words, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    path = str(ROOT / "examples" / "adapt.py")
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_path(path, run_name="__main__")
+    assert words in f"{exit_.value.code}{capsys.readouterr().err}"
 
 
 def test_the_pages_first_block_is_five_lines():
