@@ -45,7 +45,6 @@ KEPT = (
 ALGORITHMS = {  # by the name of their node, in the order of the tables
     "maml_trpo": "MAML, TRPO",
     "maml_05": "MAML, TRPO, step size 0.5",
-    "maml_3_steps": "MAML, TRPO, 3 steps",
     "maml_ppo": "MAML, PPO",
     "maml_adam": "MAML, Adam",
     "maml_log_likelihood": "MAML, log-likelihood",
