@@ -275,7 +275,9 @@ def _draw_histogram(axes: Axes, names: Sequence[str], drawn: Array, *stored: Arr
     for place, (label, style), values in zip((0.03, 0.08), STORED.items(), stored, strict=True):
         height = np.full(len(values), place)
         axes.scatter(values[:, 0], height, transform=low, label=_counted(label, values), **style)
-    axes.set(xlabel=names[0], ylabel="tasks")
+    shown = np.concatenate([drawn[:, 0], *(values[:, 0] for values in stored)])
+    room = 0.05 * float(np.ptp(shown)) or 0.5
+    axes.set(xlabel=names[0], ylabel="tasks", xlim=(shown.min() - room, shown.max() + room))
 
 
 def _draw_scatter(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array) -> None:

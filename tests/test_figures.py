@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from envs import UserError
 from envs.combined import HeldOut, Union
@@ -282,3 +283,12 @@ def test_a_figure_is_a_png_and_leaves_nothing_else(tmp_path):
     # three panels of 3.4 inches and 1 beside, 3.3 and 1.1 high, at 120 dots an inch
     assert png_size(tmp_path / "own" / "trajectories.png") == (1344, 528)
     assert len(list((tmp_path / "own").iterdir())) == 1
+
+
+def test_stored_tasks_beyond_those_of_training_are_within_the_axes():
+    """The test tasks of a held-out range, which the histogram of training draws does not span."""
+    axes = Figure().add_subplot()
+    drawn, stored = np.linspace(0.0, 2.0, 9)[:, None], np.array([[2.5], [3.0]])
+    figures._draw_histogram(axes, ["velocity"], drawn, drawn[:2], stored)
+    low, high = axes.get_xlim()
+    assert (low, high) == pytest.approx((-0.15, 3.15))
