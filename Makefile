@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+# pip's --group leaves out --config-settings, so the requirement itself is read from the group
+LEARN2LEARN = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["learn2learn"])')
 RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 
@@ -23,7 +25,7 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group dev
-	$(BIN)/python -m pip install --quiet --no-deps --config-settings="--build-option=build_ext" --group learn2learn
+	$(BIN)/python -m pip install --quiet --no-deps --config-settings="--build-option=build_ext" $(LEARN2LEARN)
 	@touch $@
 
 # ARGS are options of train.py; RUN=<folder> names the run folder.
