@@ -23,15 +23,14 @@ from maml_rl.comparison import (
     Comparison,
     Table,
     after,
-    bracketed,
     compare_groups,
-    number_format,
     smoothed,
     tables,
 )
 from maml_rl.plotting import comparison_figure, save_png
 from maml_rl.run_data import RunData, read_run
 from maml_rl.run_groups import Group
+from maml_rl.wording import bracketed, number_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, IMAGES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "images"

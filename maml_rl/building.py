@@ -26,7 +26,7 @@ from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.rollout import Params
-from maml_rl.run_folder import RunFolder
+from maml_rl.run_folder import RunFolder, changed_settings
 from maml_rl.trainer import Trainer
 
 OWN = ("maml_rl.", "envs.")
@@ -198,7 +198,9 @@ def trained_initialization(path: str, learner: MetaLearner) -> Params:
 
 
 def stored_config(folder: RunFolder) -> DictConfig:
-    """Read the configuration of a run, refusing what could run other code.
+    """Read the configuration of a run, with what was changed on resuming it.
+
+    What could run other code is refused.
 
     Raises:
         UserError: if the file is damaged, or names a _target_ that is not of this project and not a
@@ -206,6 +208,8 @@ def stored_config(folder: RunFolder) -> DictConfig:
     """
     try:
         config = OmegaConf.load(folder.config)
+        for key, value in changed_settings(folder.read_provenance()).items():
+            OmegaConf.update(config, key, value, merge=False)
         OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error

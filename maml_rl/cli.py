@@ -79,12 +79,6 @@ def status_of(call: Callable[[], int]) -> int:
         return 130
 
 
-def shown(path: Path) -> Path:
-    """Write a path relative to the working directory where it lies below it."""
-    absolute = path.resolve()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-
-
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:
     """Read `key=value` arguments.
 

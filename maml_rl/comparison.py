@@ -27,6 +27,7 @@ from maml_rl.run_groups import (
     trained_steps,
     written,
 )
+from maml_rl.run_problems import outdated
 from maml_rl.statistics import (
     Statistic,
     Values,
@@ -35,10 +36,12 @@ from maml_rl.statistics import (
     mean,
     statistic_interval,
 )
+from maml_rl.wording import bracketed, command, counted, number_format
 
 RESAMPLES = 5000
 WINDOW = 10  # iterations of a learning curve's running mean
 GRID = 200  # points of a mean learning curve
+ENOUGH = 5  # runs, from which on an interval over them is nearly as wide as it should be
 LONG_LABEL = 30  # characters, too many for the head of a column
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
@@ -55,7 +58,7 @@ class Comparison:
     def title(self) -> str:
         """Environment, groups and runs in a few words."""
         runs = sum(len(group.runs) for group in self.groups)
-        return f"{self.result['env']}: {_count(runs, 'run')}, {_count(len(self.groups), 'group')}"
+        return f"{self.result['env']}: {counted(runs, 'run')}, {counted(len(self.groups), 'group')}"
 
     def overlays(self) -> list[Overlay]:
         """Return what the figure draws of each group."""
@@ -74,7 +77,7 @@ class Comparison:
 def compare(
     folders: Sequence[Path],
     out: Path,
-    evaluate: Callable[[Path], None] | None = None,
+    evaluate: Callable[[RunData], None] | None = None,
     again: bool = False,
 ) -> Comparison:
     """Compare runs; write comparison.json, comparison.md and comparison.png into the folder `out`.
@@ -83,8 +86,8 @@ def compare(
         folders: of the runs (`maml_rl.run_data.find_runs` lists them); the first one's group is
             what the others are compared with.
         out: made where it is missing.
-        evaluate: called with the folder of each run that has no evaluation, to make one; without
-            it such a run is refused.
+        evaluate: called with each run that has no evaluation, or an `outdated` one, to make one;
+            without it such a run is refused.
         again: evaluate those that have one too.
 
     Raises:
@@ -116,27 +119,28 @@ def _readable(folder: Path) -> RunData:
     return run
 
 
-def _evaluated(run: RunData, evaluate: Callable[[Path], None] | None, again: bool) -> RunData:
-    """Return a run that has an evaluation, or is given one.
+def _evaluated(run: RunData, evaluate: Callable[[RunData], None] | None, again: bool) -> RunData:
+    """Return a run that has an evaluation of its checkpoint as it is, or is given one.
 
     Raises:
         UserError: saying what to run where there is none.
     """
-    if evaluate is not None and (again or run.evaluation is None):
+    why = outdated(run)
+    if evaluate is not None and (again or run.evaluation is None or why is not None):
         try:
-            evaluate(run.path)
+            evaluate(run)
         except (NonFiniteError, SimulationError) as error:
             raise type(error)(f"{run.path}: {error}") from error
-        run = read_run(run.path)
-    if run.evaluation is not None:
+        run, why = read_run(run.path), None
+    if run.evaluation is not None and why is None:
         return run
     if not run.folder.checkpoint_names():
         raise UserError(
             f"{run.path} has neither an evaluation nor a checkpoint: leave it out, or train it."
         )
     damaged = [fault for fault in run.faults if "evaluation.json" in fault]
-    why = damaged[0].rstrip(".") if damaged else "it was not evaluated"
-    raise UserError(f"{run.path}: {why}; python evaluate.py run={run.path} evaluates it.")
+    why = why or (damaged[0].rstrip(".") if damaged else "it was not evaluated")
+    raise UserError(f"{run.path}: {why}; {command('evaluate', f'run={run.path}')} evaluates it.")
 
 
 def compared(runs: Sequence[RunData]) -> Comparison:
@@ -179,8 +183,9 @@ def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
         success = group.success(step)
         if success is not None:
             point |= _point("success", success)
-        if group is not first:
-            share, interval = improvement(_pairs(group, first, step), _generator(), RESAMPLES)
+        pairs = [] if group is first else _pairs(group, first, step)
+        if pairs:
+            share, interval = improvement(pairs, _generator(), RESAMPLES)
             point |= {"improvement": share, "improvement_ci95": list(interval)}
         points.append(point)
     gains = group.returns(1) - group.returns(0)
@@ -256,21 +261,28 @@ def _generator() -> np.random.Generator:
 
 
 def _pairs(group: Group, first: Group, step: int) -> list[tuple[Values, Values]]:
-    """Pair the returns of runs that met the same test tasks; all runs where none did."""
+    """Pair the returns of runs that met the same test tasks; empty where none did."""
     own, other = group.returns(step), first.returns(step)
     sets = [np.array(one.task_sets) for one in (group, first)]
     shared = [name for name in dict.fromkeys(sets[1].tolist()) if name in sets[0]]
-    return [(own[sets[0] == name], other[sets[1] == name]) for name in shared] or [(own, other)]
+    return [(own[sets[0] == name], other[sets[1] == name]) for name in shared]
 
 
 def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
     """Yield what a reader of the table should know, a sentence each."""
     runs = [run for group in groups for run in group.runs]
     if any(len(run.returns) - 1 > steps for run in runs):
-        yield f"Some runs were evaluated for more than {_count(steps, 'step')}; those are left out."
-    alone = [group.label for group in groups if len(group.runs) == 1]
-    if alone:
-        yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
+        said = f"Some runs were evaluated for more than {counted(steps, 'step')}"
+        yield f"{said}; those are left out."
+    yield from _notes_of_size(groups)
+    stopped = [
+        f"{group.label}, seed {run.seed}, {run.unfinished}"
+        for group in groups
+        for run in group.runs
+        if run.unfinished is not None
+    ]
+    if stopped:
+        yield f"Training did not finish: {'; '.join(stopped)}."
     remember = [group.label for group in groups if group.remembers]
     flat = [
         group.label
@@ -299,7 +311,10 @@ def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
         )
     apart = [group.label for group, own in zip(groups, sets, strict=True) if not own & sets[0]]
     if apart:
-        yield f"Met none of the test tasks of {groups[0].label}: {'; '.join(apart)}."
+        yield (
+            f"Met none of the test tasks of {groups[0].label}, so that there is no probability of "
+            f"improvement on them: {'; '.join(apart)}."
+        )
     for group in groups:
         seeds = [run.seed for run in group.runs]
         if len(set(seeds)) < len(seeds):
@@ -310,6 +325,20 @@ def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
         if len(group.settings) > MOST_SETTINGS:
             said = ", ".join(written(key, value) for key, value in group.settings.items())
             yield f"{group.label} has {said}."
+
+
+def _notes_of_size(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield what few runs mean for the intervals."""
+    alone = [group.label for group in groups if len(group.runs) == 1]
+    if alone:
+        yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
+    few = [f"{group.label}, {len(group.runs)}" for group in groups if 1 < len(group.runs) < ENOUGH]
+    if few:
+        compared = " and a P of 0 or 1 is of these runs, not of all" if len(groups) > 1 else ""
+        yield (
+            f"Few runs, so that their part of the interval is too narrow (by a factor of 0.7 with "
+            f"two, 0.8 with three){',' * bool(compared)}{compared}: {'; '.join(few)}."
+        )
 
 
 def smoothed(run: RunData) -> tuple[Values, Values]:
@@ -351,9 +380,9 @@ def terms(comparison: Comparison) -> str:
     scale = result["later_scale"]
     scaled = "" if scale in (1, None) else f" Steps beyond the trained are scaled by {scale}."
     return (
-        f"Return on {_count(result['num_tasks'], result['split'] + ' task')}, "
-        f"{_count(result['num_episodes'], 'episode')} per task and step, mean over runs and tasks; "
-        f"in brackets, {result['interval']}.{scaled}"
+        f"Return on {counted(result['num_tasks'], result['split'] + ' task')}, "
+        f"{counted(result['num_episodes'], 'episode')} per task and step, mean over runs and "
+        f"tasks; in brackets, {result['interval']}.{scaled}"
     )
 
 
@@ -406,20 +435,4 @@ def _robust_table(result: Mapping[str, Any], form: str) -> Table:
 
 def after(step: int) -> str:
     """Say after how many steps."""
-    return "before adaptation" if step == 0 else f"after {_count(step, 'step')}"
-
-
-def bracketed(value: float, interval: Sequence[float], form: str) -> str:
-    """Write a value with its interval."""
-    low, high = (form.format(end) for end in interval)
-    return f"{form.format(value)} [{low}, {high}]"
-
-
-def number_format(values: Sequence[float]) -> str:
-    """Return a format with as many decimals as numbers of this size need."""
-    largest = max((abs(value) for value in values), default=0.0)
-    return "{:.1f}" if largest >= 10 else "{:.2f}" if largest >= 1 else "{:.3f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return "before adaptation" if step == 0 else f"after {counted(step, 'step')}"

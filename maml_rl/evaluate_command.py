@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rich.table import Table
 from envs.checks import UserError, flag, integer_at_least, one_of, pair
 from envs.rendering import picture_of
 from envs.task_distribution import (
+    Splits,
     TaskDistribution,
     TaskGrid,
     Tasks,
@@ -29,7 +31,7 @@ from envs.task_distribution import (
     task_grid,
 )
 from envs.trials import Trials
-from maml_rl.cli import compose, config_directory, parse_overrides, shown
+from maml_rl.cli import compose, config_directory, parse_overrides
 from maml_rl.comparison import compare, tables
 from maml_rl.evaluation import Evaluation, evaluate, evaluate_trials, summary
 from maml_rl.figures import (
@@ -41,24 +43,27 @@ from maml_rl.figures import (
     trajectory_figure,
 )
 from maml_rl.inner_loop import stack
-from maml_rl.loading import load, step_scales
+from maml_rl.loading import Trained, load, step_scales
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.plotting import adaptation_plot, save_png
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
 from maml_rl.rollout_files import save_rollouts
-from maml_rl.run_data import find_runs
+from maml_rl.run_data import RunData, find_runs, is_run, read_run
 from maml_rl.run_folder import RunFolder, write_json
+from maml_rl.run_problems import outdated, unfinished
 from maml_rl.sampling import Sampler
 from maml_rl.video import record
+from maml_rl.wording import bracketed, shown
 
-USAGE = """usage: python evaluate.py run=<run folder> [option=value ...]
+COMPARISON = "comparison"  # the folder that runs are compared into
+USAGE = """usage: python evaluate.py run=<run folder> [out=<folder>] [option=value ...]
        python evaluate.py runs=[<run folder>,<run folder>] [out=<folder>] [option=value ...]
 
 Adapt the run's trained initialization to its stored tasks; write evaluation.json, adaptation.png
-and pictures of tasks and trajectories into the run's folder evaluation/. Several runs are compared;
-those without an evaluation get one first, and all do where an option of it is given. Options and
-defaults:
+and pictures of tasks and trajectories into the run's folder evaluation/, or into another. Several
+runs are compared: those without an evaluation, or trained on since, get one first, and all do where
+an option of it is given. Options and defaults:
 """
 
 
@@ -68,6 +73,8 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         print(USAGE + (config_directory() / "evaluate.yaml").read_text())
         return 0
     options = compose("evaluate", arguments)
+    if options.out is not None and (not isinstance(options.out, str) or not options.out):
+        raise UserError("out must name a folder, as in out=comparison.")
     if options.runs is not None:
         _compare_runs(options, {override.key_or_group for override in parse_overrides(arguments)})
         return 0
@@ -83,16 +90,11 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
         raise UserError("run and runs were both given: write one of them.")
     if options.tasks != "stored":
         raise UserError(f"tasks={options.tasks} is of one run: write run=<run folder>.")
-    if not isinstance(options.out, str) or not options.out:
-        raise UserError("out must name a folder, as in out=comparison.")
     listed = options.runs if OmegaConf.is_list(options.runs) else [options.runs]
-    folders, out = find_runs([str(place) for place in listed]), Path(options.out)
-    comparison = compare(
-        folders,
-        out,
-        evaluate=lambda folder: _evaluate_run(str(folder), options),
-        again=bool(given - {"run", "runs", "out"}),
-    )
+    folders, out = find_runs([str(place) for place in listed]), Path(options.out or COMPARISON)
+    again = bool(given - {"run", "runs", "out"})
+    options.out = None  # of the comparison; each run is evaluated into its own folder
+    comparison = compare(folders, out, lambda run: _evaluate_for(run, options, again), again)
     for header, rows in tables(comparison):
         table = Table(*header)
         for row in rows:
@@ -104,9 +106,31 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
     print(f"comparison: {shown(out / 'comparison.md')}, .json and .png")
 
 
+def _evaluate_for(run: RunData, options: DictConfig, again: bool) -> None:
+    """Evaluate a run that is to be compared; one trained on since it was evaluated, as it was."""
+    why = outdated(run)
+    if why is not None and not again:
+        print(f"{shown(run.path)}: {why}: it is evaluated anew, with the same options.")
+        options = options.copy()
+        options.merge_with(_options_of(run.evaluation or {}))
+    _evaluate_run(str(run.path), options)
+
+
+def _options_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that an evaluation was made with."""
+    names = ("split", "num_tasks", "num_episodes", "later_scale", "seed", "trials")
+    number = str(evaluation["checkpoint"]).removeprefix("iteration_").lstrip("0")
+    return {
+        "checkpoint": number,
+        "steps": len(evaluation["curve"]) - 1,
+        **{name: evaluation[name] for name in names if name in evaluation},
+    }
+
+
 def _evaluate_run(run: str, options: DictConfig) -> None:
-    """Evaluate one run and write what was found into its folder."""
+    """Evaluate one run and write what was found into its folder, or the one that `out` names."""
     folder = RunFolder.existing(run, "run")
+    place = _place(folder, options.out)
     steps, episodes, seed = _sizes(options)
     later_scale = step_scales(options.later_scale)
     video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
@@ -116,7 +140,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     num_trials = integer_at_least("trials", options.trials)
     if video:
         _check_film(distribution, learner.name)
-    _check_writable(folder.evaluation)
+    _check_writable(place)
     source, grid = trained.source(options.split), _grid(options, distribution)
     tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
@@ -134,6 +158,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         "env": distribution.name,
         "algorithm": learner.name,
         "checkpoint": trained.checkpoint,
+        "iteration": trained.iteration,
         **({"split": options.split} if grid is None else _told(grid, distribution)),
         "num_tasks": count_tasks(tasks),
         "num_episodes": episodes,
@@ -144,22 +169,51 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         **_optimum(distribution, tasks),
         **summary(evaluation, key),
     }
-    _report(folder, result)
+    _report(place, result)
     title = f"{distribution.name}, {learner.name}"
-    _figures(folder, title, distribution, evaluation, grid, episodes if trials else None)
+    splits = folder.read_splits()
+    _figures(place, title, distribution, splits, evaluation, grid, episodes if trials else None)
     if rollouts:
-        path = folder.evaluation / "rollouts.npz"
+        path = place / "rollouts.npz"
         save_rollouts(path, evaluation.rollouts, evaluation.tasks)
         print(f"rollouts: {shown(path)}")
     if video:
-        _videos(folder, distribution, learner, meta, evaluation, sampler, key, later_scale)
+        _videos(place, distribution, learner, meta, evaluation, sampler, key, later_scale)
+    _notes(folder, options, trained)
+
+
+def _place(folder: RunFolder, out: str | None) -> Path:
+    """Return the folder that an evaluation goes into."""
+    if out is None:
+        return folder.evaluation
+    if is_run(Path(out)):
+        raise UserError(
+            f"out={out} is a run's folder: leave out away to evaluate into {folder.evaluation}, or "
+            f"name another."
+        )
+    return Path(out)
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse a run into whose folder nothing can be written, before any episode is collected."""
-    place = folder if folder.exists() else folder.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(f"{folder} cannot be written: an evaluation goes into its run's folder.")
+    """Refuse a folder into which nothing can be written, before any episode is collected."""
+    there = next(one for one in (folder, *folder.resolve().parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(
+            f"{folder} cannot be written: an evaluation goes into its run's folder, or into "
+            f"out=<folder>."
+        )
+
+
+def _notes(folder: RunFolder, options: DictConfig, trained: Trained) -> None:
+    """Say what else a reader of the table should know."""
+    if options.checkpoint == "best" and trained.checkpoint != "best":
+        print(
+            f"note: no iteration was validated yet, so that there is no best checkpoint: this is "
+            f"the last one, of iteration {trained.iteration}."
+        )
+    said = unfinished(read_run(folder.path))
+    if said is not None:
+        print(f"note: {said}")
 
 
 def _optimum(distribution: TaskDistribution, tasks: Tasks) -> dict[str, Any]:
@@ -233,12 +287,12 @@ def _check_film(distribution: TaskDistribution, algorithm: str) -> None:
         picture_of(env, distribution.name, "video=true")
 
 
-def _report(folder: RunFolder, result: dict[str, Any]) -> None:
+def _report(place: Path, result: dict[str, Any]) -> None:
     """Print the table; write evaluation.json and the plot."""
     grid = result.get("grid")
     kind = f"{result['split']} tasks" if grid is None else f"tasks, a grid of {grid['parameter']}"
     title = (
-        f"{result['env']}, {result['algorithm']}, checkpoint {result['checkpoint']}: "
+        f"{result['env']}, {result['algorithm']}, checkpoint {_checkpoint(result)}: "
         f"{result['num_tasks']} {kind}, {_episodes(result)}"
     )
     full, remembers = max(result["trained_steps"], 1), "within" in result
@@ -260,19 +314,41 @@ def _report(folder: RunFolder, result: dict[str, Any]) -> None:
         table.add_row(str(number), f"{result['curve'][step]['env_steps']:.0f}", *cells)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     gained = result["gain_of_first_step"]
-    low, high = gained["ci95"]
     first = f"{result['num_episodes']} episodes" if remembers else "step"
-    print(f"gain of the first {first}: {gained['mean']:.1f} [{low:.1f}, {high:.1f}]")
+    print(f"gain of the first {first}: {bracketed(gained['mean'], gained['ci95'], '{:.1f}')}")
     print("in brackets: 95 % bootstrap interval over tasks")
     if "optimal_return" in result:
         best = float(np.mean(result["optimal_return"]))
         reached = ", ".join(f"{point['return_mean'] / best:.2f}" for point in result["curve"])
         print(f"optimum: {best:.1f}; share of it by step: {reached}")
     data, picture = ("evaluation", "adaptation") if grid is None else ("grid", "grid")
-    write_json(folder.evaluation / f"{data}.json", result)
-    plot = folder.evaluation / f"{picture}.png"
+    _say_what_is_replaced(place / f"{data}.json", result)
+    write_json(place / f"{data}.json", result)
+    plot = place / f"{picture}.png"
     adaptation_plot(plot, title, result)
     print(f"plot: {shown(plot)}")
+
+
+def _checkpoint(result: Mapping[str, Any]) -> str:
+    """Name a checkpoint and its iteration: "best (iteration 30)"."""
+    name = str(result["checkpoint"])
+    number = f"iteration {result['iteration']}"
+    return number if name.startswith("iteration") else f"{name} ({number})"
+
+
+def _say_what_is_replaced(file: Path, result: Mapping[str, Any]) -> None:
+    """Say that an evaluation with other options is gone, and how both could be kept."""
+    try:
+        earlier = json.loads(file.read_bytes())
+        own, other = _options_of(result), _options_of(earlier)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # there is none
+    changed = [f"{key}={value}" for key, value in other.items() if own.get(key) != value]
+    if changed:
+        print(
+            f"note: this takes the place of an evaluation with {', '.join(changed)}; "
+            f"out=<folder> writes elsewhere."
+        )
 
 
 def _episodes(result: dict[str, Any]) -> str:
@@ -283,15 +359,14 @@ def _episodes(result: dict[str, Any]) -> str:
 
 
 def _cell(point: dict[str, Any], what: str = "return", form: str = "{:.1f}") -> str:
-    values = (point[f"{what}_mean"], *point[f"{what}_ci95"])
-    mean, low, high = (form.format(value) for value in values)
-    return f"{mean} [{low}, {high}]"
+    return bracketed(point[f"{what}_mean"], point[f"{what}_ci95"], form)
 
 
 def _figures(
-    folder: RunFolder,
+    place: Path,
     title: str,
     distribution: TaskDistribution,
+    splits: Splits,
     evaluation: Evaluation,
     grid: TaskGrid | None,
     episodes: int | None,
@@ -303,17 +378,17 @@ def _figures(
     )
     figures = {"grid_trajectories": went}
     if grid is None:
-        stored = task_figure(title, distribution, folder.read_splits())
+        stored = task_figure(title, distribution, splits)
         figures = {"tasks": stored, "trajectories": went}
     for name, figure in figures.items():
         if figure is not None:
-            path = folder.evaluation / f"{name}.png"
+            path = place / f"{name}.png"
             save_png(figure, path)
             print(f"{name}: {shown(path)}")
 
 
 def _videos(
-    folder: RunFolder,
+    place: Path,
     distribution: TaskDistribution,
     learner: MetaLearner,
     meta: Params,
@@ -342,7 +417,7 @@ def _videos(
             for stage, params in stages.items()
         }
         plain = re.sub(r"[^\w.=-]+", "_", distribution.describe(task)).strip("_")
-        path = folder.evaluation / f"video_{index + 1}_{plain}.mp4"
+        path = place / f"video_{index + 1}_{plain}.mp4"
         returns = record(path, distribution, task, learner.policy, own, key.seed)
         said = ", ".join(f"{total:.1f} {stage}" for stage, total in zip(own, returns, strict=True))
         print(f"video: {shown(path)} and .gif (return of the mean action: {said})")

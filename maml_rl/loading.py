@@ -54,8 +54,8 @@ def load(run: str | Path, checkpoint: str | int = "best") -> Trained:
     config.device = "cpu"  # the outer loop's, which adapting does not run
     distribution = build_distribution(config)
     learner = build_learner(config, distribution)
-    name, meta = _trained_meta(folder, checkpoint, learner)
-    return Trained(folder, name, distribution, learner, meta)
+    name, iteration, meta = _trained_meta(folder, checkpoint, learner)
+    return Trained(folder, name, iteration, distribution, learner, meta)
 
 
 def step_scales(given: object) -> float | list[float]:
@@ -73,8 +73,12 @@ def step_scales(given: object) -> float | list[float]:
 
 def _trained_meta(
     folder: RunFolder, checkpoint: object, learner: MetaLearner
-) -> tuple[str, Params]:
-    """Load the chosen checkpoint's meta-parameters; without a best.pt, its last."""
+) -> tuple[str, int, Params]:
+    """Load the chosen checkpoint, for best the last where there is none.
+
+    Returns:
+        Its name, its iteration and its meta-parameters.
+    """
     name = str(checkpoint)
     if not name.isdecimal() and name not in ("last", "best"):
         raise UserError(
@@ -88,7 +92,7 @@ def _trained_meta(
         raise UserError(f"checkpoint={name}: the run has no {path}; it has {there}.")
     content = load_checkpoint(path)
     check_architecture(content["meta"], learner.initialize(0), path)
-    return path.stem, content["meta"]
+    return path.stem, int(content.get("iteration", 0)), content["meta"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +102,7 @@ class Trained:
     Args:
         folder: of the run.
         checkpoint: that was loaded: "best", "last", "iteration_000050".
+        iteration: that it was left by.
         distribution: of the tasks it was trained on.
         learner: policy network and inner loop.
         meta: the meta-parameters, leaves [*s].
@@ -105,6 +110,7 @@ class Trained:
 
     folder: RunFolder
     checkpoint: str
+    iteration: int
     distribution: TaskDistribution
     learner: MetaLearner
     meta: Params

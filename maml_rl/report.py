@@ -16,14 +16,7 @@ from matplotlib.figure import Figure
 
 from envs.checks import UserError
 from envs.commands import run as run_command
-from maml_rl.comparison import (
-    Comparison,
-    after,
-    bracketed,
-    compared,
-    tables,
-    terms,
-)
+from maml_rl.comparison import Comparison, after, compared, tables, terms
 from maml_rl.plotting import (
     adaptation_figure,
     comparison_figure,
@@ -36,11 +29,8 @@ from maml_rl.randomness import Key, Purpose
 from maml_rl.run_data import CONFIGS, RunData, find_runs, read_run
 from maml_rl.run_folder import replacing
 from maml_rl.run_problems import gain_of_first_step, problems, return_format
-from maml_rl.statistics import (
-    Values,
-    interquartile_mean,
-    statistic_interval,
-)
+from maml_rl.statistics import Values, interquartile_mean, statistic_interval
+from maml_rl.wording import bracketed, command
 
 USAGE = """usage: python -m maml_rl.report <folder> [<folder> ...] [out=<page>]
 
@@ -332,8 +322,8 @@ def _iqm(values: Values, form: str) -> str:
 
 
 def _missing(what: str, view: View) -> str:
-    command = f"python evaluate.py run={view.run.path}"
-    return f"<p>{what}: <code>{escape(command)}</code> evaluates it.</p>\n"
+    call = command("evaluate", f"run={view.run.path}")
+    return f"<p>{what}: <code>{escape(call)}</code> evaluates it.</p>\n"
 
 
 def _learning(view: View) -> str:
@@ -461,8 +451,8 @@ def _films(view: View) -> str:
         and not (file.suffix == ".gif" and file.stem in films)  # the same, smaller
     ]
     if not files:
-        command = f"python evaluate.py run={view.run.path} video=true"
-        return f"<p>None; <code>{escape(command)}</code> records some.</p>\n"
+        call = command("evaluate", f"run={view.run.path}", "video=true")
+        return f"<p>None; <code>{escape(call)}</code> records some.</p>\n"
     evaluated = folder / "evaluation.json"
     made = evaluated.stat().st_mtime if evaluated.is_file() else 0.0
     shown = [

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from envs.checks import UserError
 from envs.task_distribution import snake_case
-from maml_rl.run_folder import RunFolder
+from maml_rl.run_folder import RunFolder, changed_settings
 from maml_rl.statistics import Values
 
 CONFIGS = (".hydra/config.yaml", "config.yaml")  # of a run; of one kept in results/
@@ -32,7 +32,7 @@ class RunData:
     """A run's files, as far as they can be read."""
 
     path: Path
-    config: dict[str, Any]
+    config: dict[str, Any]  # with what was changed on resuming
     metrics: list[dict[str, Any]]  # by iteration
     evaluation: dict[str, Any] | None
     provenance: dict[str, Any]
@@ -76,6 +76,18 @@ class RunData:
     def env_steps(self) -> int:
         """How many environment steps were trained for."""
         return int(self.metrics[-1]["env_steps"]) if self.metrics else 0
+
+    @property
+    def unfinished(self) -> str | None:
+        """How far training came, "50 of 150 iterations"; None where it reached a limit."""
+        limits = [
+            (self.iterations, self.setting("trainer.iterations"), "iterations"),
+            (self.env_steps, self.setting("trainer.env_steps"), "environment steps"),
+        ]
+        set_limits = [one for one in limits if isinstance(one[1], int | float)]
+        if not set_limits or any(done >= limit for done, limit, _ in set_limits):
+            return None
+        return " and ".join(f"{done} of {limit} {what}" for done, limit, what in set_limits)
 
     @property
     def metric_names(self) -> list[str]:
@@ -164,12 +176,13 @@ def natural(name: str | Path) -> list[tuple[int, int, str]]:
 def read_run(path: Path) -> RunData:
     """Read a run; what is damaged is left out and named in `faults`."""
     faults: list[str] = []
+    origin = _json_object(path / "provenance.json", faults)
     return RunData(
         path=path,
-        config=_config(path, faults),
+        config=_config(path, _changed(origin, faults), faults),
         metrics=_metrics(path / "metrics.jsonl", faults),
         evaluation=_evaluation(path, faults),
-        provenance=_json_object(path / "provenance.json", faults),
+        provenance=origin,
         overrides=_overrides(path),
         faults=faults,
     )
@@ -179,10 +192,22 @@ def _first(path: Path, names: Sequence[str]) -> Path:
     return next((path / name for name in names if (path / name).is_file()), path / names[0])
 
 
-def _config(path: Path, faults: list[str]) -> dict[str, Any]:
+def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    try:
+        return changed_settings(origin)
+    except (AttributeError, TypeError, KeyError):
+        faults.append("provenance.json is damaged: what was changed on resuming is unknown.")
+        return {}
+
+
+def _config(path: Path, changed: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """Read the configuration, with what was changed when the run was resumed."""
     file = _first(path, CONFIGS)
     try:
-        config = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+        stored = OmegaConf.load(file)
+        for key, value in changed.items():
+            OmegaConf.update(stored, key, value, merge=False)
+        config = OmegaConf.to_container(stored, resolve=False)
     except Exception:  # the YAML parser's errors have no common public base
         config = None
     if not isinstance(config, dict):

@@ -49,11 +49,21 @@ class RunFolder:
             raise UserError(f"{key}={path}: there is no such folder; give the folder of a run.")
         for needed in (folder.config, folder.tasks):
             if not needed.is_file():
+                folder._check_none_within(path, key)
                 raise UserError(
                     f"{key}={path} is not a run folder: "
                     f"it has no {needed.relative_to(folder.path)}."
                 )
         return folder
+
+    def _check_none_within(self, path: str | Path, key: str) -> None:
+        """Refuse a folder of runs, such as a multirun's, where one run was to be given."""
+        config = self.config.relative_to(self.path)
+        within = sorted([*self.path.glob(f"*/{config}"), *self.path.glob(f"*/*/{config}")])
+        if within:
+            first = Path(path) / within[0].parent.parent.relative_to(self.path)
+            compared = f", or runs={path} to compare all in it" if key == "run" else ""
+            raise UserError(f"{key}={path} holds runs and is none: write {key}={first}{compared}.")
 
     @property
     def config(self) -> Path:
@@ -117,6 +127,46 @@ class RunFolder:
     def write_provenance(self, seed: int, extra: Mapping[str, Any]) -> None:
         """Record what produced the run: code, versions, machine, threads, seed."""
         write_json(self.provenance, {**provenance(seed), **extra})
+
+    def add_session(self, seed: int, extra: Mapping[str, Any]) -> None:
+        """Record what goes on with the run, under "resumed", beside what began it.
+
+        Raises:
+            UserError: if provenance.json is damaged.
+        """
+        known = self.read_provenance()
+        sessions = [*known.get("resumed", []), {**provenance(seed), **extra}]
+        write_json(self.provenance, {**known, "resumed": sessions})
+
+    def read_provenance(self) -> dict[str, Any]:
+        """Read what produced the run; empty where the file is missing.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        try:
+            content = json.loads(self.provenance.read_bytes())
+            changed_settings(content)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{self.provenance} is damaged: it should say what produced the run; without it, "
+                f"the run goes by the configuration that it began with."
+            ) from error
+        return dict(content)
+
+
+def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that sessions changed when they resumed a run, by their dotted keys.
+
+    Args:
+        origin: what provenance.json holds.
+    """
+    changed: dict[str, Any] = {}
+    for session in origin.get("resumed", []):
+        changed |= session["changed"].items()
+    return changed
 
 
 def _are_tasks(tasks: Tasks) -> bool:

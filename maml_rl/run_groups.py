@@ -14,6 +14,7 @@ import numpy as np
 from envs.checks import UserError
 from maml_rl.run_data import RunData
 from maml_rl.statistics import Values
+from maml_rl.wording import command
 
 SIZES = ("num_tasks", "num_episodes")
 NOT_COMPARED = (  # settings that do not make another algorithm of a run
@@ -113,9 +114,10 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
                 str((one.evaluation or {}).get(key)).replace(" ", "") for one in (run, first)
             )
             if own != value:
+                alike = command("evaluate", f"run={run.path}", f"{key}={value}")
                 raise UserError(
                     f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "
-                    f"python evaluate.py run={run.path} {key}={value} evaluates it alike."
+                    f"{alike} evaluates it alike."
                 )
 
 

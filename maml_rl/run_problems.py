@@ -11,11 +11,11 @@ import numpy as np
 
 from envs.checks import UserError
 from maml_rl.checkpoint import load_checkpoint
-from maml_rl.comparison import bracketed, number_format
 from maml_rl.errors import CheckpointError
 from maml_rl.randomness import Key, Purpose
 from maml_rl.run_data import CONFIGS, RunData
 from maml_rl.statistics import Interval, bootstrap_interval
+from maml_rl.wording import bracketed, command, number_format
 
 
 def problems(run: RunData) -> list[str]:
@@ -35,18 +35,36 @@ def _unfinished(run: RunData) -> Iterator[str]:
     stopped = run.path / "stopped.json"
     if stopped.is_file():
         yield f"Training stopped with an error: {_reason(stopped)}"
-    limits = [
-        (run.iterations, run.setting("trainer.iterations"), "iterations"),
-        (run.env_steps, run.setting("trainer.env_steps"), "environment steps"),
-    ]
-    set_limits = [one for one in limits if isinstance(one[1], int | float)]
-    if not set_limits or any(done >= limit for done, limit, _ in set_limits):
-        return
-    far = " and ".join(f"{done} of {limit} {what}" for done, limit, what in set_limits)
+    said = unfinished(run)
+    if said is not None:
+        yield said
+
+
+def unfinished(run: RunData) -> str | None:
+    """Say how far a run has come that reached no limit; None where it did."""
+    if run.unfinished is None:
+        return None
     if _is_training(run):
-        yield f"Training is under way: {far}."
-    else:
-        yield f"Training did not finish: {far}; python train.py resume={run.path} goes on."
+        return f"Training is under way: {run.unfinished}."
+    goes_on = command("train", f"resume={run.path}")
+    return f"Training did not finish: {run.unfinished}; {goes_on} goes on."
+
+
+def outdated(run: RunData) -> str | None:
+    """Say that a run has gone on since it was evaluated; None where its evaluation is of now."""
+    evaluation = run.evaluation or {}
+    path = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
+    if not path.is_file():
+        return None
+    try:
+        now = load_checkpoint(path).get("iteration")
+    except CheckpointError:
+        return None  # said of the checkpoint
+    then = evaluation.get("iteration")
+    if then == now:
+        return None
+    said = "does not say of which iteration it is" if then is None else f"is of iteration {then}"
+    return f"the evaluation {said}, and {path.name} is of iteration {now} by now"
 
 
 def _reason(stopped: Path) -> str:
@@ -89,13 +107,12 @@ def _broken_tasks(run: RunData) -> Iterator[str]:
 def _evaluation_problems(run: RunData) -> Iterator[str]:
     evaluation = run.evaluation
     if evaluation is None:
-        yield f"There is no evaluation: python evaluate.py run={run.path} makes one."
+        yield f"There is no evaluation: {command('evaluate', f'run={run.path}')} makes one."
         return
-    checkpoint = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
-    file = run.folder.evaluation / "evaluation.json"
-    both = checkpoint.is_file() and file.is_file()
-    if both and checkpoint.stat().st_mtime > file.stat().st_mtime:
-        yield f"The evaluation is older than its checkpoint, {checkpoint.name}."
+    said = outdated(run)
+    if said is not None:
+        again = command("evaluate", f"run={run.path}")
+        yield f"{said[0].upper()}{said[1:]}; {again} evaluates it anew."
     value, (low, high) = gain_of_first_step(run)
     if low <= 0 and evaluation.get("trained_steps", 1) != 0:  # or it was not trained to take any
         what = "loses" if high < 0 else "gains nothing that can be told from 0"

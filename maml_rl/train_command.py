@@ -8,9 +8,10 @@ import itertools
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
@@ -22,9 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError
 from maml_rl.building import build_run, build_trainer, stored_config
-from maml_rl.cli import compose, config_directory, parse_overrides, shown, status_of
+from maml_rl.cli import compose, config_directory, parse_overrides, status_of
 from maml_rl.run_folder import RunFolder
-from maml_rl.trainer import Trainer
+from maml_rl.trainer import Progress, Trainer
+from maml_rl.wording import command, shown
 
 RESUMABLE = ("trainer.iterations", "trainer.env_steps", "logger")  # and below sampler and logger
 
@@ -164,9 +166,10 @@ def _ended(trainer: Trainer) -> int:
     requested = trainer.stop.requested
     path = shown(trainer.folder.path)
     if requested is not None:
-        print(f"stopped by {requested.name}; python train.py resume={path} goes on.", flush=True)
+        goes_on = command("train", f"resume={path}")
+        print(f"stopped by {requested.name}; {goes_on} goes on.", flush=True)
         return 128 + requested.value
-    print(f"done; python evaluate.py run={path} evaluates it.", flush=True)
+    print(f"done; {command('evaluate', f'run={path}')} evaluates it.", flush=True)
     return 0
 
 
@@ -210,10 +213,37 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
             )
         _update(config, key, override)
     trainer = build_trainer(config, folder.path)
-    progress = trainer.resume()
+    progress = trainer.resume(_values(config, overrides))
+    if trainer.finished(progress):
+        print(_nothing_left(trainer, progress), flush=True)
+        return 0
     print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
     trainer.run(progress)
     return _ended(trainer)
+
+
+def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the values of some keys as plain lists, dictionaries and numbers."""
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    return {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    }
+
+
+def _nothing_left(trainer: Trainer, progress: Progress) -> str:
+    """Say that a run is at its end, and how it can go on for longer."""
+    reached = trainer.iterations is not None and progress.iteration >= trainer.iterations
+    limit = (
+        f"trainer.iterations={2 * progress.iteration}"
+        if reached
+        else f"trainer.env_steps={2 * progress.env_steps}"
+    )
+    longer = command("train", f"resume={shown(trainer.folder.path)}", limit)
+    return (
+        f"the run is finished, at iteration {progress.iteration} and {progress.env_steps} "
+        f"environment steps: {longer} goes on for longer."
+    )
 
 
 def _change_logger(config: DictConfig, choice: str) -> None:

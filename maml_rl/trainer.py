@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -124,6 +124,7 @@ class Trainer:
         )
         draw_tasks(distribution, self.num_tasks, Key(seed).generator(Purpose.TASKS))  # a trial
         self.stop = StopRequest()
+        self._session: dict[str, Any] | None = None  # what is recorded of a resumed one
 
     def begin(self, initialization: Params | None = None) -> Progress:
         """Start a run: its folder, tasks, provenance and first checkpoint.
@@ -145,8 +146,12 @@ class Trainer:
         self._save(progress, "last")
         return progress
 
-    def resume(self) -> Progress:
+    def resume(self, changed: Mapping[str, Any] | None = None) -> Progress:
         """Take up the run where its last checkpoint left it; its stored tasks are used.
+
+        Args:
+            changed: settings, by their dotted keys, that are others than when the run began: kept
+                in provenance.json, for those who resume it later.
 
         Raises:
             CheckpointError: if the checkpoint cannot be used.
@@ -169,6 +174,7 @@ class Trainer:
                 f"{self._other_checkpoints()}"
             )
         self.splits = self.folder.read_splits()
+        self._session = {"iteration": progress.iteration, "changed": dict(changed or {})}
         return progress
 
     def _other_checkpoints(self) -> str:
@@ -195,7 +201,10 @@ class Trainer:
             self.stop,
             self.logger.open(self.folder.metrics, start, kept) as logger,
         ):
-            while not self._finished(progress) and not self.stop.requested:
+            if self._session is not None and not self.finished(progress):
+                recorded = {**self._session, "sampler_threads": self.sampler.threads}
+                self.folder.add_session(self.seed, recorded)
+            while not self.finished(progress) and not self.stop.requested:
                 finished = self._iterate(collector, progress)
                 if finished is None:
                     break
@@ -318,7 +327,8 @@ class Trainer:
             parts.append(progress.env_steps / self.env_steps)
         return min(1.0, max(parts))
 
-    def _finished(self, progress: Progress) -> bool:
+    def finished(self, progress: Progress) -> bool:
+        """Say whether a limit was reached."""
         return self._fraction(progress) >= 1.0
 
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from scipy import stats
 
 from envs.checks import UserError
+from maml_rl.checkpoint import save_checkpoint
 from maml_rl.comparison import compare, compared, markdown, mean_learning_curve, smoothed, tables
 from maml_rl.errors import NonFiniteError
 from maml_rl.evaluation import Evaluation, summary
@@ -17,6 +18,7 @@ from maml_rl.plotting import Overlay, comparison_figure
 from maml_rl.randomness import Key
 from maml_rl.run_data import find_runs, read_run
 from maml_rl.run_groups import grouped, task_set
+from maml_rl.run_problems import outdated
 from maml_rl.statistics import probability_of_improvement
 from tests.conftest import ROOT
 from tests.test_evaluation import png_size
@@ -337,10 +339,15 @@ def test_runs_of_other_tasks_are_compared_with_those_that_met_theirs(tmp_path):
     assert again["groups"][1]["curve"][1]["improvement"] == 0.75
     assert [task_set(run) for run in runs_of(*paths)] == ["seed 0", "seed 1", "seed 0", "seed 1"]
     assert task_set(read_run(ROOT / "results/half_cheetah_dir/seed_1")) == "finite"
-    # of other seeds alone, every task is taken as it comes: seed 0's beat seed 1's by 100
-    apart = compared(runs_of(paths[1], paths[2])).result
-    assert apart["groups"][1]["curve"][1]["improvement"] == 1
-    assert "Met none of the test tasks of maml_trpo: promp." in apart["notes"]
+    # of other seeds alone nothing can be said: seed 0's tasks are easier by 100
+    apart = compared(runs_of(paths[1], paths[2]))
+    assert "improvement" not in apart.result["groups"][1]["curve"][1]
+    (_, _), (_, rows) = tables(apart)
+    assert [row[-1] for row in rows] == ["-", "-"]
+    assert (
+        "Met none of the test tasks of maml_trpo, so that there is no probability of improvement "
+        "on them: promp." in apart.result["notes"]
+    )
 
 
 def test_success_rates_where_all_groups_have_them(tmp_path):
@@ -399,7 +406,7 @@ def test_later_scale_matters_only_beyond_the_steps_trained_with(tmp_path):
     with pytest.raises(UserError, match=r"evaluated with later_scale=0.5, .*later_scale=1.0"):
         compared(runs_of(other, longer))
     schedule = make_run(tmp_path / "d", three, seed=3, evaluation={"later_scale": [0.5, 0.25]})
-    with pytest.raises(UserError, match=r"run=\S+/c later_scale=\[0.5,0.25\] evaluates it"):
+    with pytest.raises(UserError, match=r"run=\S+/c 'later_scale=\[0.5,0.25\]' evaluates it"):
         compared(runs_of(schedule, longer))
     alone = markdown(compared(runs_of(schedule)))
     assert "Steps beyond the trained are scaled by [0.5, 0.25]." in alone
@@ -421,9 +428,9 @@ def test_a_run_without_evaluation_is_evaluated_or_refused(tmp_path, monkeypatch)
         compare([Path("a"), Path("b")], Path("out"))
     asked = []
 
-    def evaluate(folder):
-        asked.append(folder)
-        write_evaluation(folder, TWO + 1, {})
+    def evaluate(run):
+        asked.append(run.path)
+        write_evaluation(run.path, TWO + 1, {})
 
     other = make_run(Path("other"), None, env___target_="envs.HalfCheetahDir")
     for first, words in [
@@ -450,12 +457,47 @@ def test_a_run_without_evaluation_is_evaluated_or_refused(tmp_path, monkeypatch)
         compare([Path("b2")], Path("taken"))
 
 
+def test_a_run_trained_on_since_it_was_evaluated_is_evaluated_anew(tmp_path):
+    path = make_run(tmp_path / "a", evaluation={"iteration": 3})
+
+    def train_to(iteration):
+        save_checkpoint(path / "checkpoints/best.pt", {"iteration": iteration, "meta": {}})
+
+    train_to(3)
+    asked = []
+
+    def evaluate(run):
+        asked.append(run.evaluation["iteration"])
+        write_evaluation(path, TWO, {"iteration": 4})
+
+    compare([path], tmp_path / "out", evaluate)
+    assert asked == []
+    train_to(4)
+    why = "the evaluation is of iteration 3, and best.pt is of iteration 4 by now"
+    assert outdated(read_run(path)) == why
+    with pytest.raises(UserError, match=f"a: {why}; .*evaluate.py run="):
+        compare([path], tmp_path / "out")
+    compare([path], tmp_path / "out", evaluate)
+    assert asked == [3]
+    assert outdated(read_run(path)) is None
+    (path / "checkpoints/best.pt").write_bytes(b"cut short")  # the report says so of the checkpoint
+    assert outdated(read_run(path)) is None
+
+
+def test_runs_that_did_not_finish_are_noted(tmp_path):
+    paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, iterations=2)]
+    notes = compared(runs_of(*paths)).result["notes"]
+    assert "Training did not finish: maml_trpo, seed 1, 2 of 3 iterations." in notes
+
+
 def test_a_seed_twice_and_unequal_training_are_noted(tmp_path):
     paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b"), make_run(tmp_path / "c", seed=1)]
     notes = compared(runs_of(*paths[:2])).result["notes"]
     assert notes == [
+        "Few runs, so that their part of the interval is too narrow (by a factor of 0.7 with two, "
+        "0.8 with three): maml_trpo, 2.",
         "maml_trpo has a seed more than once: its interval is too narrow if that is the same run "
-        "twice."
+        "twice.",
     ]
     shorter = make_run(tmp_path / "d", seed=5, iterations=2, evaluation={"checkpoint": "last"})
     notes = compared(runs_of(paths[0], shorter)).result["notes"]

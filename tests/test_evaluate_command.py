@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+import maml_rl
 from tests.conftest import QUIET, load, smoke_config, train_smoke
 from tests.test_evaluation import png_size
 from tests.test_train_command import OsSystem, everything, process
@@ -40,24 +41,29 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     assert (outcome.status, outcome.err) == (0, "")
     data = result()
     assert list(data) == [
-        *("env", "algorithm", "checkpoint", "split", "num_tasks", "num_episodes"),
+        *("env", "algorithm", "checkpoint", "iteration", "split", "num_tasks", "num_episodes"),
         *("trained_steps", "later_scale", "seed"),
         *("curve", "gain_of_first_step", "groups"),
     ]
     assert data["env"] == "point_navigation"
     assert data["algorithm"] == "maml_trpo"
     assert (data["checkpoint"], data["split"]) == ("best", "test")
+    assert data["iteration"] == load(run_copy / "checkpoints/best.pt")["iteration"]
     assert (data["num_tasks"], data["num_episodes"], data["seed"]) == (4, 3, 0)
     assert [point["step"] for point in data["curve"]] == [0, 1, 2, 3]  # trained with one
+    own = maml_rl.load("run")
+    rollouts = own.adapt(own.tasks("test"), steps=3, num_episodes=3).rollouts
+    steps_taken = [float(rollout.mask.sum((1, 2)).mean()) for rollout in rollouts]
     for point in data["curve"]:
         assert len(point["per_task"]) == 4
         assert point["return_mean"] == pytest.approx(np.mean(point["per_task"]))
         low, high = point["return_ci95"]
         assert min(point["per_task"]) <= low <= point["return_mean"] <= high
         assert f"{point['return_mean']:.1f} [{low:.1f}, {high:.1f}]" in outcome.out
-        # what a task had shown before: three episodes of ten steps for each step taken
+        # what a task had shown before: three episodes, of ten steps or to the goal, for each step
         earlier = data["curve"][: point["step"]]
-        assert point["env_steps"] == 30 * point["step"]
+        assert point["env_steps"] == pytest.approx(sum(steps_taken[: point["step"]]))
+        assert 27 * point["step"] < point["env_steps"] + 1 <= 30 * point["step"] + 1
         assert point["cumulative_mean"] == pytest.approx(
             sum(3 * own["return_mean"] for own in earlier)
         )
@@ -107,8 +113,56 @@ def test_checkpoint_split_and_number_of_tasks(run_copy, evaluate_cli):
         assert (data["checkpoint"], data["split"], data["num_tasks"]) == expected
         assert len(data["curve"][0]["per_task"]) == expected[2]
     (run_copy / "checkpoints/best.pt").unlink()
-    assert evaluate_cli(*FAST).status == 0
+    outcome = evaluate_cli(*FAST)
+    assert outcome.status == 0
     assert result()["checkpoint"] == "last"
+    assert outcome.out.splitlines()[-1] == (
+        "note: no iteration was validated yet, so that there is no best checkpoint: this is the "
+        "last one, of iteration 2."
+    )
+
+
+def test_what_an_evaluation_takes_the_place_of_is_said(run_copy, evaluate_cli, work):
+    assert "takes the place" not in evaluate_cli(*FAST).out
+    assert "takes the place" not in evaluate_cli(*FAST).out
+    kept = (run_copy / "evaluation/evaluation.json").read_bytes()
+    elsewhere = evaluate_cli(*FAST, "split=validation", "steps=1", "out=there/of_validation")
+    assert elsewhere.status == 0
+    assert "plot: there/of_validation/adaptation.png" in elsewhere.out
+    assert (run_copy / "evaluation/evaluation.json").read_bytes() == kept
+    there = json.loads((work / "there/of_validation/evaluation.json").read_text())
+    assert (there["split"], len(there["curve"])) == ("validation", 2)
+    outcome = evaluate_cli(*FAST, "split=validation", "steps=1")
+    assert (
+        "note: this takes the place of an evaluation with steps=2, split=test, num_tasks=4; "
+        "out=<folder> writes elsewhere." in outcome.out
+    )
+    assert result() == there
+
+
+def test_a_run_that_did_not_finish_is_said_to_be_that(run_copy, evaluate_cli, train_cli):
+    config = run_copy / ".hydra/config.yaml"
+    config.write_text(config.read_text().replace("  iterations: 2\n", "  iterations: 5\n"))
+    outcome = evaluate_cli(*FAST)
+    assert outcome.out.splitlines()[-1] == (
+        "note: Training did not finish: 2 of 5 iterations; python train.py resume=run goes on."
+    )
+    assert train_cli("resume=run", "logger.tensorboard=false").status == 0
+    assert "did not finish" not in evaluate_cli(*FAST).out
+
+
+def test_a_run_trained_on_is_evaluated_anew_as_it_was(run_copy, evaluate_cli, train_cli):
+    assert evaluate_cli(*FAST, "checkpoint=last", "seed=7").status == 0
+    assert train_cli("resume=run", "trainer.iterations=3", "logger.tensorboard=false").status == 0
+    outcome = evaluate_cli("runs=[run]")
+    assert outcome.out.splitlines()[0] == (
+        "run: the evaluation is of iteration 2, and last.pt is of iteration 3 by now: it is "
+        "evaluated anew, with the same options."
+    )
+    data = result()
+    assert (data["checkpoint"], data["iteration"], data["seed"]) == ("last", 3, 7)
+    assert (data["num_episodes"], len(data["curve"])) == (2, 3)
+    assert "by now" not in evaluate_cli("runs=[run]").out
 
 
 def test_forward_and_backward_are_told_apart(cheetah_run, evaluate_cli, work):
@@ -169,14 +223,15 @@ WRONG = [
     (("runs=nowhere",), "runs=nowhere: there is no such folder; give the folder of a run."),
     (("runs=no*",), "runs=no* matches nothing; give the folders of runs."),
     (("runs=",), "runs names no folder: write runs=<folder>, or . for this one."),
-    (("runs=[run]", "out=null"), "out must name a folder, as in out=comparison."),
+    (("runs=[run]", "out="), "out must name a folder, as in out=comparison."),
+    (("run=run", "out=run"), "out=run is a run's folder: leave out away to evaluate into run/"),
     (("runs=[]",), "runs is empty: give the folders of runs, as in runs=[a,b], or a glob."),
     (("runs=[run]", "run=run"), "run and runs were both given: write one of them."),
     (("runs=[run]", "tasks=grid"), "tasks=grid is of one run: write run=<run folder>."),
     (("run=null",), "run is missing"),
     (("run=nowhere",), "run=nowhere: there is no such folder; give the folder of a run."),
     (("run=5",), "run=5: there is no such folder"),
-    (("run=.",), "run=. is not a run folder: it has no .hydra/config.yaml."),
+    (("run=.",), "run=. holds runs and is none: write run=run, or runs=. to compare all in it."),
     (("run=run/metrics.jsonl",), "there is no such folder"),
     (("run=run", "steps=0"), "steps must be a whole number of at least 1, not 0."),
     (("run=run", "steps=abc"), "steps must be a whole number of at least 1, not 'abc'."),

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from envs import SimulationError, UserError
 from maml_rl.errors import CheckpointError, NonFiniteError
+from maml_rl.run_data import read_run
 from tests.conftest import QUIET, ROOT, assert_same_meta, load, read_metrics, repeatable
 
 SMOKE = ("experiment=smoke", *QUIET)
@@ -221,7 +222,7 @@ def test_a_distribution_in_the_working_directory_of_a_process(tmp_path):
     run = process(*SMOKE, "env._target_=my_tasks.OnTheLine", "hydra.run.dir=run", cwd=tmp_path)
     out, err = run.communicate(timeout=100)
     assert (run.returncode, err) == (0, "")
-    assert out.splitlines()[-1] == "done; python evaluate.py run=run evaluates it."
+    assert out.splitlines()[-1] == f"done; python {ROOT / 'evaluate.py'} run=run evaluates it."
 
 
 def test_a_reward_that_is_not_finite_is_a_failed_run(train_cli, work):
@@ -313,11 +314,50 @@ def test_what_may_not_change_when_resuming_is_named(override, words, run_copy, t
 
 
 def test_resuming_a_finished_run_does_no_harm(run_copy, train_cli):
-    before = everything(run_copy)
+    before, steps = everything(run_copy), read_metrics(run_copy)[-1]["env_steps"]
     outcome = train_cli("resume=run", "logger.tensorboard=false")
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.splitlines()[-1] == "done; python evaluate.py run=run evaluates it."
+    assert outcome.out == (
+        f"the run is finished, at iteration 2 and {steps} environment steps: python train.py "
+        f"resume=run trainer.iterations=4 goes on for longer.\n"
+    )
+    by_steps = train_cli("resume=run", "trainer.iterations=null", f"trainer.env_steps={steps}")
+    assert f"resume=run trainer.env_steps={2 * steps} goes on for longer." in by_steps.out
     assert everything(run_copy) == before
+
+
+def test_what_a_resumed_session_changes_holds_for_the_next_one(run_copy, train_cli):
+    hydra = everything(run_copy / ".hydra")
+    options = ("resume=run", "logger.tensorboard=false", "sampler.threads=1")
+    assert train_cli(*options, "trainer.iterations=3").status == 0
+    # one that is to have five, and stops after the fourth: the next session knows of five
+    soon = f"trainer.env_steps={read_metrics(run_copy)[-1]['env_steps'] + 1}"
+    assert train_cli("resume=run", "trainer.iterations=5", soon).status == 0
+    assert "the run is finished, at iteration 4" in train_cli("resume=run").out
+    assert train_cli("resume=run", "trainer.env_steps=null").status == 0
+    assert [row["iteration"] for row in read_metrics(run_copy)] == [1, 2, 3, 4, 5]
+    assert everything(run_copy / ".hydra") == hydra
+    origin = json.loads((run_copy / "provenance.json").read_text())
+    changes = [(session["iteration"], session["changed"]) for session in origin["resumed"]]
+    assert changes == [
+        (2, {"logger.tensorboard": False, "sampler.threads": 1, "trainer.iterations": 3}),
+        (3, {"trainer.iterations": 5, "trainer.env_steps": int(soon.partition("=")[2])}),
+        (4, {"trainer.env_steps": None}),
+    ]
+    assert origin["resumed"][0]["versions"] == origin["versions"]
+    config = read_run(run_copy).config
+    assert (config["trainer"]["iterations"], config["sampler"]["threads"]) == (5, 1)
+    (run_copy / "provenance.json").write_text('{"resumed": [1]}')
+    assert "provenance.json is damaged" in train_cli("resume=run").error
+    assert "what was changed on resuming is unknown" in read_run(run_copy).faults[0]
+
+
+def test_a_logger_chosen_on_resuming_is_kept(run_copy, train_cli):
+    for options in [("logger=default", "trainer.iterations=3"), ("trainer.iterations=4",)]:
+        assert train_cli("resume=run", *options).status == 0
+    origin = json.loads((run_copy / "provenance.json").read_text())
+    assert origin["resumed"][0]["changed"]["logger"]["_target_"] == "maml_rl.logging.RunLogger"
+    assert len(read_metrics(run_copy)) == 4
 
 
 def test_resuming_what_is_damaged_is_refused(run_copy, train_cli):
@@ -400,7 +440,7 @@ def test_a_signal_ends_the_run_after_its_checkpoint(number, status, tmp_path, tr
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (status, "")
     last = out.splitlines()[-1]
-    assert last == f"stopped by {number.name}; python train.py resume=run goes on."
+    assert last == f"stopped by {number.name}; python {ROOT / 'train.py'} resume=run goes on."
     done = load("run/checkpoints/last.pt")["iteration"]
     assert done >= 1
     assert len(read_metrics("run")) == done
