@@ -206,9 +206,10 @@ def stored_config(folder: RunFolder) -> DictConfig:
         UserError: if the file is damaged, or names a _target_ that is not of this project and not a
             class of the kind its node needs.
     """
+    changed = changed_settings(folder.read_provenance())
     try:
         config = OmegaConf.load(folder.config)
-        for key, value in changed_settings(folder.read_provenance()).items():
+        for key, value in changed.items():
             OmegaConf.update(config, key, value, merge=False)
         OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
     except (OSError, ValueError, OmegaConfBaseException) as error:
