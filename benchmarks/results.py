@@ -1,8 +1,9 @@
 """docs/results.md from the kept run data: `make results`, or `python -m benchmarks.results`.
 
 Rewrites every block of the page that stands between `<!-- <block> <argument> -->` and
-`<!-- end -->` and draws its figures into docs/images/, from what results/ holds: configurations,
-metrics and evaluations, no weights. The sentences around the blocks are the page's own.
+`<!-- end -->` and draws its figures, and the README's first picture, into docs/images/, from what
+results/ holds: configurations, metrics and evaluations, no weights. The sentences around the blocks
+are the page's own.
 `--keep <run folder> <experiment>/<run>` first copies what is worth keeping of a run into results/.
 """
 
@@ -27,7 +28,7 @@ from maml_rl.comparison import (
     smoothed,
     tables,
 )
-from maml_rl.plotting import comparison_figure, save_png
+from maml_rl.plotting import adaptation_plot, comparison_figure, save_png
 from maml_rl.run_data import RunData, read_run
 from maml_rl.run_groups import Group
 from maml_rl.wording import bracketed, number_format
@@ -65,6 +66,7 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "random": "random initialization",
     "oracle": "oracle",
 }
+FIRST_RUN = "half_cheetah_dir/seed_0"  # of `make train`
 MARKS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40)  # million env steps
 ABSOLUTE = re.compile(r"(?<==)/(?:[^/\"\s]+/)*([^/\"\s]+)")  # the value of an option
 BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -239,6 +241,16 @@ def draw(page: str, folder: Path) -> None:
             save_png(figure, folder / f"{task}.png")
 
 
+def draw_first_run(folder: Path) -> None:
+    """Draw what `make train` leaves, the README's first picture, into a folder."""
+    found = read_run(RESULTS / FIRST_RUN).evaluation or {}
+    title = (
+        f"{found['env']}, {found['algorithm']}: {found['num_tasks']} test tasks, "
+        f"{found['num_episodes']} episodes a step"
+    )
+    adaptation_plot(folder / "adaptation.png", title, found)
+
+
 def main() -> None:
     """Keep a run where one is named; renew the page and its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -248,6 +260,7 @@ def main() -> None:
         keep(Path(arguments.keep[0]), arguments.keep[1])
     page = renewed(PAGE.read_text())
     draw(page, IMAGES)
+    draw_first_run(IMAGES)
     PAGE.write_text(page)
 
 

@@ -38,7 +38,8 @@ class Union:
     nothing. The observations do not tell the member.
 
     Args:
-        members: the distributions, in a list or under names of any kind.
+        members: the distributions, in a list or under names of any kind, which tell those of one
+            class apart in results.
         weights: how likely each member is, up to a factor; None makes them equally likely.
         horizon: steps per episode, which must be the members' own; None takes theirs.
     """
@@ -49,12 +50,14 @@ class Union:
         weights: Sequence[float] | None = None,
         horizon: int | None = None,
     ) -> None:
-        named = members if isinstance(members, Mapping) else dict(enumerate(members))
+        own = members if isinstance(members, Mapping) else dict(enumerate(members))
+        named = {str(key): member for key, member in own.items()}
         if not named:
             raise UserError("env.members is empty; a union needs a distribution.")
         self.horizon = _check_alike({f"env.members.{key}": own for key, own in named.items()})
         _check_horizon(horizon, self.horizon)
-        self.members = list(named.values())
+        self._keys, self.members = list(named), list(named.values())
+        self.titles = _titles(named)
         self.weights = _probabilities(weights, len(self.members))
         self.recorded = sorted(set.intersection(*(_info_names(own) for own in self.members)))
         self.observation_space: spaces.Box = self.members[0].observation_space
@@ -74,7 +77,8 @@ class Union:
         """The members' held-out distributions in the same mixture; None where none has one."""
         if all(held_out(own) is own for own in self.members):
             return None
-        return Union([held_out(own) for own in self.members], self.weights.tolist())
+        own = zip(self._keys, self.members, strict=True)
+        return Union({key: held_out(member) for key, member in own}, self.weights.tolist())
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw the members, [M], then each member's tasks; leaves [M, ...]."""
@@ -116,13 +120,13 @@ class Union:
         return {name: tasks[f"{index}/{name}"] for name in self._constant[index]}
 
     def group_of(self, task: Tasks) -> str:
-        """Return the name of a task's member, by which results are reported."""
-        return self.members[self.member_of(task)[0]].name
+        """Return the title of a task's member, by which results are reported."""
+        return self.titles[self.member_of(task)[0]]
 
     def describe(self, task: Tasks) -> str:
         """Name one task after its member."""
         index, own = self.member_of(task)
-        return f"{self.members[index].name} {self.members[index].describe(own)}"
+        return f"{self.titles[index]} {self.members[index].describe(own)}"
 
     def markers(self, task: Tasks) -> Sequence[Any]:
         """Return what pictures of a task show, as its member says."""
@@ -368,6 +372,15 @@ class HeldOut:
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
         """Build M x B environments, stepped on `threads` threads."""
         return self.train.make(num_tasks, slots_per_task, threads)
+
+
+def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
+    """Name each member; of several with one name, each with its key too."""
+    names = [own.name for own in named.values()]
+    return [
+        own.name if names.count(own.name) == 1 else f"{own.name} ({key})"
+        for key, own in named.items()
+    ]
 
 
 def _check_alike(named: Mapping[str, TaskDistribution]) -> int:

@@ -49,7 +49,7 @@ from maml_rl.plotting import adaptation_plot, save_png
 from maml_rl.randomness import Key, Purpose
 from maml_rl.rollout import Params
 from maml_rl.rollout_files import save_rollouts
-from maml_rl.run_data import RunData, find_runs, is_run, read_run
+from maml_rl.run_data import FILM_TITLES, RunData, find_runs, is_run, read_run
 from maml_rl.run_folder import RunFolder, write_json
 from maml_rl.run_problems import outdated, unfinished
 from maml_rl.sampling import Sampler
@@ -410,14 +410,18 @@ def _videos(
         for step in sorted({1, last}):
             experience = learner.collect(collector, meta, tasks, step, key, later_scale)
             stages[stage_name(step)] = experience.adapted
+    described = {}
     for index in range(len(members)):
         task = task_at(tasks, index)
         own = {
             stage: {name: leaf[index : index + 1] for name, leaf in params.items()}
             for stage, params in stages.items()
         }
-        plain = re.sub(r"[^\w.=-]+", "_", distribution.describe(task)).strip("_")
+        named = distribution.describe(task)
+        plain = re.sub(r"[^\w.=-]+", "_", named).strip("_")
         path = place / f"video_{index + 1}_{plain}.mp4"
         returns = record(path, distribution, task, learner.policy, own, key.seed)
+        described[path.name] = f"{distribution.name}, {named}: {', '.join(own)}"
         said = ", ".join(f"{total:.1f} {stage}" for stage, total in zip(own, returns, strict=True))
         print(f"video: {shown(path)} and .gif (return of the mean action: {said})")
+    write_json(place / FILM_TITLES, described)

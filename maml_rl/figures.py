@@ -212,12 +212,13 @@ def _square(axes: Sequence[Axes]) -> None:
 
 
 def _legend(figure: Figure, shown: Trajectories, names: Sequence[str]) -> None:
-    """Say what the colours are, and what thin lines are."""
+    """Say what the colours are, and what thin and thick lines are."""
     handles = [
         Line2D([], [], color=_colour(step, len(names) - 1), linewidth=2.0, label=name)
         for step, name in enumerate(names)
     ]
-    handles.append(Line2D([], [], color="black", linewidth=0.7, alpha=0.5, label="single episodes"))
+    for width, label in ((0.7, "single episodes"), (2.0, "their mean")):
+        handles.append(Line2D([], [], color="black", linewidth=width, label=label))
     if shown.targets is not None:
         goal = Line2D([], [], linestyle="", marker="*", markersize=11, label="goal")
         goal.set(markerfacecolor=GOAL["color"], markeredgecolor=GOAL["edgecolor"])

@@ -36,16 +36,15 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
         path: of the PNG.
         title: above the figure.
         result: as evaluation.json holds it: `curve` and `groups`; of tasks on a grid, `grid`, whose
-            parameter takes the place of the return before adaptation. Below, where it tells them,
-            returns are drawn against the environment steps of the task seen before.
+            parameter takes the place of the return before adaptation. Where it tells the
+            environment steps of the task seen before, the returns earned on the way are drawn
+            against them, and of learners with memory those of every episode.
     """
-    told = "env_steps" in result["curve"][0]
-    figure = _figure(10, 8.4 if told else 4.2)
-    axes = figure.subplots(2 if told else 1, 2, squeeze=False)
-    left, right = axes[0]
-    if told:
-        _draw_budget(axes[1], "all tasks", result["curve"], result.get("within"), "black")
-        _name_budget(axes[1])
+    panels = _budget_panels([result["curve"]], "within" in result)
+    figure, (left, right, *rest) = _laid_out(2 + len(panels), 5, 4.2)
+    for axes, what in zip(rest, panels, strict=True):
+        _draw_budget(axes, what, "all tasks", result["curve"], result.get("within"), "black")
+        _name_budget(axes, what)
     _draw_curves(left, result["curve"], result["groups"], "within" in result)
     if "grid" in result:
         _draw_grid(right, result["grid"], result["curve"])
@@ -59,6 +58,16 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _laid_out(
+    count: int, width: float, height: float, below: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """Lay out panels of a size in inches: up to three in a row, four in two; room `below` them."""
+    rows = 1 if count < 4 else 2
+    columns = -(-count // rows)
+    figure = _figure(width * columns, height * rows + below)
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -116,32 +125,42 @@ def _band(
     axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
+def _budget_panels(
+    curves: Sequence[Sequence[Mapping[str, Any]]], remembers: bool
+) -> tuple[str, ...]:
+    """Return what is drawn against the environment steps of the task, where all curves tell them.
+
+    Gradient learners alone have their returns drawn against the steps that lead to them.
+    """
+    if not all("env_steps" in curve[0] for curve in curves):
+        return ()
+    return ("return", "cumulative") if remembers else ("cumulative",)
+
+
 def _draw_budget(
-    pair: Sequence[Axes],
+    axes: Axes,
+    what: str,
     label: str,
     curve: Sequence[Mapping[str, Any]],
     within: Sequence[Mapping[str, Any]] | None,
     colour: str,
     linestyle: str = "-",
 ) -> None:
-    """Draw an episode's return, and the sum of those before it, against what was seen of the task.
+    """Draw an episode's return, or the sum of those before it, against what was seen of the task.
 
     Learners with memory are drawn at every episode, others where they have adapted.
     """
-    for axes, what in zip(pair, ("return", "cumulative"), strict=True):
-        marker = "o" if within is None else ""
-        points = curve if within is None else within
-        _band(axes, points, colour, label, 0.12, linestyle, "env_steps", what, marker)
+    marker, points = ("o", curve) if within is None else ("", within)
+    _band(axes, points, colour, label, 0.12, linestyle, "env_steps", what, marker)
 
 
-def _name_budget(pair: Sequence[Axes]) -> None:
-    names = ("return of an episode", "sum of returns before it")
-    for axes, name in zip(pair, names, strict=True):
-        axes.set(
-            xlabel="environment steps of the task, seen before the episode",
-            ylabel=f"{name} (95 % interval)",
-        )
-        axes.grid(alpha=0.3)
+def _name_budget(axes: Axes, what: str) -> None:
+    names = {"return": "return of an episode", "cumulative": "sum of returns before an episode"}
+    axes.set(
+        xlabel="environment steps of the task, seen before the episode",
+        ylabel=f"{names[what]} (95 % interval)",
+    )
+    axes.grid(alpha=0.3)
 
 
 def _draw_tasks(axes: Axes, result: Mapping[str, Any]) -> None:
@@ -196,15 +215,15 @@ class Overlay(NamedTuple):
 def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     """Draw learning curves (thin: each run, thick: mean) and adaptation curves with their bands.
 
-    Below, where every group tells them, returns against the environment steps of the task seen
-    before: the same count for those that take gradient steps and for those that remember.
+    Where every group tells the environment steps of the task seen before, the same count for those
+    that take gradient steps and for those that remember, also what was earned on the way.
     """
     longest = max(len(overlay.label) for overlay in overlays)
     columns = max(1, min(LEGEND_COLUMNS, LEGEND_CHARACTERS // longest))
-    told = all("env_steps" in overlay.curve[0] for overlay in overlays)
-    figure = _figure(12, (9.4 if told else 5) + 0.2 * -(-len(overlays) // columns))
-    panels = figure.subplots(2 if told else 1, 2, squeeze=False)
-    left, right = panels[0]
+    remembers = any(overlay.within is not None for overlay in overlays)
+    told = _budget_panels([overlay.curve for overlay in overlays], remembers)
+    room = 0.2 * -(-len(overlays) // columns)
+    figure, (left, right, *rest) = _laid_out(2 + len(told), 6, 4.7, room)
     for number, overlay in enumerate(overlays):
         colour = GROUP_COLOURS[number % len(GROUP_COLOURS)]
         line = GROUP_LINES[number // len(GROUP_COLOURS) % len(GROUP_LINES)]
@@ -214,25 +233,22 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
             env_steps, values = overlay.mean
             left.plot(env_steps / 1e6, values, color=colour, linewidth=2, linestyle=line)
         _band(right, overlay.curve, colour, overlay.label, alpha=0.12, linestyle=line)
-        if told:
-            _draw_budget(panels[1], overlay.label, overlay.curve, overlay.within, colour, line)
+        for axes, what in zip(rest, told, strict=True):
+            _draw_budget(axes, what, overlay.label, overlay.curve, overlay.within, colour, line)
     left.set(
         title="training tasks, mean of ten iterations",
         xlabel="million environment steps",
         ylabel="return after the inner steps trained with",
     )
-    steps = _steps(any(overlay.within is not None for overlay in overlays))
-    right.set(title="evaluation", xlabel=steps, ylabel="return (95 % interval)")
+    right.set(title="evaluation", xlabel=_steps(remembers), ylabel="return (95 % interval)")
     right.set_xticks([point["step"] for point in overlays[0].curve])
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    for axes, what in zip(
-        [right, *panels[1:].flat], ("return", "return", "cumulative"), strict=told
-    ):
+    for axes, what in zip([right, *rest], ("return", *told), strict=True):
         means = {one.label: [point[f"{what}_mean"] for point in one.curve] for one in overlays}
         _leave_out_far(axes, means)
-    if told:
-        _name_budget(panels[1])
+    for axes, what in zip(rest, told, strict=True):
+        _name_budget(axes, what)
     handles, labels = right.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
     figure.suptitle(title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from maml_rl.plotting import (
     svg,
 )
 from maml_rl.randomness import Key, Purpose
-from maml_rl.run_data import CONFIGS, RunData, find_runs, read_run
+from maml_rl.run_data import CONFIGS, FILM_TITLES, RunData, find_runs, read_run
 from maml_rl.run_folder import replacing
 from maml_rl.run_problems import gain_of_first_step, problems, return_format
 from maml_rl.statistics import Values, interquartile_mean, statistic_interval
@@ -38,6 +39,7 @@ Make one self-contained HTML page of a run, or of all runs in the folders (a mul
 with a comparison of those of the same environment. The page is <folder>/report.html, or report.html
 where several folders are given, or `out`.
 """
+PAGES = (".html", ".htm")
 LARGEST_FILE = 8_000_000  # bytes of a film or picture that goes into the page; others are linked
 LARGEST_PAGE = 40_000_000  # bytes of all of them
 MOST_OPEN = 2  # runs on a page; of more, each is folded
@@ -117,6 +119,8 @@ def report(places: Sequence[str | Path], out: Path | None = None) -> Path:
     if out is None:
         single = len(places) == 1 and Path(places[0]).is_dir()
         out = Path(places[0] if single else ".") / "report.html"
+    if out.suffix.lower() not in PAGES:
+        raise UserError(f"out={out} is to be a page: give it a name that ends in .html.")
     if out.is_dir():
         raise UserError(
             f"out={out} is a folder: give the name of the page, as in {out}/report.html."
@@ -455,11 +459,25 @@ def _films(view: View) -> str:
         return f"<p>None; <code>{escape(call)}</code> records some.</p>\n"
     evaluated = folder / "evaluation.json"
     made = evaluated.stat().st_mtime if evaluated.is_file() else 0.0
+    titles = PICTURE_TEXTS | _film_titles(folder / FILM_TITLES)
     shown = [
-        view.media.shown(file, file.stat().st_mtime < made and not file.stem.startswith("grid"))
+        view.media.shown(
+            file,
+            titles.get(file.stem, file.stem.replace("_", " ")),
+            file.stat().st_mtime < made and not file.stem.startswith("grid"),
+        )
         for file in files
     ]
     return f'<div class="pair">{"".join(shown)}</div>\n'
+
+
+def _film_titles(file: Path) -> dict[str, str]:
+    """Return what films are said to show, by the stems of their names; empty where nothing is."""
+    try:
+        said = json.loads(file.read_bytes())
+        return {Path(name).stem: str(title) for name, title in said.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 class Media:
@@ -468,9 +486,8 @@ class Media:
     def __init__(self, folder: Path) -> None:
         self._folder, self._left = folder, LARGEST_PAGE
 
-    def shown(self, file: Path, outdated: bool = False) -> str:
-        """Return the figure of a file, which may be of an earlier evaluation."""
-        name = PICTURE_TEXTS.get(file.stem, file.stem.replace("_", " "))
+    def shown(self, file: Path, name: str, outdated: bool = False) -> str:
+        """Return the figure of a file and what it shows, which may be an earlier evaluation."""
         name += " (of an earlier evaluation)" if outdated else ""
         size = file.stat().st_size
         if size > min(LARGEST_FILE, self._left):
@@ -554,7 +571,8 @@ def report_command(arguments: Sequence[str]) -> int:
     places = [part for part in arguments if not part.startswith("out=")]
     outs = [part.removeprefix("out=") for part in arguments if part.startswith("out=")]
     for place in places:
-        if place.startswith("-"):
+        option = re.match(r"\w+=", place) and not Path(place).exists()
+        if place.startswith("-") or option:
             raise UserError(f"{place} is unknown; give folders of runs, and out=<page>.")
     if not places:
         raise UserError("no folder was given: write python -m maml_rl.report <run folder>.")

@@ -23,6 +23,7 @@ from maml_rl.statistics import Values
 
 CONFIGS = (".hydra/config.yaml", "config.yaml")  # of a run; of one kept in results/
 EVALUATIONS = ("evaluation/evaluation.json", "evaluation.json")
+FILM_TITLES = "films.json"  # what films of an evaluation show, by their names
 TRACES = ("tasks.json", "metrics.jsonl", "checkpoints")  # beside the configuration, one at least
 PROTOCOL = ("split", "num_tasks", "num_episodes")  # what evaluation.json must say beside its curve
 

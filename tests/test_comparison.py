@@ -538,6 +538,26 @@ def test_what_lies_far_from_the_others_leaves_the_frame():
     assert right.get_ylim()[0] > -3
 
 
+def test_returns_against_environment_steps_are_drawn_where_they_say_something_new():
+    def overlay(label, env_steps=None, within=None):
+        seen = {} if env_steps is None else {"cumulative_mean": 1.0, "cumulative_ci95": [0.0, 2.0]}
+        point = {"return_mean": 1.0, "return_ci95": [0.0, 2.0], "step": 0, **seen}
+        told = [{**point, "env_steps": env_steps}] if seen else [point]
+        return Overlay(label, [], None, told, within and told)
+
+    def names(*overlays):
+        figure = comparison_figure(list(overlays), "all")
+        return [axes.get_ylabel().partition(" (")[0] for axes in figure.axes]
+
+    learned, taken = "return after the inner steps trained with", "return"
+    earned = "sum of returns before an episode"
+    assert names(overlay("a")) == [learned, taken]
+    # of gradient learners, the return against environment steps is that against inner steps
+    assert names(overlay("a", 0.0), overlay("b", 0.0)) == [learned, taken, earned]
+    both = names(overlay("a", 0.0), overlay("b", 0.0, within=True))
+    assert both == [learned, taken, "return of an episode", earned]
+
+
 def test_runs_of_results_are_compared(tmp_path):
     places = [ROOT / "results/half_cheetah_dir", ROOT / "results/half_cheetah_dir_promp"]
     compare(find_runs(places), tmp_path)

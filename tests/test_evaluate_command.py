@@ -77,7 +77,7 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     ]
     assert lines[-4] == "in brackets: 95 % bootstrap interval over tasks"
     assert lines[-5].startswith("gain of the first step: ")
-    assert png_size(run_copy / "evaluation/adaptation.png") == (1200, 1008)
+    assert png_size(run_copy / "evaluation/adaptation.png") == (1800, 504)
     assert sorted(path.name for path in (run_copy / "evaluation").iterdir()) == [
         *("adaptation.png", "evaluation.json", "tasks.png", "trajectories.png")
     ]

@@ -78,7 +78,7 @@ def test_the_points_ways_are_its_observations():
         x, y = axes.get_xlim(), axes.get_ylim()
         assert x[1] - x[0] == pytest.approx(y[1] - y[0])
     said = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert said == ["before adaptation", "after 1 step", "single episodes", "goal"]
+    assert said == ["before adaptation", "after 1 step", "single episodes", "their mean", "goal"]
 
 
 def test_steps_after_the_end_are_not_drawn():

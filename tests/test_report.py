@@ -218,6 +218,9 @@ def test_films_are_in_the_page_or_linked(tmp_path, monkeypatch, quick):
     assert page.sources("video") == ["data:video/mp4;base64,c21hbGw="]
     assert page.sources("img")[-1] == "data:image/png;base64,cGljdHVyZQ=="
     assert page.alts()[-1] == "paths"
+    assert "before adaptation" in page.text
+    (folder / "films.json").write_text('{"before_adaptation.mp4": "1.09 m/s: before, after"}')
+    assert "1.09 m/s: before, after" in Page(report([tmp_path / "run"])).text
     assert not [source for source in page.sources("img") if "image/gif" in source]  # the film is in
     links = [values["href"] for tag, values in page.tags if tag == "a"]
     assert "evaluation/after%20%26%20one.mp4" in links
@@ -336,12 +339,16 @@ def test_the_command(call, work, quick):
     assert call(report_command, "r*").out == "report: report.html\n"
     assert "usage: python -m maml_rl.report <folder>" in call(report_command, "--help").out
     (work / "taken").touch()
+    (work / "a.html").mkdir()
     for arguments, words in [
         ((), "no folder was given: write python -m maml_rl.report <run folder>."),
         (("nowhere",), "folder=nowhere: there is no such folder"),
         (("pages",), "folder=pages holds no run"),
         (("--fast", "run"), "--fast is unknown; give folders of runs, and out=<page>."),
-        (("run", "out=run"), "out=run is a folder: give the name of the page"),
+        (("run", "out=run"), "out=run is to be a page: give it a name that ends in .html."),
+        (("run", "out=x.pdf"), "out=x.pdf is to be a page: give it a name that ends in .html."),
+        (("run", "out=a.html"), "out=a.html is a folder: give the name of the page"),
+        (("run", "ot=x.html"), "ot=x.html is unknown; give folders of runs, and out=<page>."),
         (("run", "out=taken/x.html"), "out=taken/x.html cannot be written: "),
     ]:
         refused = call(report_command, *arguments)

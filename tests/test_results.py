@@ -50,6 +50,12 @@ def test_figures_of_the_page_are_kept():
     assert all(png_size(results.IMAGES / f"{task}.png")[0] > 1000 for task in shown)
 
 
+def test_the_readme_s_picture_is_of_the_kept_run(tmp_path):
+    results.draw_first_run(tmp_path)
+    width, height = png_size(tmp_path / "adaptation.png")
+    assert png_size(results.IMAGES / "adaptation.png") == (width, height)
+
+
 def test_what_is_kept_of_a_run_can_be_compared_and_holds_no_weights(tmp_path, kept):
     folder = kept("task/seed_3", seed=3)
     (tmp_path / "runs" / "task" / "seed_3" / "checkpoints").mkdir()

@@ -464,3 +464,19 @@ def test_results_of_a_union_are_grouped_by_member():
     groups = task_groups(union, tasks)
     assert set(groups) == {"point_navigation", "wide"}
     assert groups["point_navigation"].tolist() == (tasks["member"] == 0).tolist()
+
+
+def test_members_of_one_class_are_told_apart_by_their_keys():
+    slow, fast = (HalfCheetahVel(horizon=5, velocities=own) for own in ((0.0, 1.0), (2.0, 3.0)))
+    union = Union({"slow": slow, "fast": fast, "way": HalfCheetahDir(horizon=5)})
+    titles = ["half_cheetah_vel (slow)", "half_cheetah_vel (fast)", "half_cheetah_dir"]
+    assert union.titles == titles
+    tasks = union.sample(9, np.random.default_rng(0))
+    groups = task_groups(union, tasks)
+    assert set(groups) == set(titles)
+    assert groups[titles[1]].tolist() == (tasks["member"] == 1).tolist()
+    first = {name: leaf[tasks["member"] == 1][0] for name, leaf in tasks.items()}
+    assert union.describe(first).startswith("half_cheetah_vel (fast) ")
+    assert Union([slow, fast]).titles == ["half_cheetah_vel (0)", "half_cheetah_vel (1)"]
+    kept = held_out(Union({"a": slow, "b": HeldOut(slow, fast)}))
+    assert kept.titles == ["half_cheetah_vel (a)", "half_cheetah_vel (b)"]
