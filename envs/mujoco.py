@@ -572,6 +572,8 @@ class MujocoTaskEnv(TaskEnv):
                 max(screen.offheight, height),
             )
             self._renderer = mujoco.Renderer(self.model, height, width)
+            # a shadow map shades a large floor in patches that come and go as a body moves
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
         self._renderer.update_scene(self.data, self._camera())
         for marker in self.distribution.markers(self._task):
             _draw(marker, self._renderer.scene)

@@ -296,6 +296,32 @@ def test_every_kind_of_distribution_is_filmed(build, width, tmp_path, said):
         assert film.size[0] == video.GIF_WIDTH
 
 
+def test_no_patches_darken_the_floor(renderer):
+    # 36 % of the pixels in this part of the floor are black; a shadow map darkened 53 %
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import mujoco, numpy as np\n"
+        "from envs import HalfCheetahDir\n"
+        "task = {'direction': np.array(-1.0)}\n"
+        "env = HalfCheetahDir().single(task, render_mode='rgb_array', width=400, height=400)\n"
+        "env.reset(seed=0)\n"
+        "env.data.qpos[0] = -2.1\n"
+        "mujoco.mj_forward(env.model, env.data)\n"
+        "floor = env.render()[136:160, 300:384].mean(axis=2)\n"
+        "env.close()\n"
+        "print((floor < 25).mean())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "MUJOCO_GL": renderer},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert float(done.stdout) == pytest.approx(0.36, abs=0.06)
+
+
 def test_videos_before_and_after_adaptation(renderer, trained_run, run_copy, work):
     options = ("run=run", "video=true", "steps=2", "num_episodes=2", "num_tasks=2", "threads=1")
     run = process(*options, cwd=work, program="evaluate.py")
