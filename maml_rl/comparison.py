@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,19 @@ import numpy as np
 
 from envs.checks import UserError
 from envs.mujoco import SimulationError
+from maml_rl.comparison_notes import notes
 from maml_rl.errors import NonFiniteError
 from maml_rl.plotting import Overlay, comparison_figure, save_png
 from maml_rl.randomness import Key, Purpose
 from maml_rl.run_data import RunData, read_run
 from maml_rl.run_folder import replacing, write_json
 from maml_rl.run_groups import (
-    MOST_SETTINGS,
     SIZES,
     Group,
     check_equal_terms,
     check_same_environment,
     grouped,
     trained_steps,
-    written,
 )
 from maml_rl.run_problems import outdated
 from maml_rl.statistics import (
@@ -41,7 +40,6 @@ from maml_rl.wording import bracketed, command, counted, number_format
 RESAMPLES = 5000
 WINDOW = 10  # iterations of a learning curve's running mean
 GRID = 200  # points of a mean learning curve
-ENOUGH = 5  # runs, from which on an interval over them is nearly as wide as it should be
 LONG_LABEL = 30  # characters, too many for the head of a column
 
 Table = tuple[list[str], list[list[str]]]  # header, rows
@@ -166,7 +164,7 @@ def compare_groups(groups: list[Group]) -> Comparison:
         "compared_with": first.label,
         "headline_step": headline,
         "interval": "95 % bootstrap over runs and tasks",
-        "notes": list(_notes(groups, steps)),
+        "notes": list(notes(groups, steps)),
         "groups": [_statistics(group, first, steps) for group in groups],
     }
     return Comparison(groups, result)
@@ -266,79 +264,6 @@ def _pairs(group: Group, first: Group, step: int) -> list[tuple[Values, Values]]
     sets = [np.array(one.task_sets) for one in (group, first)]
     shared = [name for name in dict.fromkeys(sets[1].tolist()) if name in sets[0]]
     return [(own[sets[0] == name], other[sets[1] == name]) for name in shared]
-
-
-def _notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
-    """Yield what a reader of the table should know, a sentence each."""
-    runs = [run for group in groups for run in group.runs]
-    if any(len(run.returns) - 1 > steps for run in runs):
-        said = f"Some runs were evaluated for more than {counted(steps, 'step')}"
-        yield f"{said}; those are left out."
-    yield from _notes_of_size(groups)
-    stopped = [
-        f"{group.label}, seed {run.seed}, {run.unfinished}"
-        for group in groups
-        for run in group.runs
-        if run.unfinished is not None
-    ]
-    if stopped:
-        yield f"Training did not finish: {'; '.join(stopped)}."
-    remember = [group.label for group in groups if group.remembers]
-    flat = [
-        group.label
-        for group in groups
-        if trained_steps(group.runs[0]) == 0 and group.label not in remember
-    ]
-    if flat:
-        yield f"Trained without inner steps: {'; '.join(flat)}."
-    if remember:
-        episodes = (runs[0].evaluation or {})["num_episodes"]
-        yield (
-            f"Remembers instead of taking steps, and stands where it has seen as many episodes, "
-            f"{episodes} for each step: {'; '.join(remember)}."
-        )
-    spent = [run.env_steps for run in runs]
-    if min(spent) < 0.9 * max(spent):
-        yield "The runs were not trained for the same number of environment steps."
-    checkpoints = sorted({str((run.evaluation or {}).get("checkpoint")) for run in runs})
-    if len(checkpoints) > 1:
-        yield f"The runs were evaluated at different checkpoints: {', '.join(checkpoints)}."
-    sets = [set(group.task_sets) for group in groups]
-    if len(groups) > 1 and len(set.union(*sets)) > 1:
-        yield (
-            "Test tasks are drawn by each run's seed; the probability of improvement compares runs "
-            "that met the same tasks."
-        )
-    apart = [group.label for group, own in zip(groups, sets, strict=True) if not own & sets[0]]
-    if apart:
-        yield (
-            f"Met none of the test tasks of {groups[0].label}, so that there is no probability of "
-            f"improvement on them: {'; '.join(apart)}."
-        )
-    for group in groups:
-        seeds = [run.seed for run in group.runs]
-        if len(set(seeds)) < len(seeds):
-            yield (
-                f"{group.label} has a seed more than once: its interval is too narrow if that is "
-                f"the same run twice."
-            )
-        if len(group.settings) > MOST_SETTINGS:
-            said = ", ".join(written(key, value) for key, value in group.settings.items())
-            yield f"{group.label} has {said}."
-
-
-def _notes_of_size(groups: Sequence[Group]) -> Iterator[str]:
-    """Yield what few runs mean for the intervals."""
-    alone = [group.label for group in groups if len(group.runs) == 1]
-    if alone:
-        yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
-    few = [f"{group.label}, {len(group.runs)}" for group in groups if 1 < len(group.runs) < ENOUGH]
-    if few:
-        compared = " and a P of 0 or 1 is of these runs, not of all" if len(groups) > 1 else ""
-        yield (
-            f"Few runs, so that their part of the interval is too narrow (by a factor of 0.7 with "
-            f"two, 0.8 with three){',' * bool(compared)}{compared}: {'; '.join(few)}."
-        )
 
 
 def smoothed(run: RunData) -> tuple[Values, Values]:

@@ -154,21 +154,10 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
             *(learner, meta, trials, tasks, steps, episodes, num_trials, sampler, key, source)
         )
         distribution = trials.distribution
-    result = {
-        "env": distribution.name,
-        "algorithm": learner.name,
-        "checkpoint": trained.checkpoint,
-        "iteration": trained.iteration,
-        **({"split": options.split} if grid is None else _told(grid, distribution)),
-        "num_tasks": count_tasks(tasks),
-        "num_episodes": episodes,
-        "trained_steps": learner.inner.steps,
-        "later_scale": later_scale,
-        "seed": seed,
-        **({} if trials is None else _told_of(trials, num_trials)),
-        **_optimum(distribution, tasks),
-        **summary(evaluation, key),
-    }
+    said = {"split": options.split} if grid is None else _told(grid, distribution)
+    said |= {"num_tasks": count_tasks(tasks), "num_episodes": episodes, "later_scale": later_scale}
+    said |= {"seed": seed} | ({} if trials is None else _told_of(trials, num_trials))
+    result = _result(trained, distribution, said, evaluation, key)
     _report(place, result)
     title = f"{distribution.name}, {learner.name}"
     splits = folder.read_splits()
@@ -180,6 +169,26 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     if video:
         _videos(place, distribution, learner, meta, evaluation, sampler, key, later_scale)
     _notes(folder, options, trained)
+
+
+def _result(
+    trained: Trained,
+    distribution: TaskDistribution,
+    said: Mapping[str, Any],
+    evaluation: Evaluation,
+    key: Key,
+) -> dict[str, Any]:
+    """Return what evaluation.json holds: of which run, on what terms, and what was found."""
+    return {
+        "env": distribution.name,
+        "algorithm": trained.learner.name,
+        "checkpoint": trained.checkpoint,
+        "iteration": trained.iteration,
+        "trained_steps": trained.learner.inner.steps,
+        **said,
+        **_optimum(distribution, evaluation.tasks),
+        **summary(evaluation, key),
+    }
 
 
 def _place(folder: RunFolder, out: str | None) -> Path:

@@ -308,7 +308,7 @@ def test_the_files_and_the_numbers(tmp_path):
     assert "| 0.38 [" in text
     assert "- One run alone, so that the interval is over tasks only: promp." in text
     width, height = png_size(folder / "comparison.png")
-    assert (width, height) == (1440, 624)
+    assert (width, height) == (1440, 588)
 
 
 def test_the_same_runs_give_the_same_files(tmp_path):

@@ -41,8 +41,8 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     assert (outcome.status, outcome.err) == (0, "")
     data = result()
     assert list(data) == [
-        *("env", "algorithm", "checkpoint", "iteration", "split", "num_tasks", "num_episodes"),
-        *("trained_steps", "later_scale", "seed"),
+        *("env", "algorithm", "checkpoint", "iteration", "trained_steps"),
+        *("split", "num_tasks", "num_episodes", "later_scale", "seed"),
         *("curve", "gain_of_first_step", "groups"),
     ]
     assert data["env"] == "point_navigation"
