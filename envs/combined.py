@@ -46,12 +46,12 @@ class Union:
 
     def __init__(
         self,
-        members: Mapping[str, TaskDistribution] | Sequence[TaskDistribution],
+        members: Mapping[Any, TaskDistribution] | Sequence[TaskDistribution],
         weights: Sequence[float] | None = None,
         horizon: int | None = None,
     ) -> None:
-        own = members if isinstance(members, Mapping) else dict(enumerate(members))
-        named = {str(key): member for key, member in own.items()}
+        named: Mapping[Any, TaskDistribution]
+        named = members if isinstance(members, Mapping) else dict(enumerate(members))
         if not named:
             raise UserError("env.members is empty; a union needs a distribution.")
         self.horizon = _check_alike({f"env.members.{key}": own for key, own in named.items()})

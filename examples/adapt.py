@@ -40,4 +40,5 @@ if __name__ == "__main__":
     try:
         main(options.run, options.exported)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -26,7 +26,7 @@ from maml_rl.checkpoint import check_architecture, load_checkpoint
 from maml_rl.logging import Metrics
 from maml_rl.meta_learner import MetaLearner
 from maml_rl.rollout import Params
-from maml_rl.run_folder import RunFolder, changed_settings
+from maml_rl.run_folder import RunFolder, apply_changes, changed_settings
 from maml_rl.trainer import Trainer
 
 OWN = ("maml_rl.", "envs.")
@@ -209,9 +209,11 @@ def stored_config(folder: RunFolder) -> DictConfig:
     changed = changed_settings(folder.read_provenance())
     try:
         config = OmegaConf.load(folder.config)
-        for key, value in changed.items():
-            OmegaConf.update(config, key, value, merge=False)
+        if isinstance(config, DictConfig):
+            apply_changes(config, changed)
         OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
+    except UserError:
+        raise
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
     except Exception as error:  # the YAML parser's errors have no common public base

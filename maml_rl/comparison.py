@@ -138,7 +138,7 @@ def _evaluated(run: RunData, evaluate: Callable[[RunData], None] | None, again: 
         )
     damaged = [fault for fault in run.faults if "evaluation.json" in fault]
     why = why or (damaged[0].rstrip(".") if damaged else "it was not evaluated")
-    raise UserError(f"{run.path}: {why}; {command('evaluate', f'run={run.path}')} evaluates it.")
+    raise UserError(f"{run.path}: {why}; {command('evaluate', {'run': run.path})} evaluates it.")
 
 
 def compared(runs: Sequence[RunData]) -> Comparison:

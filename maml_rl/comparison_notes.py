@@ -68,7 +68,7 @@ def _of_training(groups: Sequence[Group]) -> Iterator[str]:
         if run.unfinished is not None
     ]
     if stopped:
-        yield f"Training did not finish: {'; '.join(stopped)}."
+        yield f"Training has not finished: {'; '.join(stopped)}."
     spent = [run.env_steps for group in groups for run in group.runs]
     if min(spent) < 0.9 * max(spent):
         yield "The runs were not trained for the same number of environment steps."

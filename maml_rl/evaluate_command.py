@@ -119,9 +119,9 @@ def _evaluate_for(run: RunData, options: DictConfig, again: bool) -> None:
 def _options_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that an evaluation was made with."""
     names = ("split", "num_tasks", "num_episodes", "later_scale", "seed", "trials")
-    number = str(evaluation["checkpoint"]).removeprefix("iteration_").lstrip("0")
+    loaded = str(evaluation["checkpoint"]).removeprefix("iteration_").lstrip("0")
     return {
-        "checkpoint": number,
+        "checkpoint": evaluation.get("requested_checkpoint", loaded),
         "steps": len(evaluation["curve"]) - 1,
         **{name: evaluation[name] for name in names if name in evaluation},
     }
@@ -140,9 +140,9 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     num_trials = integer_at_least("trials", options.trials)
     if video:
         _check_film(distribution, learner.name)
-    _check_writable(place)
     source, grid = trained.source(options.split), _grid(options, distribution)
     tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
+    _make_writable(place)
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
     if trials is None:
         evaluation = evaluate(
@@ -154,7 +154,8 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
             *(learner, meta, trials, tasks, steps, episodes, num_trials, sampler, key, source)
         )
         distribution = trials.distribution
-    said = {"split": options.split} if grid is None else _told(grid, distribution)
+    said: dict[str, Any] = {"requested_checkpoint": str(options.checkpoint)}
+    said |= {"split": options.split} if grid is None else _told(grid, distribution)
     said |= {"num_tasks": count_tasks(tasks), "num_episodes": episodes, "later_scale": later_scale}
     said |= {"seed": seed} | ({} if trials is None else _told_of(trials, num_trials))
     result = _result(trained, distribution, said, evaluation, key)
@@ -168,7 +169,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         print(f"rollouts: {shown(path)}")
     if video:
         _videos(place, distribution, learner, meta, evaluation, sampler, key, later_scale)
-    _notes(folder, options, trained)
+    _notes(folder, place, options, trained)
 
 
 def _result(
@@ -193,33 +194,44 @@ def _result(
 
 def _place(folder: RunFolder, out: str | None) -> Path:
     """Return the folder that an evaluation goes into."""
-    if out is None:
-        return folder.evaluation
-    if is_run(Path(out)):
+    place = Path(out if out is not None else folder.evaluation)
+    own = folder.evaluation.resolve()
+    inside = [one for one in (place.resolve(), *place.resolve().parents) if is_run(one)]
+    if inside and own not in (place.resolve(), *place.resolve().parents):
         raise UserError(
-            f"out={out} is a run's folder: leave out away to evaluate into {folder.evaluation}, or "
-            f"name another."
+            f"out={out} lies in the folder of a run: leave out away to evaluate into "
+            f"{folder.evaluation}, or name a folder elsewhere."
         )
-    return Path(out)
+    return place
 
 
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder into which nothing can be written, before any episode is collected."""
-    there = next(one for one in (folder, *folder.resolve().parents) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
+def _make_writable(folder: Path) -> None:
+    """Make the folder that an evaluation goes into, before any episode is collected.
+
+    Raises:
+        UserError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
         raise UserError(
             f"{folder} cannot be written: an evaluation goes into its run's folder, or into "
             f"out=<folder>."
         )
 
 
-def _notes(folder: RunFolder, options: DictConfig, trained: Trained) -> None:
+def _notes(folder: RunFolder, place: Path, options: DictConfig, trained: Trained) -> None:
     """Say what else a reader of the table should know."""
     if options.checkpoint == "best" and trained.checkpoint != "best":
         print(
-            f"note: no iteration was validated yet, so that there is no best checkpoint: this is "
-            f"the last one, of iteration {trained.iteration}."
+            f"note: the run has no best checkpoint, which validation makes: this is the last one, "
+            f"of iteration {trained.iteration}."
         )
+    if not options.rollouts and (place / "rollouts.npz").is_file():
+        print(f"note: {shown(place / 'rollouts.npz')} is of an earlier evaluation.")
     said = unfinished(read_run(folder.path))
     if said is not None:
         print(f"note: {said}")
@@ -346,18 +358,17 @@ def _checkpoint(result: Mapping[str, Any]) -> str:
 
 
 def _say_what_is_replaced(file: Path, result: Mapping[str, Any]) -> None:
-    """Say that an evaluation with other options is gone, and how both could be kept."""
+    """Say that another evaluation is gone, and how both could be kept."""
     try:
         earlier = json.loads(file.read_bytes())
         own, other = _options_of(result), _options_of(earlier)
+        same = earlier["curve"] == result["curve"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return  # there is none
     changed = [f"{key}={value}" for key, value in other.items() if own.get(key) != value]
-    if changed:
-        print(
-            f"note: this takes the place of an evaluation with {', '.join(changed)}; "
-            f"out=<folder> writes elsewhere."
-        )
+    if changed or not same:
+        what = f"with {', '.join(changed)}" if changed else "of another run or iteration"
+        print(f"note: this takes the place of an evaluation {what}; out=<folder> writes elsewhere.")
 
 
 def _episodes(result: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from envs.checks import UserError, one_of
 from maml_rl.logging import Metrics, RunLogger, Sink
-from maml_rl.run_folder import RunFolder, write_json
+from maml_rl.run_folder import RunFolder, apply_changes, changed_settings, write_json
 
 
 class WandbLogger(RunLogger):
@@ -205,11 +205,13 @@ def _title(folder: Path) -> str:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """Return the configuration stored with a run; one begun from Python may have none."""
-    path = RunFolder(folder).config
-    if not path.is_file():
+    """Return a run's configuration as it is now; one begun from Python may have none."""
+    run = RunFolder(folder)
+    if not run.config.is_file():
         return {}
-    config: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    stored: Any = OmegaConf.load(run.config)
+    apply_changes(stored, changed_settings(run.read_provenance()))
+    config: Any = OmegaConf.to_container(stored, resolve=True)
     return config
 
 

@@ -26,6 +26,7 @@ LEGEND_CHARACTERS = 180  # side by side
 FEWEST_FOR_FAR = 5  # groups
 TITLE_CHARACTERS = 100  # of a line
 CUT = 3  # medians: where a stack is cut off
+FEW_TICKS = 6  # of long numbers
 MOST_POINTS = 400  # of a line: longer ones are drawn by the means of as many bins
 
 
@@ -155,11 +156,12 @@ def _draw_budget(
 
 
 def _name_budget(axes: Axes, what: str) -> None:
-    names = {"return": "return of an episode", "cumulative": "sum of returns before an episode"}
+    names = {"return": "return of an episode", "cumulative": "returns earned before it"}
     axes.set(
         xlabel="environment steps of the task, seen before the episode",
         ylabel=f"{names[what]} (95 % interval)",
     )
+    axes.locator_params(axis="x", nbins=FEW_TICKS)
     axes.grid(alpha=0.3)
 
 
@@ -240,6 +242,7 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
         xlabel="million environment steps",
         ylabel="return after the inner steps trained with",
     )
+    left.locator_params(axis="x", nbins=FEW_TICKS)
     right.set(title="evaluation", xlabel=_steps(remembers), ylabel="return (95 % interval)")
     right.set_xticks([point["step"] for point in overlays[0].curve])
     for axes in (left, right):

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
 from envs.checks import UserError
 from envs.commands import run as run_command
@@ -31,7 +32,7 @@ from maml_rl.run_data import CONFIGS, FILM_TITLES, RunData, find_runs, read_run
 from maml_rl.run_folder import replacing
 from maml_rl.run_problems import gain_of_first_step, problems, return_format
 from maml_rl.statistics import Values, interquartile_mean, statistic_interval
-from maml_rl.wording import bracketed, command
+from maml_rl.wording import bracketed, command, python
 
 USAGE = """usage: python -m maml_rl.report <folder> [<folder> ...] [out=<page>]
 
@@ -86,7 +87,8 @@ th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px so
   vertical-align: top; } td { overflow-wrap: anywhere; }
 caption { text-align: left; font-size: .85rem; padding-bottom: .3rem; }
 .wide { overflow-x: auto; margin: .6rem 0 1.2rem; } .wide td { white-space: nowrap; }
-#overview td:last-child { white-space: normal; min-width: 18rem; }
+#overview td:first-child { white-space: normal; min-width: 9rem; }
+#overview td:last-child { white-space: normal; min-width: 14rem; }
 figure { margin: .8rem 0; } figcaption { font-size: .85rem; }
 figure img { background: #fff; border-radius: 6px; max-width: 100%; height: auto; }
 video { max-width: 100%; border-radius: 6px; }
@@ -193,11 +195,13 @@ def _short_returns(run: RunData) -> list[str]:
     if run.evaluation is None:
         return ["not evaluated"]
     curve, form = run.evaluation["curve"], return_format(run.evaluation)
+    tasks = f"{run.evaluation['num_tasks']} {run.evaluation['split']} tasks:"
     last = min(len(curve) - 1, max(1, int(run.evaluation.get("trained_steps", 1))))
-    return [
+    returns = [
         f"{bracketed(curve[step]['return_mean'], curve[step]['return_ci95'], form)} {after(step)}"
         for step in (0, last)
     ]
+    return [tasks, *returns]
 
 
 def _comparisons(runs: Sequence[RunData]) -> str:
@@ -272,12 +276,26 @@ def _what_it_is(view: View) -> str:
         "commit": f"{commit}{changed}" if commit else "unknown",
         "versions": _pairs(origin.get("versions")) + f", python {origin.get('python')}",
         "machine": _pairs(machine) if machine else "unknown",
+        **{f"resumed ({number})": _session(one) for number, one in enumerate(run.sessions, 1)},
     }
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(str(value))}</td></tr>\n'
         for name, value in rows.items()
     )
     return f"<table>\n<tbody>\n{body}</tbody>\n</table>\n"
+
+
+def _session(session: Mapping[str, Any]) -> str:
+    """Say of a session that resumed a run from where it went on, what it changed, and its code."""
+    changed = session.get("changed")
+    said = "nothing"
+    if isinstance(changed, Mapping) and changed:
+        said = ", ".join(f"{key}={value}" for key, value in changed.items())
+    modified = " with uncommitted changes" if session.get("git_modified") else ""
+    return (
+        f"at iteration {session.get('iteration')}; changed: {said}; "
+        f"commit {session.get('git_commit') or 'unknown'}{modified}"
+    )
 
 
 def _pairs(values: Any) -> str:
@@ -307,7 +325,8 @@ def _results(view: View) -> str:
         ]
     said = (
         f"{evaluation['num_tasks']} {evaluation['split']} tasks, {evaluation['num_episodes']} "
-        f"episodes per task and step, checkpoint {evaluation.get('checkpoint', 'unknown')}; in "
+        f"episodes per task and step, checkpoint {evaluation.get('checkpoint', 'unknown')}, "
+        f"iteration {evaluation.get('iteration', 'unknown')}; in "
         f"brackets, 95 % bootstrap intervals over tasks."
     )
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
@@ -326,7 +345,7 @@ def _iqm(values: Values, form: str) -> str:
 
 
 def _missing(what: str, view: View) -> str:
-    call = command("evaluate", f"run={view.run.path}")
+    call = command("evaluate", {"run": view.run.path})
     return f"<p>{what}: <code>{escape(call)}</code> evaluates it.</p>\n"
 
 
@@ -455,7 +474,7 @@ def _films(view: View) -> str:
         and not (file.suffix == ".gif" and file.stem in films)  # the same, smaller
     ]
     if not files:
-        call = command("evaluate", f"run={view.run.path}", "video=true")
+        call = command("evaluate", {"run": view.run.path, "video": "true"})
         return f"<p>None; <code>{escape(call)}</code> records some.</p>\n"
     evaluated = folder / "evaluation.json"
     made = evaluated.stat().st_mtime if evaluated.is_file() else 0.0
@@ -510,7 +529,10 @@ def _failed(view: View) -> str:
 def _config(view: View) -> str:
     found = [view.run.path / name for name in CONFIGS if (view.run.path / name).is_file()]
     text = found[0].read_text(errors="replace") if found else "missing"
-    return f"<details><summary>config.yaml</summary>\n<pre>{escape(text)}</pre></details>\n"
+    name = "config.yaml"
+    if view.run.sessions and view.run.config:
+        text, name = OmegaConf.to_yaml(view.run.config), "config.yaml, with what resuming changed"
+    return f"<details><summary>{name}</summary>\n<pre>{escape(text)}</pre></details>\n"
 
 
 SECTIONS: dict[str, tuple[str, Callable[[View], str]]] = {
@@ -575,7 +597,8 @@ def report_command(arguments: Sequence[str]) -> int:
         if place.startswith("-") or option:
             raise UserError(f"{place} is unknown; give folders of runs, and out=<page>.")
     if not places:
-        raise UserError("no folder was given: write python -m maml_rl.report <run folder>.")
+        call = f"{python()} -m maml_rl.report <run folder>"
+        raise UserError(f"no folder was given: write {call}.")
     print(f"report: {report(places, Path(outs[-1]) if outs else None)}")
     return 0
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from envs.checks import UserError
 from envs.task_distribution import snake_case
-from maml_rl.run_folder import RunFolder, changed_settings
+from maml_rl.run_folder import RunFolder, apply_changes, changed_settings
 from maml_rl.statistics import Values
 
 CONFIGS = (".hydra/config.yaml", "config.yaml")  # of a run; of one kept in results/
@@ -60,6 +60,12 @@ class RunData:
     def seed(self) -> Any:
         """The seed."""
         return self.config.get("seed")
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """What provenance.json says of the sessions that resumed the run."""
+        sessions = self.provenance.get("resumed", [])
+        return [one for one in sessions if isinstance(one, dict)] if sessions else []
 
     def setting(self, key: str) -> Any:
         """Return a value of the configuration by its dotted key; None where there is none."""
@@ -205,9 +211,8 @@ def _config(path: Path, changed: Mapping[str, Any], faults: list[str]) -> dict[s
     """Read the configuration, with what was changed when the run was resumed."""
     file = _first(path, CONFIGS)
     try:
-        stored = OmegaConf.load(file)
-        for key, value in changed.items():
-            OmegaConf.update(stored, key, value, merge=False)
+        stored: Any = OmegaConf.load(file)
+        apply_changes(stored, changed)
         config = OmegaConf.to_container(stored, resolve=False)
     except Exception:  # the YAML parser's errors have no common public base
         config = None

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -16,9 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from envs.checks import UserError
 from envs.task_distribution import Splits, Tasks, count_tasks, tasks_from_json, tasks_to_json
+from maml_rl.wording import option
 
 PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "learn2learn")
 
@@ -62,8 +66,10 @@ class RunFolder:
         within = sorted([*self.path.glob(f"*/{config}"), *self.path.glob(f"*/*/{config}")])
         if within:
             first = Path(path) / within[0].parent.parent.relative_to(self.path)
-            compared = f", or runs={path} to compare all in it" if key == "run" else ""
-            raise UserError(f"{key}={path} holds runs and is none: write {key}={first}{compared}.")
+            said = option(key, first)
+            if key == "run":
+                said += f", or {option('runs', Path(path))} to compare all in it"
+            raise UserError(f"{key}={path} holds runs and is none: write {said}.")
 
     @property
     def config(self) -> Path:
@@ -96,10 +102,17 @@ class RunFolder:
         """
         directory = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _taken(directory, fcntl.LOCK_EX):
+                raise UserError(f"another process is training in {self.path}.")
             yield
-        except BlockingIOError as error:
-            raise UserError(f"another process is training in {self.path}.") from error
+        finally:
+            os.close(directory)
+
+    def is_locked(self) -> bool:
+        """Say whether a process is training here."""
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            return not _taken(directory, fcntl.LOCK_SH, tries=1)
         finally:
             os.close(directory)
 
@@ -160,13 +173,49 @@ class RunFolder:
 def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that sessions changed when they resumed a run, by their dotted keys.
 
+    They stand in the order in which they hold: a node that was chosen anew is without what had been
+    changed in the one before.
+
     Args:
         origin: what provenance.json holds.
     """
     changed: dict[str, Any] = {}
     for session in origin.get("resumed", []):
-        changed |= session["changed"].items()
+        for key, value in session["changed"].items():
+            kept = {
+                name: own
+                for name, own in changed.items()
+                if name != key and not name.startswith(f"{key}.")
+            }
+            changed = {**kept, key: value}
     return changed
+
+
+def apply_changes(config: DictConfig, changed: Mapping[str, Any]) -> None:
+    """Put what resumed sessions changed into the configuration that a run began with.
+
+    Raises:
+        UserError: naming a key that the configuration has no place for.
+    """
+    for key, value in changed.items():
+        try:
+            OmegaConf.update(config, key, value, merge=False)
+        except (OmegaConfBaseException, ValueError, LookupError) as error:
+            raise UserError(
+                f"provenance.json is damaged: {key}={value}, which it says was changed on "
+                f"resuming, does not fit the run's configuration."
+            ) from error
+
+
+def _taken(directory: int, kind: int, tries: int = 5) -> bool:
+    """Try to lock a folder, more than once against those that only look whether it is."""
+    for last in range(1 - tries, 1):
+        try:
+            fcntl.flock(directory, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05 if last else 0)
+    return False
 
 
 def _are_tasks(tasks: Tasks) -> bool:

@@ -114,7 +114,7 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
                 str((one.evaluation or {}).get(key)).replace(" ", "") for one in (run, first)
             )
             if own != value:
-                alike = command("evaluate", f"run={run.path}", f"{key}={value}")
+                alike = command("evaluate", {"run": run.path, key: value})
                 raise UserError(
                     f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "
                     f"{alike} evaluates it alike."

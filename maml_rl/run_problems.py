@@ -44,9 +44,9 @@ def unfinished(run: RunData) -> str | None:
     """Say how far a run has come that reached no limit; None where it did."""
     if run.unfinished is None:
         return None
-    if _is_training(run):
+    if run.folder.is_locked():
         return f"Training is under way: {run.unfinished}."
-    goes_on = command("train", f"resume={run.path}")
+    goes_on = command("train", {"resume": run.path})
     return f"Training did not finish: {run.unfinished}; {goes_on} goes on."
 
 
@@ -74,14 +74,6 @@ def _reason(stopped: Path) -> str:
         return "stopped.json, which cannot be read."
 
 
-def _is_training(run: RunData) -> bool:
-    try:
-        with run.folder.locked():
-            return False
-    except UserError:
-        return True
-
-
 def _broken_checkpoints(run: RunData) -> Iterator[str]:
     if not (run.path / CONFIGS[0]).is_file():
         return  # kept in results/, without weights
@@ -107,11 +99,11 @@ def _broken_tasks(run: RunData) -> Iterator[str]:
 def _evaluation_problems(run: RunData) -> Iterator[str]:
     evaluation = run.evaluation
     if evaluation is None:
-        yield f"There is no evaluation: {command('evaluate', f'run={run.path}')} makes one."
+        yield f"There is no evaluation: {command('evaluate', {'run': run.path})} makes one."
         return
     said = outdated(run)
     if said is not None:
-        again = command("evaluate", f"run={run.path}")
+        again = command("evaluate", {"run": run.path})
         yield f"{said[0].upper()}{said[1:]}; {again} evaluates it anew."
     value, (low, high) = gain_of_first_step(run)
     if low <= 0 and evaluation.get("trained_steps", 1) != 0:  # or it was not trained to take any
@@ -136,9 +128,10 @@ def _metric_problems(run: RunData) -> Iterator[str]:
 
 
 def _origin_problems(run: RunData) -> Iterator[str]:
-    if not run.provenance:
+    if "git_commit" not in run.provenance:
         yield "provenance.json is missing: commit and versions are unknown."
-    elif run.provenance.get("git_modified"):
+    sessions = [run.provenance, *run.sessions]
+    if any(session.get("git_modified") for session in sessions):
         yield "The code had uncommitted changes: the commit does not give the run again."
 
 

@@ -166,10 +166,10 @@ def _ended(trainer: Trainer) -> int:
     requested = trainer.stop.requested
     path = shown(trainer.folder.path)
     if requested is not None:
-        goes_on = command("train", f"resume={path}")
+        goes_on = command("train", {"resume": path})
         print(f"stopped by {requested.name}; {goes_on} goes on.", flush=True)
         return 128 + requested.value
-    print(f"done; {command('evaluate', f'run={path}')} evaluates it.", flush=True)
+    print(f"done; {command('evaluate', {'run': path})} evaluates it.", flush=True)
     return 0
 
 
@@ -203,6 +203,7 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
     """
     folder = RunFolder.existing(path, "resume")
     config = stored_config(folder)
+    before = config.copy()
     OmegaConf.set_struct(config, True)
     for key, override in sorted(overrides.items(), key=lambda item: item[0] != "logger"):
         if key not in RESUMABLE and not key.startswith(("sampler.", "logger.")):
@@ -213,8 +214,10 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
             )
         _update(config, key, override)
     trainer = build_trainer(config, folder.path)
-    progress = trainer.resume(_values(config, overrides))
+    values, earlier = _values(config, overrides), _values(before, overrides)
+    progress = trainer.resume({key: own for key, own in values.items() if own != earlier[key]})
     if trainer.finished(progress):
+        trainer.keep_limits(progress)
         print(_nothing_left(trainer, progress), flush=True)
         return 0
     print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
@@ -233,13 +236,16 @@ def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
 
 def _nothing_left(trainer: Trainer, progress: Progress) -> str:
     """Say that a run is at its end, and how it can go on for longer."""
-    reached = trainer.iterations is not None and progress.iteration >= trainer.iterations
-    limit = (
-        f"trainer.iterations={2 * progress.iteration}"
-        if reached
-        else f"trainer.env_steps={2 * progress.env_steps}"
-    )
-    longer = command("train", f"resume={shown(trainer.folder.path)}", limit)
+    limits = {
+        "trainer.iterations": (progress.iteration, trainer.iterations),
+        "trainer.env_steps": (progress.env_steps, trainer.env_steps),
+    }
+    more = {
+        key: max(1, 2 * done)
+        for key, (done, limit) in limits.items()
+        if limit is not None and done >= limit
+    }
+    longer = command("train", {"resume": shown(trainer.folder.path), **more})
     return (
         f"the run is finished, at iteration {progress.iteration} and {progress.env_steps} "
         f"environment steps: {longer} goes on for longer."

@@ -150,8 +150,8 @@ class Trainer:
         """Take up the run where its last checkpoint left it; its stored tasks are used.
 
         Args:
-            changed: settings, by their dotted keys, that are others than when the run began: kept
-                in provenance.json, for those who resume it later.
+            changed: settings, by their dotted keys, that are others than they were: kept in
+                provenance.json, for those who resume it later.
 
         Raises:
             CheckpointError: if the checkpoint cannot be used.
@@ -197,13 +197,10 @@ class Trainer:
         with (
             closing(collector),
             self.folder.locked(),
-            self._recorded(),
+            self._recorded(progress),
             self.stop,
             self.logger.open(self.folder.metrics, start, kept) as logger,
         ):
-            if self._session is not None and not self.finished(progress):
-                recorded = {**self._session, "sampler_threads": self.sampler.threads}
-                self.folder.add_session(self.seed, recorded)
             while not self.finished(progress) and not self.stop.requested:
                 finished = self._iterate(collector, progress)
                 if finished is None:
@@ -214,9 +211,35 @@ class Trainer:
                 logger.show(metrics, self._fraction(progress))
         return metrics
 
+    def keep_limits(self, progress: Progress) -> None:
+        """Keep the limits that a session changed of a run that has nothing left to do."""
+        assert self._session is not None
+        changed = self._session["changed"]
+        limits = {key: value for key, value in changed.items() if key.startswith("trainer.")}
+        if limits:
+            self._session["changed"] = limits
+            with self.folder.locked():
+                self._add_session(progress)
+
+    def _add_session(self, progress: Progress) -> None:
+        """Record a session that resumes the run, where it was read before others could change it.
+
+        Raises:
+            UserError: if another has trained on since.
+        """
+        if load_checkpoint(self.folder.checkpoint("last"))["iteration"] != progress.iteration:
+            raise UserError(
+                f"another process has trained in {self.folder.path} since this one read it: call "
+                f"again."
+            )
+        recorded = {**(self._session or {}), "sampler_threads": self.sampler.threads}
+        self.folder.add_session(self.seed, recorded)
+
     @contextmanager
-    def _recorded(self) -> Iterator[None]:
-        """Leave stopped.json where numbers that are not finite end the run, for its report."""
+    def _recorded(self, progress: Progress) -> Iterator[None]:
+        """Record a session, and leave stopped.json where numbers that are not finite end it."""
+        if self._session is not None:
+            self._add_session(progress)
         path = self.folder.path / "stopped.json"
         path.unlink(missing_ok=True)
         try:

@@ -36,6 +36,12 @@ class Outcome:
         return lines[0]
 
 
+@pytest.fixture(autouse=True)
+def plain_commands(monkeypatch):
+    """Let hints name programs as the README does, wherever the tests run."""
+    monkeypatch.setattr("maml_rl.wording._program", lambda name: ["python", f"{name}.py"])
+
+
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A folder of its own to work in, from which modules import too."""

@@ -487,7 +487,7 @@ def test_a_run_trained_on_since_it_was_evaluated_is_evaluated_anew(tmp_path):
 def test_runs_that_did_not_finish_are_noted(tmp_path):
     paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, iterations=2)]
     notes = compared(runs_of(*paths)).result["notes"]
-    assert "Training did not finish: maml_trpo, seed 1, 2 of 3 iterations." in notes
+    assert "Training has not finished: maml_trpo, seed 1, 2 of 3 iterations." in notes
 
 
 def test_a_seed_twice_and_unequal_training_are_noted(tmp_path):
@@ -550,7 +550,7 @@ def test_returns_against_environment_steps_are_drawn_where_they_say_something_ne
         return [axes.get_ylabel().partition(" (")[0] for axes in figure.axes]
 
     learned, taken = "return after the inner steps trained with", "return"
-    earned = "sum of returns before an episode"
+    earned = "returns earned before it"
     assert names(overlay("a")) == [learned, taken]
     # of gradient learners, the return against environment steps is that against inner steps
     assert names(overlay("a", 0.0), overlay("b", 0.0)) == [learned, taken, earned]

@@ -42,7 +42,7 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     data = result()
     assert list(data) == [
         *("env", "algorithm", "checkpoint", "iteration", "trained_steps"),
-        *("split", "num_tasks", "num_episodes", "later_scale", "seed"),
+        *("requested_checkpoint", "split", "num_tasks", "num_episodes", "later_scale", "seed"),
         *("curve", "gain_of_first_step", "groups"),
     ]
     assert data["env"] == "point_navigation"
@@ -117,9 +117,10 @@ def test_checkpoint_split_and_number_of_tasks(run_copy, evaluate_cli):
     assert outcome.status == 0
     assert result()["checkpoint"] == "last"
     assert outcome.out.splitlines()[-1] == (
-        "note: no iteration was validated yet, so that there is no best checkpoint: this is the "
-        "last one, of iteration 2."
+        "note: the run has no best checkpoint, which validation makes: this is the last one, of "
+        "iteration 2."
     )
+    assert result()["requested_checkpoint"] == "best"
 
 
 def test_what_an_evaluation_takes_the_place_of_is_said(run_copy, evaluate_cli, work):
@@ -138,6 +139,13 @@ def test_what_an_evaluation_takes_the_place_of_is_said(run_copy, evaluate_cli, w
         "out=<folder> writes elsewhere." in outcome.out
     )
     assert result() == there
+    shutil.copytree(run_copy, work / "other")
+    refused = evaluate_cli(*FAST, "out=other/evaluation")  # it would be taken for that run's own
+    assert "out=other/evaluation lies in the folder of a run" in refused.error
+    (work / "there/of_validation/rollouts.npz").touch()
+    last = evaluate_cli("run=other", *FAST[1:], "checkpoint=last", "out=there/of_validation").out
+    assert "takes the place of an evaluation with checkpoint=best, steps=1, " in last
+    assert last.endswith("note: there/of_validation/rollouts.npz is of an earlier evaluation.\n")
 
 
 def test_a_run_that_did_not_finish_is_said_to_be_that(run_copy, evaluate_cli, train_cli):
@@ -224,7 +232,9 @@ WRONG = [
     (("runs=no*",), "runs=no* matches nothing; give the folders of runs."),
     (("runs=",), "runs names no folder: write runs=<folder>, or . for this one."),
     (("runs=[run]", "out="), "out must name a folder, as in out=comparison."),
-    (("run=run", "out=run"), "out=run is a run's folder: leave out away to evaluate into run/"),
+    (("run=run", "out=run"), "out=run lies in the folder of a run: leave out away to evaluate"),
+    (("run=run", "out=run/checkpoints"), "out=run/checkpoints lies in the folder of a run: leave"),
+    (("run=run", "out=/proc/there"), "/proc/there cannot be written: an evaluation goes into"),
     (("runs=[]",), "runs is empty: give the folders of runs, as in runs=[a,b], or a glob."),
     (("runs=[run]", "run=run"), "run and runs were both given: write one of them."),
     (("runs=[run]", "tasks=grid"), "tasks=grid is of one run: write run=<run folder>."),

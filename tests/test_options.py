@@ -525,7 +525,7 @@ def test_a_resumed_run_goes_on_with_its_schedule(tmp_path):
     options = ("outer=adam", "outer.schedule=linear", "outer.step_size=0.01", *EVERY)
     train_smoke(tmp_path / "whole", *options, "trainer.iterations=4")
     with pytest.MonkeyPatch.context() as patch:  # stopped after two of four, as by a signal
-        patch.setattr(Trainer, "_finished", lambda self, progress: progress.iteration >= 2)
+        patch.setattr(Trainer, "finished", lambda self, progress: progress.iteration >= 2)
         train_smoke(tmp_path / "parts", *options, "trainer.iterations=4")
     go_on(tmp_path / "parts", *options, "trainer.iterations=4")
     assert rates(tmp_path / "parts") == rates(tmp_path / "whole")

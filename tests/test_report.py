@@ -18,7 +18,6 @@ from maml_rl import report as module
 from maml_rl.report import SECTIONS, report, report_command
 from maml_rl.run_data import read_run
 from maml_rl.run_problems import problems
-from maml_rl.wording import command
 from tests.conftest import ROOT
 from tests.test_comparison import TWO, make_run, metrics_row, write_evaluation
 
@@ -147,7 +146,9 @@ def test_pictures_are_drawings_within_the_page(tmp_path):
 
 def test_the_same_run_gives_the_same_page(tmp_path):
     fine_run(tmp_path / "run")
-    texts = [report([tmp_path / "run"], tmp_path / name).read_text() for name in ("a", "b")]
+    texts = [
+        report([tmp_path / "run"], tmp_path / name).read_text() for name in ("a.html", "b.html")
+    ]
     assert texts[0] == texts[1]
 
 
@@ -257,8 +258,9 @@ def test_nothing_wrong(tmp_path, trained_run, evaluate_cli, quick):
 
 def test_unfinished_runs(tmp_path):
     run = read_run(fine_run(tmp_path / "a", iterations=2))
-    goes_on = command("train", f"resume={run.path}")
-    expected = f"Training did not finish: 2 of 3 iterations; {goes_on} goes on."
+    expected = (
+        f"Training did not finish: 2 of 3 iterations; python train.py resume={run.path} goes on."
+    )
     assert problems(run) == [expected, NO_WEIGHTS]
     by_steps = {"trainer__iterations": None, "trainer__env_steps": 3500}
     line = problems(read_run(fine_run(tmp_path / "b", **by_steps)))[0]
@@ -319,6 +321,19 @@ def test_a_run_that_was_not_trained_to_take_steps_need_not_gain_from_one(tmp_pat
     assert problems(read_run(run)) == [NO_WEIGHTS]
 
 
+def test_what_resumed_sessions_changed_is_told(tmp_path, quick):
+    run = fine_run(tmp_path / "run")
+    session = {"iteration": 2, "changed": {"trainer.iterations": 7}, "git_modified": True}
+    (run / "provenance.json").write_text(json.dumps({"git_commit": "c", "resumed": [session]}))
+    text = Page(report([run])).text
+    assert "at iteration 2; changed: trainer.iterations=7; commit unknown with uncommitted" in text
+    assert "iterations: 7" in text
+    assert "Training did not finish: 3 of 7 iterations" in text
+    assert any("uncommitted changes" in line for line in problems(read_run(run)))
+    (run / "provenance.json").write_text(json.dumps({"resumed": [session]}))
+    assert any("provenance.json is missing" in line for line in problems(read_run(run)))
+
+
 def test_code_with_changes_and_kept_runs(tmp_path):
     run = read_run(add_provenance(make_run(tmp_path / "run"), git_modified=True))
     assert problems(run)[-1].startswith("The code had uncommitted changes")
@@ -341,7 +356,7 @@ def test_the_command(call, work, quick):
     (work / "taken").touch()
     (work / "a.html").mkdir()
     for arguments, words in [
-        ((), "no folder was given: write python -m maml_rl.report <run folder>."),
+        ((), " -m maml_rl.report <run folder>."),
         (("nowhere",), "folder=nowhere: there is no such folder"),
         (("pages",), "folder=pages holds no run"),
         (("--fast", "run"), "--fast is unknown; give folders of runs, and out=<page>."),

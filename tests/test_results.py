@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import results
 from benchmarks.published import PUBLISHED
@@ -52,8 +53,12 @@ def test_figures_of_the_page_are_kept():
 
 def test_the_readme_s_picture_is_of_the_kept_run(tmp_path):
     results.draw_first_run(tmp_path)
-    width, height = png_size(tmp_path / "adaptation.png")
-    assert png_size(results.IMAGES / "adaptation.png") == (width, height)
+    drawn, kept = (
+        np.asarray(Image.open(folder / "adaptation.png").convert("L"), dtype=float)
+        for folder in (tmp_path, results.IMAGES)
+    )
+    assert drawn.shape == kept.shape
+    assert np.abs(drawn - kept).mean() < 0.5  # of 255; letters may differ by a version's hinting
 
 
 def test_what_is_kept_of_a_run_can_be_compared_and_holds_no_weights(tmp_path, kept):

@@ -14,8 +14,10 @@ import torch
 from omegaconf import OmegaConf
 
 from envs import SimulationError, UserError
+from maml_rl.building import build_trainer, stored_config
 from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.run_data import read_run
+from maml_rl.run_folder import RunFolder, apply_changes, changed_settings
 from tests.conftest import QUIET, ROOT, assert_same_meta, load, read_metrics, repeatable
 
 SMOKE = ("experiment=smoke", *QUIET)
@@ -222,7 +224,9 @@ def test_a_distribution_in_the_working_directory_of_a_process(tmp_path):
     run = process(*SMOKE, "env._target_=my_tasks.OnTheLine", "hydra.run.dir=run", cwd=tmp_path)
     out, err = run.communicate(timeout=100)
     assert (run.returncode, err) == (0, "")
-    assert out.splitlines()[-1] == f"done; python {ROOT / 'evaluate.py'} run=run evaluates it."
+    last = out.splitlines()[-1]
+    assert last.startswith("done; ")
+    assert last.endswith(f" {ROOT / 'evaluate.py'} run=run evaluates it.")
 
 
 def test_a_reward_that_is_not_finite_is_a_failed_run(train_cli, work):
@@ -321,9 +325,35 @@ def test_resuming_a_finished_run_does_no_harm(run_copy, train_cli):
         f"the run is finished, at iteration 2 and {steps} environment steps: python train.py "
         f"resume=run trainer.iterations=4 goes on for longer.\n"
     )
-    by_steps = train_cli("resume=run", "trainer.iterations=null", f"trainer.env_steps={steps}")
-    assert f"resume=run trainer.env_steps={2 * steps} goes on for longer." in by_steps.out
     assert everything(run_copy) == before
+    both = train_cli("resume=run", f"trainer.env_steps={steps}")
+    more = f"trainer.iterations=4 trainer.env_steps={2 * steps}"
+    assert f"resume=run {more} goes on for longer." in both.out
+    none = train_cli("resume=run", "trainer.iterations=0", "trainer.env_steps=null")
+    assert "resume=run trainer.iterations=4 goes on for longer." in none.out
+
+
+def test_a_limit_can_be_changed_back(run_copy, train_cli):
+    # as if a session to a hundred thousand had been killed in its first iteration
+    origin = json.loads((run_copy / "provenance.json").read_text())
+    session = {"iteration": 2, "changed": {"trainer.iterations": 100_000}}
+    (run_copy / "provenance.json").write_text(json.dumps({**origin, "resumed": [session]}))
+    assert read_run(run_copy).unfinished == "2 of 100000 iterations"
+    assert "the run is finished" in train_cli("resume=run", "trainer.iterations=2").out
+    assert read_run(run_copy).unfinished is None
+    assert "the run is finished" in train_cli("resume=run").out
+
+
+def test_a_run_that_another_process_trained_meanwhile_is_not_overwritten(run_copy):
+    config = stored_config(RunFolder(run_copy))
+    config.trainer.iterations = 3
+    config.logger.tensorboard = config.logger.progress = False
+    first, second = (build_trainer(config, run_copy) for _ in range(2))
+    progress, stale = first.resume(), second.resume()
+    first.run(progress)
+    with pytest.raises(UserError, match="another process has trained in"):
+        second.run(stale)
+    assert [row["iteration"] for row in read_metrics(run_copy)] == [1, 2, 3]
 
 
 def test_what_a_resumed_session_changes_holds_for_the_next_one(run_copy, train_cli):
@@ -353,11 +383,34 @@ def test_what_a_resumed_session_changes_holds_for_the_next_one(run_copy, train_c
 
 
 def test_a_logger_chosen_on_resuming_is_kept(run_copy, train_cli):
-    for options in [("logger=default", "trainer.iterations=3"), ("trainer.iterations=4",)]:
-        assert train_cli("resume=run", *options).status == 0
-    origin = json.loads((run_copy / "provenance.json").read_text())
-    assert origin["resumed"][0]["changed"]["logger"]["_target_"] == "maml_rl.logging.RunLogger"
-    assert len(read_metrics(run_copy)) == 4
+    changes = [("logger.progress=false",), ("logger=default",), ("logger.progress=true",), ()]
+    progress = []
+    for number, options in enumerate(changes, start=3):
+        assert train_cli("resume=run", *options, f"trainer.iterations={number}").status == 0
+        progress.append(read_run(run_copy).config["logger"]["progress"])
+    assert progress == [False, False, True, True]
+    assert len(read_metrics(run_copy)) == 6
+
+
+def test_a_node_chosen_anew_is_without_what_was_changed_in_the_one_before():
+    sessions = [
+        {"logger": {"_target_": "W", "progress": True}, "logger.project": "foo"},
+        {"logger.progress": False, "trainer.iterations": 3},
+        {"logger": {"_target_": "L", "progress": True}},
+        {"logger.progress": True, "trainer.iterations": 4},
+    ]
+    origin = {"resumed": [{"changed": changed} for changed in sessions]}
+    changed = changed_settings(origin)
+    assert list(changed.items()) == [
+        ("logger", {"_target_": "L", "progress": True}),
+        ("logger.progress", True),
+        ("trainer.iterations", 4),
+    ]
+    config = OmegaConf.create({"logger": {"progress": False, "project": 1}, "trainer": {}})
+    apply_changes(config, changed)
+    assert config.logger == {"_target_": "L", "progress": True}
+    with pytest.raises(UserError, match=r"sizes.x=1, which it says was changed on resuming"):
+        apply_changes(OmegaConf.create({"sizes": [1]}), {"sizes.x": 1})
 
 
 def test_resuming_what_is_damaged_is_refused(run_copy, train_cli):
@@ -440,7 +493,8 @@ def test_a_signal_ends_the_run_after_its_checkpoint(number, status, tmp_path, tr
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (status, "")
     last = out.splitlines()[-1]
-    assert last == f"stopped by {number.name}; python {ROOT / 'train.py'} resume=run goes on."
+    assert last.startswith(f"stopped by {number.name}; ")
+    assert last.endswith(f" {ROOT / 'train.py'} resume=run goes on.")
     done = load("run/checkpoints/last.pt")["iteration"]
     assert done >= 1
     assert len(read_metrics("run")) == done

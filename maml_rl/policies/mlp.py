@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from envs.checks import integer_at_least, one_of
 from maml_rl.policies.activations import tanh
@@ -155,8 +156,10 @@ class MLP(nn.Module):
             if index > 0:
                 hidden = self.activation(hidden)
             weight, offset = self._layer(params, index)
+            if weight.shape[-2] == 1:  # one number read: such products round by the group's size
+                weight, hidden = pad(weight, (0, 0, 0, 1)), pad(hidden, (0, 1))
             if weight.shape[-1] == 1:
-                weight = torch.nn.functional.pad(weight, (0, 1))
+                weight = pad(weight, (0, 1))
                 hidden = torch.bmm(hidden, weight)[..., :1] + (0 if offset is None else offset)
             elif offset is None:
                 hidden = torch.bmm(hidden, weight)

@@ -236,7 +236,7 @@ def test_a_task_is_named_and_shown_as_its_member_says():
     task = {"member": 1, "0/direction": 1.0, "1/velocity": 1.25, "2/direction": -1.0}
     velocity = union.members[1].describe({"velocity": 1.25})
     assert union.describe(task) == f"half_cheetah_vel {velocity}"
-    assert union.describe({**task, "member": 2}) == "half_cheetah_dir backward"
+    assert union.describe({**task, "member": 2}) == "half_cheetah_dir (2) backward"
     assert union.member_of(task) == (1, {"velocity": 1.25})
     points = Union([PointNavigation(), Wide()])
     goals = {"0/goal": np.array([0.25, 0.5]), "1/goal": np.array([-0.5, 0.125])}
