@@ -238,7 +238,7 @@ class Trainer:
     @contextmanager
     def _recorded(self, progress: Progress) -> Iterator[None]:
         """Record a session, and leave stopped.json where numbers that are not finite end it."""
-        if self._session is not None:
+        if self._session is not None and not self.finished(progress):
             self._add_session(progress)
         path = self.folder.path / "stopped.json"
         path.unlink(missing_ok=True)
