@@ -64,7 +64,7 @@ def test_a_hint_that_is_pasted_runs(started, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "text",
     [
-        *("outputs/a_b/2026-11-25_10-00-00", ".", "..", "../x", "/tmp/run-1", "run"),
+        *("outputs/a_b/2026-11-25_10-00-00", ".", "..", "../x", "/var/run-1", "run"),
         *("1e3", "null", "True", "12", "-x", "a b", "a=1,b=2", "it's", "[a]", "{a}", "f(x)", "é"),
         *("a#b", "a;b", 'say "a"', "a\\'b", "${x}"),
     ],
