@@ -1,5 +1,7 @@
 """Every YAML node composes, builds and runs; every experiment composes and builds."""
 
+import tomllib
+
 import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
@@ -145,3 +147,11 @@ def test_every_experiment_runs_an_iteration(name, work):
     # tasks, episodes, collections (episodes of a trial), steps
     assert metrics["env_steps"] == 2 * 2 * (config.trial_episodes or last + 1) * 5
     assert {f"return/step_{last}", f"validation/return/step_{last}"} <= metrics.keys()
+
+
+def test_every_group_is_packaged():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    groups = {path.parent.name for path in (ROOT / "conf").glob("*/*.yaml")}
+    assert {f"maml_rl.conf.{name}" for name in groups} < set(packages)
