@@ -37,9 +37,9 @@ from benchmarks.tabular import (
     values,
     visits,
 )
-from maml_rl.advantages import AdvantageEstimator, Targets
-from maml_rl.baselines import Baseline, LinearFeatureBaseline
-from maml_rl.losses import (
+from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
+from maml_rl.algorithm.baselines import Baseline, LinearFeatureBaseline
+from maml_rl.algorithm.inner_loop.losses import (
     Loss,
     dice,
     dice_terms,
@@ -48,9 +48,9 @@ from maml_rl.losses import (
     loaded_dice_terms,
     log_likelihood,
 )
-from maml_rl.policies import Distribution
-from maml_rl.returns import step_in_episode
-from maml_rl.rollout import Rollout, masked_mean
+from maml_rl.algorithm.policies import Distribution
+from maml_rl.algorithm.returns import step_in_episode
+from maml_rl.algorithm.rollout import Rollout, masked_mean
 
 ROOT = Path(__file__).resolve().parent.parent
 PROBLEMS = 10  # random MDPs, of seeds 0 to 9

@@ -16,8 +16,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from maml_rl.building import build_trainer
-from maml_rl.cli import compose
+from maml_rl.commands.cli import compose
+from maml_rl.configuration.building import build_trainer
 from maml_rl.randomness import Key, Purpose
 
 ITERATIONS = 4

@@ -16,14 +16,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from maml_rl.advantages import AdvantageEstimator, Targets
-from maml_rl.baselines import LinearFeatureBaseline
-from maml_rl.inner_loop import InnerLoop
-from maml_rl.learn2learn_inner import Learn2LearnMAML
-from maml_rl.outer_loop import PostAdaptationObjective
-from maml_rl.outer_loop.objectives import group_size
-from maml_rl.policies import GaussianMLP
-from maml_rl.rollout import Params, Rollout
+from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
+from maml_rl.algorithm.baselines import LinearFeatureBaseline
+from maml_rl.algorithm.inner_loop.learn2learn import Learn2LearnMAML
+from maml_rl.algorithm.inner_loop.loop import InnerLoop
+from maml_rl.algorithm.outer_loop import PostAdaptationObjective
+from maml_rl.algorithm.outer_loop.objectives import group_size
+from maml_rl.algorithm.policies import GaussianMLP
+from maml_rl.algorithm.rollout import Params, Rollout
 
 ROUNDS = 7
 

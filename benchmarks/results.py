@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.published import PUBLISHED
-from envs.checks import UserError
-from maml_rl.comparison import (
+from envs.errors import UserError
+from maml_rl.evaluation.curves import adaptation_plot, comparison_figure, save_png
+from maml_rl.reporting.comparison import (
     Comparison,
     Table,
     after,
@@ -28,9 +29,8 @@ from maml_rl.comparison import (
     smoothed,
     tables,
 )
-from maml_rl.plotting import adaptation_plot, comparison_figure, save_png
-from maml_rl.run_data import RunData, read_run
-from maml_rl.run_groups import Group
+from maml_rl.reporting.groups import Group
+from maml_rl.runs.data import RunData, read_run
 from maml_rl.wording import bracketed, number_format
 
 ROOT = Path(__file__).resolve().parent.parent

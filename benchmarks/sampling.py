@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from mujoco.batch import Batch
 
-from envs.mujoco import BatchedMujoco, MujocoTaskDistribution
+from envs.backends.mujoco.distribution import BatchedMujoco, MujocoTaskDistribution
+from envs.protocol import Array
 from envs.registry import SHIPPED, resolve
-from envs.task_distribution import Array
-from maml_rl.inner_loop import stack
-from maml_rl.policies import GaussianMLP
+from maml_rl.algorithm.inner_loop.loop import stack
+from maml_rl.algorithm.policies import GaussianMLP
+from maml_rl.algorithm.rollout import Rollout
 from maml_rl.randomness import Key, Purpose, RowGenerators
-from maml_rl.rollout import Rollout
 from maml_rl.sampling import Collector
 
 TARGET = 0.90  # of the physics' speed, from bodies of 10 microseconds a control step up
@@ -45,7 +45,7 @@ def mujoco_distributions() -> dict[str, MujocoTaskDistribution]:
     """Build every shipped MuJoCo distribution at the benchmark's horizon."""
     found = {}
     for name, target in SHIPPED.items():
-        if not target.startswith("envs.metaworld"):
+        if not target.startswith("envs.tasks.metaworld"):
             cls = resolve(name)
             if isinstance(cls, type) and issubclass(cls, MujocoTaskDistribution):
                 found[name] = cls(horizon=HORIZON)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maml_rl.policies import Categorical, CategoricalMLP
-from maml_rl.rollout import Params, Rollout
+from maml_rl.algorithm.policies import Categorical, CategoricalMLP
+from maml_rl.algorithm.rollout import Params, Rollout
 
 
 @dataclass(frozen=True)

@@ -8,39 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from envs.checks import UserError
+from envs.errors import SimulationError, UserError
 from envs.registry import SHIPPED
 
 if TYPE_CHECKING:
-    from envs.ant import AntDir, AntGoal, AntHeading, AntRandParams, AntVel
-    from envs.bandit import MultiArmedBandit
-    from envs.classic_control import CartPole, Pendulum
-    from envs.combined import HeldOut, Union
-    from envs.contract import TaskDistributionContract
-    from envs.gymnasium_env import GymnasiumTaskDistribution, GymnasiumTasks
-    from envs.half_cheetah import HalfCheetahDir, HalfCheetahRandParams, HalfCheetahVel
-    from envs.hopper import HopperRandParams, HopperVel
-    from envs.humanoid import HumanoidDir
-    from envs.metaworld import MetaworldML1, MetaworldML10, MetaworldML45
-    from envs.mujoco import (
+    from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution, GymnasiumTasks
+    from envs.backends.mujoco.distribution import (
         ASSETS,
         Marker,
         MujocoTaskDistribution,
         MujocoTaskEnv,
         Preset,
-        SimulationError,
         State,
     )
-    from envs.point import PointNavigation, PointNavigationCorners, PointNavigationHalfCircle
-    from envs.random_parameters import RandomParameters
-    from envs.reacher import ReacherGoal
-    from envs.swimmer import SwimmerDir, SwimmerGoal
-    from envs.tabular import RandomMDP
-    from envs.task_distribution import BatchedEnv, Splits, Step, TaskDistribution, Tasks
-    from envs.task_observed import TaskObserved
+    from envs.backends.tabular import RandomMDP
+    from envs.checking.contract import TaskDistributionContract
+    from envs.protocol import BatchedEnv, Splits, Step, TaskDistribution, Tasks
+    from envs.tasks.ant import AntDir, AntGoal, AntHeading, AntRandParams, AntVel
+    from envs.tasks.bandit import MultiArmedBandit
+    from envs.tasks.classic_control import CartPole, Pendulum
+    from envs.tasks.half_cheetah import HalfCheetahDir, HalfCheetahRandParams, HalfCheetahVel
+    from envs.tasks.hopper import HopperRandParams, HopperVel
+    from envs.tasks.humanoid import HumanoidDir
+    from envs.tasks.metaworld import MetaworldML1, MetaworldML10, MetaworldML45
+    from envs.tasks.point import PointNavigation, PointNavigationCorners, PointNavigationHalfCircle
+    from envs.tasks.random_parameters import RandomParameters
+    from envs.tasks.reacher import ReacherGoal
+    from envs.tasks.swimmer import SwimmerDir, SwimmerGoal
+    from envs.tasks.walker2d import Walker2dRandParams, Walker2dVel
     from envs.trajectories import Trajectories
-    from envs.trials import Trials
-    from envs.walker2d import Walker2dRandParams, Walker2dVel
+    from envs.wrappers.combined import HeldOut, Union
+    from envs.wrappers.task_observed import TaskObserved
+    from envs.wrappers.trials import Trials
 
 __all__ = [
     "ASSETS",
@@ -94,25 +93,17 @@ __all__ = [
 ]
 
 _OTHERS = {
-    "envs.combined": ("HeldOut", "Union"),
-    "envs.contract": ("TaskDistributionContract",),
-    "envs.gymnasium_env": ("GymnasiumTaskDistribution", "GymnasiumTasks"),
-    "envs.mujoco": (
-        *(
-            "ASSETS",
-            "Marker",
-            "MujocoTaskDistribution",
-            "MujocoTaskEnv",
-            "Preset",
-            "SimulationError",
-        ),
-        "State",
+    "envs.wrappers.combined": ("HeldOut", "Union"),
+    "envs.checking.contract": ("TaskDistributionContract",),
+    "envs.backends.gymnasium.distribution": ("GymnasiumTaskDistribution", "GymnasiumTasks"),
+    "envs.backends.mujoco.distribution": (
+        *("ASSETS", "Marker", "MujocoTaskDistribution", "MujocoTaskEnv", "Preset", "State"),
     ),
-    "envs.random_parameters": ("RandomParameters",),
-    "envs.task_distribution": ("BatchedEnv", "Splits", "Step", "TaskDistribution", "Tasks"),
-    "envs.task_observed": ("TaskObserved",),
+    "envs.tasks.random_parameters": ("RandomParameters",),
+    "envs.protocol": ("BatchedEnv", "Splits", "Step", "TaskDistribution", "Tasks"),
+    "envs.wrappers.task_observed": ("TaskObserved",),
     "envs.trajectories": ("Trajectories",),
-    "envs.trials": ("Trials",),
+    "envs.wrappers.trials": ("Trials",),
 }
 _MODULES = {target.partition(":")[2]: target.partition(":")[0] for target in SHIPPED.values()} | {
     name: module for module, names in _OTHERS.items() for name in names
@@ -129,6 +120,6 @@ def __getattr__(name: str) -> Any:
 for _target in SHIPPED.values():
     gymnasium.register(
         f"maml_rl/{_target.partition(':')[2]}-v0",
-        entry_point="envs.task_distribution:make_env",
+        entry_point="envs.protocol:make_env",
         kwargs={"distribution": _target},
     )

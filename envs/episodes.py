@@ -1,6 +1,6 @@
 """Episodes driven as the sampler drives them, every answer checked, and compared.
 
-What `envs.contract` is made of. Letters: M tasks, B slots (episodes) per task, T steps,
+What `envs.checking.contract` is made of. Letters: M tasks, B slots (episodes) per task, T steps,
 O observation size, A action size.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 
-from envs.checks import UserError
-from envs.task_distribution import (
+from envs.errors import UserError
+from envs.protocol import (
     Array,
     BatchedEnv,
     Step,
@@ -207,6 +207,11 @@ def row_seeds(num_tasks: int, slots: int) -> Array:
 def generators(seeds: Array) -> list[np.random.Generator]:
     """Make generators as Gymnasium's `reset(seed=...)` does."""
     return [seeding.np_random(int(seed))[0] for seed in seeds.ravel()]
+
+
+def episode_seed(rng: np.random.Generator) -> int:
+    """Draw the seed that an episode's environment is reset with."""
+    return int(rng.integers(2**31))
 
 
 def standard_actions(

@@ -8,38 +8,39 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from envs.checks import UserError, one_of
+from envs.arguments import one_of
+from envs.errors import UserError
 
 ENTRY_POINTS = "maml_rl.task_distributions"
 """The group of entry points under which a package publishes distributions: name = module:Class."""
 
 SHIPPED = {
-    "ant_dir": "envs.ant:AntDir",
-    "ant_goal": "envs.ant:AntGoal",
-    "ant_heading": "envs.ant:AntHeading",
-    "ant_rand_params": "envs.ant:AntRandParams",
-    "ant_vel": "envs.ant:AntVel",
-    "cart_pole": "envs.classic_control:CartPole",
-    "half_cheetah_dir": "envs.half_cheetah:HalfCheetahDir",
-    "half_cheetah_rand_params": "envs.half_cheetah:HalfCheetahRandParams",
-    "half_cheetah_vel": "envs.half_cheetah:HalfCheetahVel",
-    "hopper_rand_params": "envs.hopper:HopperRandParams",
-    "hopper_vel": "envs.hopper:HopperVel",
-    "humanoid_dir": "envs.humanoid:HumanoidDir",
-    "metaworld_ml1": "envs.metaworld:MetaworldML1",
-    "metaworld_ml10": "envs.metaworld:MetaworldML10",
-    "metaworld_ml45": "envs.metaworld:MetaworldML45",
-    "multi_armed_bandit": "envs.bandit:MultiArmedBandit",
-    "pendulum": "envs.classic_control:Pendulum",
-    "point_navigation": "envs.point:PointNavigation",
-    "point_navigation_corners": "envs.point:PointNavigationCorners",
-    "point_navigation_half_circle": "envs.point:PointNavigationHalfCircle",
-    "random_mdp": "envs.tabular:RandomMDP",
-    "reacher_goal": "envs.reacher:ReacherGoal",
-    "swimmer_dir": "envs.swimmer:SwimmerDir",
-    "swimmer_goal": "envs.swimmer:SwimmerGoal",
-    "walker2d_rand_params": "envs.walker2d:Walker2dRandParams",
-    "walker2d_vel": "envs.walker2d:Walker2dVel",
+    "ant_dir": "envs.tasks.ant:AntDir",
+    "ant_goal": "envs.tasks.ant:AntGoal",
+    "ant_heading": "envs.tasks.ant:AntHeading",
+    "ant_rand_params": "envs.tasks.ant:AntRandParams",
+    "ant_vel": "envs.tasks.ant:AntVel",
+    "cart_pole": "envs.tasks.classic_control:CartPole",
+    "half_cheetah_dir": "envs.tasks.half_cheetah:HalfCheetahDir",
+    "half_cheetah_rand_params": "envs.tasks.half_cheetah:HalfCheetahRandParams",
+    "half_cheetah_vel": "envs.tasks.half_cheetah:HalfCheetahVel",
+    "hopper_rand_params": "envs.tasks.hopper:HopperRandParams",
+    "hopper_vel": "envs.tasks.hopper:HopperVel",
+    "humanoid_dir": "envs.tasks.humanoid:HumanoidDir",
+    "metaworld_ml1": "envs.tasks.metaworld:MetaworldML1",
+    "metaworld_ml10": "envs.tasks.metaworld:MetaworldML10",
+    "metaworld_ml45": "envs.tasks.metaworld:MetaworldML45",
+    "multi_armed_bandit": "envs.tasks.bandit:MultiArmedBandit",
+    "pendulum": "envs.tasks.classic_control:Pendulum",
+    "point_navigation": "envs.tasks.point:PointNavigation",
+    "point_navigation_corners": "envs.tasks.point:PointNavigationCorners",
+    "point_navigation_half_circle": "envs.tasks.point:PointNavigationHalfCircle",
+    "random_mdp": "envs.backends.tabular:RandomMDP",
+    "reacher_goal": "envs.tasks.reacher:ReacherGoal",
+    "swimmer_dir": "envs.tasks.swimmer:SwimmerDir",
+    "swimmer_goal": "envs.tasks.swimmer:SwimmerGoal",
+    "walker2d_rand_params": "envs.tasks.walker2d:Walker2dRandParams",
+    "walker2d_vel": "envs.tasks.walker2d:Walker2dVel",
 }
 """Targets by name, as module:Class; the name is the class's in snake case, and conf/env/'s too."""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.checks import UserError
-from envs.task_distribution import Array, TaskDistribution, Tasks, check_shape
+from envs.errors import UserError
+from envs.protocol import Array, TaskDistribution, Tasks, check_shape
 
 
 @dataclasses.dataclass(frozen=True)

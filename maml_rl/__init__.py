@@ -7,7 +7,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")  # products then do not depend on wher
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maml_rl.loading import load
+    from maml_rl.trained.loading import load
 
 __all__ = ["load"]
 
@@ -16,6 +16,6 @@ def __getattr__(name: str) -> Any:
     """Import `load` when it is asked for: `import maml_rl` alone loads no torch."""
     if name != "load":
         raise AttributeError(f"module 'maml_rl' has no attribute {name!r}")
-    from maml_rl.loading import load
+    from maml_rl.trained.loading import load
 
     return load

@@ -1,4 +1,4 @@
-"""Errors of a run. What a person wrote wrongly is an `envs.checks.UserError`."""
+"""Errors of a run. What a person wrote wrongly is an `envs.arguments.UserError`."""
 
 
 class NonFiniteError(RuntimeError):

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from maml_rl.building import train
-from maml_rl.cli import compose, status_of
-from maml_rl.evaluate_command import evaluate_command
-from maml_rl.train_command import train_command
+from maml_rl.commands.cli import compose, status_of
+from maml_rl.commands.evaluate import evaluate_command
+from maml_rl.commands.train import train_command
+from maml_rl.configuration.building import train
 
 torch.set_num_threads(1)  # as the commands do
 

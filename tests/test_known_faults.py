@@ -16,16 +16,16 @@ from gymnasium import spaces
 from torch.distributions import Independent, Normal
 
 from envs import HalfCheetahDir, PointNavigation, Step
-from envs.task_distribution import draw_tasks
-from envs.task_observed import TaskObserved
-from maml_rl.advantages import AdvantageEstimator
-from maml_rl.baselines import LinearFeatureBaseline
-from maml_rl.building import build_distribution, build_learner, build_trainer
-from maml_rl.inner_loop import stack
+from envs.protocol import draw_tasks
+from envs.wrappers.task_observed import TaskObserved
+from maml_rl.algorithm.advantages import AdvantageEstimator
+from maml_rl.algorithm.baselines import LinearFeatureBaseline
+from maml_rl.algorithm.inner_loop.loop import stack
+from maml_rl.algorithm.rollout import Rollout, masked_mean
+from maml_rl.commands.train import resume
+from maml_rl.configuration.building import build_distribution, build_learner, build_trainer
 from maml_rl.randomness import Key, Purpose
-from maml_rl.rollout import Rollout, masked_mean
 from maml_rl.sampling import Sampler
-from maml_rl.train_command import resume
 from tests.conftest import load, read_metrics, repeatable, smoke_config, train_smoke
 
 
@@ -409,7 +409,7 @@ def test_fault_9_environment_steps_read_as_the_iteration(run_copy):
 
 
 def parsed(*overrides):
-    from maml_rl.cli import parse_overrides
+    from maml_rl.commands.cli import parse_overrides
 
     return parse_overrides([*overrides, "logger.tensorboard=false", "logger.progress=false"])
 

@@ -11,14 +11,14 @@ import torch
 from gymnasium.spaces.utils import flatdim
 from torch import Tensor
 
-from envs.checks import UserError, integer_at_least
+from envs.arguments import integer_at_least
 from envs.episodes import described
-from envs.mujoco import SimulationError
-from envs.task_distribution import Array, Step, TaskDistribution, Tasks, check_shape
+from envs.errors import SimulationError, UserError
+from envs.protocol import Array, Step, TaskDistribution, Tasks, check_shape
+from maml_rl.algorithm.policies import Policy
+from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.errors import NonFiniteError
-from maml_rl.policies import Policy
 from maml_rl.randomness import Key, Purpose, RowGenerators
-from maml_rl.rollout import Params, Rollout
 
 
 class Sampler:

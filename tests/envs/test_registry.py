@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from envs import UserError
-from envs.check import check_command
-from envs.half_cheetah import HalfCheetahVel
+from envs.protocol import snake_case
 from envs.registry import SHIPPED, build, missing_package, published, resolve
-from envs.task_distribution import snake_case
+from envs.tasks.half_cheetah import HalfCheetahVel
+from envs.tools.check import check_command
 
 METADATA = "Metadata-Version: 2.1\nName: fake-tasks\nVersion: 1.0\n"
 ENTRY_POINTS = """
@@ -18,7 +18,7 @@ half_cheetah_vel = fake_tasks:Jogging
 absent = fake_tasks:Absent
 """
 MODULE = """
-from envs.half_cheetah import HalfCheetahVel
+from envs.tasks.half_cheetah import HalfCheetahVel
 
 class Jogging(HalfCheetahVel):
     pass
@@ -63,7 +63,7 @@ def test_what_is_published_and_missing_is_one_sentence(package):
 
 
 def test_a_published_distribution_is_checked_by_name(package, capsys, monkeypatch):
-    monkeypatch.setattr("envs.contract.CHECKS", {})
+    monkeypatch.setattr("envs.checking.contract.CHECKS", {})
     assert check_command(["jogging"]) == 0
     assert capsys.readouterr().out.startswith("jogging, preset deleu")
 
@@ -74,7 +74,7 @@ def test_without_the_package_its_names_are_unknown():
 
 
 @pytest.mark.parametrize(
-    "target", ["envs.half_cheetah.HalfCheetahVel", "envs.half_cheetah:HalfCheetahVel"]
+    "target", ["envs.tasks.half_cheetah.HalfCheetahVel", "envs.tasks.half_cheetah:HalfCheetahVel"]
 )
 def test_targets(target):
     assert resolve(target) is HalfCheetahVel

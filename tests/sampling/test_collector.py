@@ -7,12 +7,12 @@ from gymnasium import spaces
 from torch.distributions import Normal
 
 from envs import HalfCheetahVel, PointNavigation, SimulationError, Step, UserError
-from maml_rl.advantages import AdvantageEstimator
+from maml_rl.algorithm.advantages import AdvantageEstimator
+from maml_rl.algorithm.inner_loop.loop import stack
+from maml_rl.algorithm.policies import CategoricalMLP, GaussianMLP
+from maml_rl.algorithm.rollout import Rollout
 from maml_rl.errors import NonFiniteError
-from maml_rl.inner_loop import stack
-from maml_rl.policies import CategoricalMLP, GaussianMLP
 from maml_rl.randomness import Key, Purpose
-from maml_rl.rollout import Rollout
 from maml_rl.sampling import Sampler
 from maml_rl.sampling.collector import Collector
 

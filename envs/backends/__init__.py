@@ -1,0 +1,1 @@
+"""What steps the environments: MuJoCo, Gymnasium, numpy."""

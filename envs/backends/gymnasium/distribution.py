@@ -1,0 +1,360 @@
+"""Any Gymnasium environment as a task distribution, by its id and a class that sets tasks."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
+
+from envs.arguments import integer_at_least, number
+from envs.backends.gymnasium.batch import BatchedGymnasium
+from envs.backends.task_env import TaskEnv
+from envs.episodes import described, episode_seed
+from envs.errors import UserError
+from envs.protocol import Array, Tasks, draw_tasks, snake_case, task_at
+
+Env = gymnasium.Env[Any, Any]
+
+
+class SetTask(Protocol):
+    """What turns one Gymnasium environment into many: draws tasks, and writes one into it.
+
+    Optional, as a distribution has them: `name`, `finite_tasks()`, `describe(task)`.
+    """
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw tasks from `rng`; leaves [M, ...]."""
+        ...
+
+    def apply(self, env: Any, task: Tasks) -> None:
+        """Write a task (leaves without the leading M) into the unwrapped environment.
+
+        Called before every reset, on an environment that may have had other tasks.
+        """
+
+
+class GymnasiumTaskDistribution:
+    """Base of task distributions on a Gymnasium environment.
+
+    A subclass writes `sample` and `apply` (see `SetTask`); `finite_tasks` and `describe` where the
+    defaults do not fit; `build` where the environment does not come from `gymnasium.make`.
+    Observations are flattened by Gymnasium's own wrapper; actions are a Box or Discrete.
+
+    Args:
+        id: as for `gymnasium.make`; "module:Name-v0" imports the module that registers it.
+        horizon: steps per episode; None takes the time limit that the id was registered with.
+        action_scale: of a Box, applied action = clip(action_scale * action).
+        kwargs: keyword arguments of the environment's constructor.
+        record: numbers in the environment's info to keep beside the reward ("success").
+
+    Raises:
+        UserError: if the environment cannot be built, has no time limit while none is given, or
+            has observations or actions that are no flat array.
+    """
+
+    def __init__(
+        self,
+        id: str | None,
+        horizon: int | None = None,
+        action_scale: float = 1.0,
+        kwargs: Mapping[str, Any] | None = None,
+        record: Sequence[str] = (),
+    ) -> None:
+        if id is None:
+            raise UserError(
+                "env.id is missing: name a Gymnasium environment, such as env.id=Pendulum-v1."
+            )
+        self.id, self.kwargs = id, dict(kwargs or {})
+        self.record = (record,) if isinstance(record, str) else tuple(record)
+        self.action_scale = number("env.action_scale", action_scale, above=0)
+        self.horizon = integer_at_least(
+            "env.horizon", self._limit() if horizon is None else horizon
+        )
+        env = self.build()
+        try:
+            self.native_action_space = env.action_space
+            self.observation_space = _float_box(env.observation_space, self.id)
+            self.action_space = _flat_actions(env.action_space, self.id)
+            with _told_in_one_sentence(f"{self.name}.sample(1, rng) raised an error"):
+                task = task_at(draw_tasks(self, 1, np.random.default_rng(0)), 0)
+            with _told_in_one_sentence(f"{self.name}.apply(env, task) raised an error"):
+                self.apply(env.unwrapped, task)
+        finally:
+            env.close()
+
+    @property
+    def name(self) -> str:
+        """The class's name in snake case, by which a run and its results are called."""
+        return snake_case(type(self).__name__)
+
+    # What a subclass writes.
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw tasks from `rng`; leaves [M, ...]."""
+        raise TypeError(f"{type(self).__name__} must define sample(num_tasks, rng).")
+
+    def apply(self, env: Any, task: Tasks) -> None:
+        """Write a task (leaves without the leading M) into the unwrapped environment."""
+        raise TypeError(f"{type(self).__name__} must define apply(env, task).")
+
+    def finite_tasks(self) -> Tasks | None:
+        """All tasks there are, where they are few; None otherwise."""
+        return None
+
+    def describe(self, task: Tasks) -> str:
+        """Name one task (leaves without the leading M) in plots, tables and file names."""
+        return ", ".join(
+            f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
+        )
+
+    def build(self, render_mode: str | None = None) -> Env:
+        """Build one environment with flat observations and no time limit.
+
+        Raises:
+            UserError: if Gymnasium cannot build it.
+        """
+        with _told_in_one_sentence(f"env.id={self.id} cannot be built"):
+            env = gymnasium.make(
+                str(self.id),
+                max_episode_steps=-1,  # the sampler cuts episodes off after `horizon` steps
+                disable_env_checker=True,
+                **({} if render_mode is None else {"render_mode": render_mode}),
+                **self.kwargs,
+            )
+            return FlattenObservation(env)
+
+    # What follows from it.
+
+    def applied(self, action: Any) -> Any:
+        """Return clip(action_scale * action) within a Box; numbered actions as they are."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return action
+        low, high = self.action_space.low, self.action_space.high
+        return np.clip(self.action_scale * np.asarray(action), low, high)
+
+    def native(self, action: Any) -> Any:
+        """Write one applied action, [A] or a number, as the environment itself takes it."""
+        space = self.native_action_space
+        if isinstance(space, spaces.Discrete):
+            return space.start + int(action)
+        return np.reshape(action, space.shape or ()).astype(space.dtype)
+
+    def begin(self, env: Env, task: Tasks, seed: int) -> Array:
+        """Write a task into an environment and reset it; its first observation, [O].
+
+        Raises:
+            UserError: if the task's spaces are not the distribution's.
+        """
+        self.apply(env.unwrapped, task)
+        where = f"{self.name}.apply(env, task) must leave"
+        if env.action_space != self.native_action_space:
+            raise UserError(
+                f"{where} actions of {self.native_action_space}, not {env.action_space}: all tasks "
+                f"share one action space."
+            )
+        observation, _ = env.reset(seed=seed)
+        wanted, found = self.observation_space.shape, np.shape(observation)
+        if found != wanted:
+            raise UserError(
+                f"{where} observations of shape {wanted}, not {found}: all tasks share one "
+                f"observation space."
+            )
+        return observation
+
+    def recorded(self, info: Mapping[str, Any]) -> list[float]:
+        """Read the numbers that `record` names out of one environment's info.
+
+        Raises:
+            UserError: if one is missing.
+        """
+        for name in self.record:
+            if name not in info:
+                there = ", ".join(sorted(map(str, info))) or "nothing"
+                raise UserError(
+                    f"env.record names {name}, which the info of {self.id} lacks; it has {there}."
+                )
+        return [float(info[name]) for name in self.record]
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedGymnasium:
+        """Build M x B environments in `threads` worker processes; 1 steps them in this one."""
+        return BatchedGymnasium(self, num_tasks, slots_per_task, threads)
+
+    def single(
+        self, task: Tasks | None = None, render_mode: str | None = None, **size: Any
+    ) -> GymnasiumTaskEnv:
+        """Build the Gymnasium environment of one task (leaves without the leading M).
+
+        Args:
+            task: fixes the task; None draws one at every reset.
+            render_mode: "rgb_array" or None.
+            **size: of the picture; left to the environment, whose `kwargs` may say it.
+        """
+        return GymnasiumTaskEnv(self, task, render_mode)
+
+    def _limit(self) -> int:
+        """Return the time limit that the environment's id was registered with."""
+        module, _, name = str(self.id).rpartition(":")
+        with _told_in_one_sentence(f"env.id={self.id} cannot be found"):
+            if module:
+                importlib.import_module(module)
+            limit = gymnasium.spec(name).max_episode_steps
+        if limit is None:
+            raise UserError(f"{self.id} has no time limit of its own: give env.horizon, in steps.")
+        return limit
+
+
+class GymnasiumTasks(GymnasiumTaskDistribution):
+    """A Gymnasium environment by its id, and a class that draws tasks and writes them into it.
+
+    Args:
+        id: as for `gymnasium.make`; "module:Name-v0" imports the module that registers it.
+        set_task: a class with `sample` and `apply` (see `SetTask`), an object of one, or its
+            dotted path, my_tasks.PendulumGravity.
+        **options: see `GymnasiumTaskDistribution`.
+    """
+
+    def __init__(
+        self, id: str | None = None, set_task: SetTask | type | str | None = None, **options: Any
+    ) -> None:
+        self.set_task = _set_task(set_task)
+        super().__init__(id, **options)
+
+    @property
+    def name(self) -> str:
+        """The name of `set_task`, or of its class in snake case."""
+        return getattr(self.set_task, "name", snake_case(type(self.set_task).__name__))
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw tasks from `rng`; leaves [M, ...]."""
+        return self.set_task.sample(num_tasks, rng)
+
+    def apply(self, env: Any, task: Tasks) -> None:
+        """Write a task (leaves without the leading M) into the unwrapped environment."""
+        self.set_task.apply(env, task)
+
+    def finite_tasks(self) -> Tasks | None:
+        """All tasks there are, where `set_task` says so."""
+        own = getattr(self.set_task, "finite_tasks", None)
+        return None if own is None else own()
+
+    def describe(self, task: Tasks) -> str:
+        """Name one task (leaves without the leading M), as `set_task` does where it can."""
+        own = getattr(self.set_task, "describe", super().describe)
+        return own(task)
+
+
+def _set_task(given: SetTask | type | str | None) -> SetTask:
+    """Return an object with `sample` and `apply`: what was given, or one of the class it names."""
+    found: Any = given
+    if given is None:
+        raise UserError(
+            "env.set_task is missing: name a class with sample(num_tasks, rng) and "
+            "apply(env, task), such as env.set_task=my_tasks.PendulumGravity."
+        )
+    if isinstance(given, str):
+        with _told_in_one_sentence(f"env.set_task={given} cannot be imported"):
+            found = pkgutil.resolve_name(given)
+    with _told_in_one_sentence(f"env.set_task={given} cannot be built"):
+        built = found() if isinstance(found, type) else found
+    for method in ("sample(num_tasks, rng)", "apply(env, task)"):
+        if not callable(getattr(built, method.partition("(")[0], None)):
+            raise UserError(f"env.set_task={given} must define {method}.")
+    checked: SetTask = built
+    return checked
+
+
+@contextmanager
+def _told_in_one_sentence(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong in a person's own code into a UserError that begins with `what`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what} ({described(error)}).") from error
+
+
+def _float_box(space: spaces.Space[Any], id: str | None) -> spaces.Box:
+    """Return the Box [O] that flattened observations lie in, of floating-point numbers."""
+    if not isinstance(space, spaces.Box):
+        raise UserError(f"observations of {id} cannot be flattened into one array: {space}.")
+    if np.issubdtype(space.dtype, np.floating):
+        return space
+    return spaces.Box(space.low.astype(float), space.high.astype(float), dtype=np.float64)
+
+
+def _flat_actions(space: spaces.Space[Any], id: str | None) -> spaces.Box | spaces.Discrete:
+    """Return the space of a policy's actions: a Box [A], or Discrete(A) counted from 0."""
+    if isinstance(space, spaces.Discrete):
+        return spaces.Discrete(int(space.n))
+    if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return spaces.Box(space.low.ravel(), space.high.ravel(), dtype=space.dtype.type)
+    raise UserError(
+        f"actions of {id} are {space}, but must be a Discrete space or a Box of floating-point "
+        f"numbers: wrap the environment in a gymnasium.ActionWrapper that takes one of these."
+    )
+
+
+class GymnasiumTaskEnv(TaskEnv):
+    """One task of a Gymnasium task distribution as a Gymnasium environment.
+
+    Observations are flat; actions are the environment's own (`action_scale` belongs to the batched
+    form), flat too. Episodes are cut off after the distribution's horizon. `reset` draws a new task
+    from the environment's generator unless one was fixed, by `task=`, by `set_task` or by
+    `reset(options={"task": ...})`; `info["task"]` says which.
+    """
+
+    def __init__(
+        self,
+        distribution: GymnasiumTaskDistribution,
+        task: Tasks | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        super().__init__(distribution, task, render_mode)
+        self.env = distribution.build(render_mode)
+        self.metadata = self.env.metadata
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode; `options={"task": ...}` fixes the task first."""
+        self._begin(seed, options)
+        self._steps = 0
+        start = self.distribution.begin(self.env, self._task, episode_seed(self.np_random))
+        return start.astype(self.observation_space.dtype), self._info({})
+
+    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Apply `action`, [A] clipped to the action space or a number, for one step."""
+        if isinstance(self.action_space, spaces.Box):
+            action = np.clip(action, self.action_space.low, self.action_space.high)
+        action = self.distribution.native(action)
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._steps += 1
+        return (
+            observation.astype(self.observation_space.dtype),
+            float(reward),
+            bool(terminated),
+            bool(truncated) or self._steps >= self.distribution.horizon,
+            self._info(info),
+        )
+
+    def render(self) -> Any:
+        """Draw the environment as it does itself; None where no mode was chosen.
+
+        Raises:
+            UserError: if what it draws with is not installed.
+        """
+        with _told_in_one_sentence(f"{self.distribution.name} cannot be drawn"):
+            return None if self.render_mode is None else self.env.render()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()

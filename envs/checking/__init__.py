@@ -1,0 +1,1 @@
+"""What every task distribution promises, as checks."""

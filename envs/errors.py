@@ -1,0 +1,9 @@
+"""The errors of task distributions."""
+
+
+class UserError(ValueError):
+    """A wrong input. Its message is one sentence for the person who made it; no traceback."""
+
+
+class SimulationError(RuntimeError):
+    """A simulation became unstable, or gave a value that is not finite."""

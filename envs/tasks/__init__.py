@@ -1,0 +1,1 @@
+"""Task distributions, one file per body or problem."""

@@ -1,0 +1,165 @@
+"""Families of tasks that several bodies share, as mixins: directions, headings, velocities, goals.
+
+Each draws its tasks, names them and shows them in pictures; what they pay is the body's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from envs.backends.mujoco.distribution import Marker, namespace
+from envs.protocol import Array, TaskGrid, Tasks
+from envs.trajectories import Trajectories, distance_run
+
+
+class ForwardBackward:
+    """A direction along x, {"direction": [M]}: 1 or -1 with probability 1/2."""
+
+    arrow_height: ClassVar[float] = 1.2  # m
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw directions, [M]."""
+        return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
+
+    def finite_tasks(self) -> Tasks:
+        """Forward and backward."""
+        return {"direction": np.array([1.0, -1.0])}
+
+    def describe(self, task: Tasks) -> str:
+        """Say "forward" or "backward"."""
+        return "forward" if task["direction"] > 0 else "backward"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the direction as an arrow above the start."""
+        return [arrow(np.array([1.5 * task["direction"], 0.0]), self.arrow_height)]
+
+
+class Headings:
+    """A heading in the plane, {"heading": [M, 2]}: a unit vector, uniform on the circle.
+
+    The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
+    """
+
+    dt: float
+    arrow_height: ClassVar[float] = 1.2  # m
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw headings, [M, 2]."""
+        return {"heading": uniform_headings(num_tasks, rng)}
+
+    def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
+        """Return headings at equal angles between the limits, degrees; None goes all around."""
+        low, high = limits or (0.0, 360.0 * (1 - 1 / num_tasks))
+        degrees = np.linspace(low, high, num_tasks)
+        angle = np.radians(degrees)
+        tasks = {"heading": np.stack([np.cos(angle), np.sin(angle)], axis=-1)}
+        return TaskGrid(tasks, "heading, degrees", degrees)
+
+    def describe(self, task: Tasks) -> str:
+        """Say the heading in degrees, counter-clockwise from the x axis."""
+        degrees = np.degrees(np.arctan2(task["heading"][1], task["heading"][0]))
+        return f"heading {round(float(degrees)) % 360} degrees"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the heading as an arrow above the start."""
+        return [arrow(1.5 * task["heading"], self.arrow_height)]
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return how far episodes went along the heading."""
+        return distance_run(info.get("heading_velocity"), self.dt, "distance along the heading")
+
+
+class VelocityPreset(Protocol):
+    """A preset with a range of velocities."""
+
+    @property
+    def velocities(self) -> tuple[float, float]:
+        """Lowest and highest, m/s."""
+        ...
+
+
+class TargetVelocities:
+    """A velocity along x, {"velocity": [M]} in m/s: uniform on the preset's `velocities`."""
+
+    preset: VelocityPreset
+    dt: float
+    arrow_height: ClassVar[float] = 1.2  # m
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw target velocities, [M] in m/s."""
+        return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
+
+    def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
+        """Return velocities at equal distances; None takes the preset's range."""
+        values = np.linspace(*(limits or self.preset.velocities), num_tasks)
+        return TaskGrid({"velocity": values}, "target velocity, m/s", values)
+
+    def describe(self, task: Tasks) -> str:
+        """Say the velocity."""
+        return f"{float(task['velocity']):.2f} m/s"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show as an arrow above the start how far it goes in half a second."""
+        return [arrow(np.array([0.5 * task["velocity"], 0.0]), self.arrow_height)]
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return x, and where the target velocity leads to."""
+        return distance_run(info.get("x_velocity"), self.dt, "x from the start", tasks["velocity"])
+
+
+class Goals:
+    """A goal in the plane, {"goal": [M, 2]} in m; where goals are drawn is the body's to say."""
+
+    goal_height: ClassVar[float] = 0.0  # of the sphere's centre, m
+    goal_size: ClassVar[float] = 0.15  # the sphere's radius, m
+
+    def describe(self, task: Tasks) -> str:
+        """Say where the goal is."""
+        x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
+        return f"goal ({x:.2f}, {y:.2f})"
+
+    def markers(self, task: Tasks) -> list[Marker]:
+        """Show the goal as a sphere."""
+        x, y = (float(part) for part in task["goal"])
+        return [Marker((x, y, self.goal_height), size=self.goal_size)]
+
+    def observed_position(self, observations: Array) -> Array | None:
+        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        raise TypeError(f"{type(self).__name__} must define observed_position(observations).")
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return the ways to the goals, where positions are observed."""
+        position = self.observed_position(observations)
+        return None if position is None else Trajectories(position, "m", tasks["goal"])
+
+
+def uniform_headings(num_tasks: int, rng: np.random.Generator) -> Array:
+    """Draw unit vectors in the plane, [M, 2], uniform on the circle."""
+    angle = rng.uniform(0.0, 2 * np.pi, size=num_tasks)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+def uniform_disc(num_tasks: int, radius: float, rng: np.random.Generator) -> Array:
+    """Draw points, [M, 2], uniform on a disc around the origin."""
+    headings = uniform_headings(num_tasks, rng)
+    return radius * np.sqrt(rng.uniform(size=(num_tasks, 1))) * headings
+
+
+def planar_distance(position: Any, goal: Any) -> Any:
+    """Return |position - goal|, [...] in m, of points [..., 2]."""
+    offset = position - goal
+    return namespace(offset).sqrt((offset * offset).sum(-1))
+
+
+def arrow(vector: Array, height: float) -> Marker:
+    """Show a vector [2] in the plane, m, as an arrow that begins above the origin."""
+    return Marker((0.0, 0.0, height), to=(float(vector[0]), float(vector[1]), height), size=0.05)

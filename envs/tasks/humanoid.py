@@ -1,0 +1,104 @@
+"""Humanoid task distribution: walk along a heading."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from envs.backends.mujoco.distribution import (
+    ASSETS,
+    MujocoTaskDistribution,
+    Preset,
+    State,
+    namespace,
+)
+from envs.protocol import Tasks
+from envs.tasks.families import Headings
+
+
+@dataclasses.dataclass(frozen=True)
+class HumanoidPreset(Preset):
+    """A source's humanoid; the weights are those of Gymnasium's Humanoid-v5."""
+
+    forward_weight: float = 1.25  # of the velocity along the heading
+    control_cost: float = 0.1  # weight of the squared norm of the applied action
+    survival: float = 5.0  # reward a step while the torso's height is within `heights`
+    heights: tuple[float, float] = (1.0, 2.0)  # of the torso, m, the limits excluded
+    terminates: bool = True  # an episode ends where the height leaves `heights`
+
+
+class HumanoidDir(Headings, MujocoTaskDistribution):
+    """Walk along a heading h, uniform on the circle: reward weight * h . v + survival - cost.
+
+    v is the velocity of the whole body's centre of mass. Gymnasium's body (17 motors within 0.4,
+    RK4 at 0.003 s); contact forces are neither observed nor charged. Survival is not earned on the
+    step that ends an episode, as in Gymnasium. A task is the unit vector {"heading": [M, 2]}.
+
+    Presets: `promp` (the default: outputs in [-10, 10] are mapped onto the action range), `pearl`
+    (outputs in [-1, 1]), `gymnasium` (Humanoid-v5's actions and length).
+    """
+
+    xml = ASSETS / "humanoid.xml"
+    fields = ("subtree_com", "cinert", "cvel", "qfrc_actuator")
+    camera: ClassVar[Mapping[str, Any]] = {"distance": 5.0, "azimuth": 120.0, "elevation": -20.0}
+    presets: ClassVar[Mapping[str, HumanoidPreset]] = {
+        "promp": HumanoidPreset(frame_skip=5, horizon=200, action_scale=0.04),
+        "pearl": HumanoidPreset(frame_skip=5, horizon=200, action_scale=0.4),
+        "gymnasium": HumanoidPreset(frame_skip=5, horizon=1000),
+    }
+    preset: HumanoidPreset
+
+    def reset(self, rng: np.random.Generator) -> State:
+        """Add noise to the pose as Gymnasium's Humanoid-v5 does, draw for draw."""
+        return {
+            "qpos": self.model.qpos0 + rng.uniform(-0.01, 0.01, size=self.model.nq),
+            "qvel": rng.uniform(-0.01, 0.01, size=self.model.nv),
+        }
+
+    def observe(self, state: State) -> Any:
+        """Return what Humanoid-v5 observes without contact forces, [..., 270].
+
+        That is qpos without x and y, qvel, the bodies' inertias and velocities (the world's left
+        out), and the motors' forces on the hinges.
+        """
+        inertias, velocities = state["cinert"][..., 1:, :], state["cvel"][..., 1:, :]
+        parts = [
+            state["qpos"][..., 2:],
+            state["qvel"],
+            inertias.reshape(*inertias.shape[:-2], -1),
+            velocities.reshape(*velocities.shape[:-2], -1),
+            state["qfrc_actuator"][..., 6:],
+        ]
+        return namespace(state["qpos"]).concatenate(parts, -1)
+
+    def mass_center(self, state: State) -> Any:
+        """Return the centre of mass in the plane, [..., 2] in m."""
+        return state["subtree_com"][..., 1, :2]  # of the torso and all that hangs on it
+
+    def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
+        """Return the centre of mass's mean velocity along the heading, [...] in m/s."""
+        velocity = (self.mass_center(after) - self.mass_center(before)) / self.dt
+        return (task["heading"] * velocity).sum(-1)
+
+    def healthy(self, state: State) -> Any:
+        """Return where the torso's height is within the preset's `heights`, [...] bool."""
+        low, high = self.preset.heights
+        height = state["qpos"][..., 2]
+        return (low < height) & (height < high)
+
+    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+        """Return weight * h . v + survival - cost, [...]."""
+        forward = self.preset.forward_weight * self.heading_velocity(before, after, task)
+        cost = self.preset.control_cost * (action * action).sum(-1)
+        return forward + self.preset.survival * self.healthy(after) - cost
+
+    def terminated(self, state: State, task: Tasks) -> Any:
+        """End where the torso is too low or too high, if the preset says so, [...] bool."""
+        return ~self.healthy(state) & self.preset.terminates
+
+    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+        """Record the velocity along the heading, [...] in m/s."""
+        return {"heading_velocity": self.heading_velocity(before, after, task)}

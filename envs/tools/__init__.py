@@ -1,0 +1,1 @@
+"""The commands that list, check and show task distributions."""

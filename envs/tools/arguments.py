@@ -1,0 +1,73 @@
+"""What `python -m envs.check`, `.list` and `.show` share: reading arguments, and how errors end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from envs.errors import UserError
+
+
+def run(command: Callable[[Sequence[str]], int]) -> None:
+    """Run a command on the process's arguments and exit with its status; 2 for wrong input."""
+    sys.path.insert(0, str(Path.cwd()))  # a user's task distribution is found where they work
+    sys.exit(status_of(lambda: command(sys.argv[1:])))
+
+
+def status_of(call: Callable[[], int]) -> int:
+    """Call, and turn the errors that are somebody's to read into a sentence and a status."""
+    try:
+        status = call()
+        sys.stdout.flush()  # here, where a reader that has gone away can still be met
+        return status
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def read(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Split arguments into names and `key=value` pairs, whose values are read as YAML.
+
+    Raises:
+        UserError: quoting the one that cannot be read.
+    """
+    names = [part for part in arguments if "=" not in part]
+    for name in names:
+        if name.startswith("-"):
+            raise UserError(f"{name} is unknown; write options as key=value, or --help alone.")
+    options = {}
+    for part in arguments:
+        key, equals, text = part.partition("=")
+        if equals:
+            options[key.lstrip("+")] = _value(part, text)
+    return names, options
+
+
+def one_name(names: Sequence[str], usage: str) -> str:
+    """Return the one name among the arguments.
+
+    Raises:
+        UserError: if there is none, or several.
+    """
+    if len(names) != 1:
+        given = f"not {' '.join(names)}" if names else "and there is none"
+        raise UserError(f"give one name or target, {given}: {usage}")
+    return names[0]
+
+
+def _value(part: str, text: str) -> Any:
+    try:
+        value = OmegaConf.from_dotlist([f"value={text}"])["value"]
+    except Exception as error:  # the YAML parser's errors have no common public base
+        raise UserError(f"cannot read {part!r}: write key=value, the value as in YAML.") from error
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,124 @@
+"""List the task distributions there are: `python -m envs.list`, `python -m envs.list ant_goal`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from envs.checking.contract import parameters, spaces_in_words
+from envs.errors import UserError
+from envs.registry import MADE_OF_OTHERS, SHIPPED, build, missing_package, published, resolve
+from envs.tools.arguments import read
+
+USAGE = """usage: python -m envs.list [name or target] [argument=value ...]
+
+List every task distribution with its spaces, horizon, task parameters (in brackets their shape, and
+the range seen in samples) and presets (the default first): the shipped ones, and those that
+installed packages publish. With a name, show one and its presets' numbers side by side.
+"""
+WIDTH = 150  # characters, where no terminal says otherwise
+
+
+def list_command(arguments: Sequence[str]) -> int:
+    """List all distributions, or one with its presets."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE, end="")
+        return 0
+    names, options = read(arguments)
+    if len(names) > 1 or (options and not names):
+        raise UserError("give one name, or none to list all: python -m envs.list ant_goal.")
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    console.print(*(_one(names[0], options) if names else [_all()]), sep="\n")
+    if not names:
+        console.print(*(f"{name}: {what}" for name, what in MADE_OF_OTHERS.items()), sep="\n")
+    return 0
+
+
+def _all() -> Table:
+    table = Table(pad_edge=False, box=None, header_style="bold")
+    for heading in ("name", "observations", "actions", "steps", "task", "presets"):
+        table.add_column(heading, no_wrap=heading not in ("task", "presets"))
+    for name in [*SHIPPED, *published()]:
+        table.add_row(*(Text(cell) for cell in _row(name)))
+    return table
+
+
+def _row(name: str) -> tuple[str, ...]:
+    """Say what one distribution is; or why it cannot be built."""
+    try:
+        distribution = build(name)
+        return (
+            name,
+            *spaces_in_words(distribution).split(", "),
+            f"{distribution.horizon}",
+            parameters(distribution),
+            ", ".join(_presets(distribution)),
+        )
+    except UserError as error:
+        package = missing_package(error)
+        why = f"not installed: it needs the package {package}" if package else f"{error}"
+    except Exception as error:  # a published distribution may be wrong in any way
+        why = f"{type(error).__name__}: {error}"
+    return name, "-", "-", "-", why, ""
+
+
+def _one(name: str, options: Mapping[str, Any]) -> Iterator[Table | Text]:
+    """Describe one distribution."""
+    found, distribution = resolve(name), build(name, options)
+    yield Text(f"{name}: {found.__module__}.{found.__qualname__}\n")
+    yield Text(inspect.getdoc(found) or "It has no description.")
+    yield Text(f"\n{spaces_in_words(distribution)}, {distribution.horizon} steps an episode")
+    yield Text(f"task: {parameters(distribution)}\n")
+    presets = _presets(distribution)
+    yield _side_by_side(presets) if presets else _arguments(found)
+
+
+def _presets(distribution: Any) -> Mapping[str, Any]:
+    presets = getattr(distribution, "presets", {})
+    return presets if isinstance(presets, Mapping) else {}
+
+
+def _side_by_side(presets: Mapping[str, Any]) -> Table:
+    """Tabulate the presets' numbers; a number that a preset lacks is left empty."""
+    numbers = {name: _numbers(preset) for name, preset in presets.items()}
+    table = Table(title="presets, the default first", title_justify="left")
+    table.add_column("argument")
+    for name in numbers:
+        table.add_column(name)
+    for key in dict.fromkeys(key for each in numbers.values() for key in each):
+        table.add_row(key, *(_written(each.get(key, "")) for each in numbers.values()))
+    return table
+
+
+def _numbers(preset: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(preset):
+        return {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
+    if hasattr(preset, "_asdict"):
+        return dict(preset._asdict())
+    return dict(preset) if isinstance(preset, Mapping) else {"value": preset}
+
+
+def _written(value: Any) -> Text:
+    """Write a value as the command line takes it."""
+    if isinstance(value, bool):
+        return Text(str(value).lower())
+    return Text(str(list(value)) if isinstance(value, tuple) else str(value))
+
+
+def _arguments(found: Any) -> Table:
+    """Tabulate the constructor's arguments and their defaults, where there are no presets."""
+    table = Table(title="arguments", title_justify="left")
+    table.add_column("argument")
+    table.add_column("default")
+    for name, parameter in inspect.signature(found).parameters.items():
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            required = parameter.default is parameter.empty
+            table.add_row(name, "(none)" if required else _written(parameter.default))
+    return table

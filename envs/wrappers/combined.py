@@ -1,0 +1,469 @@
+"""Task distributions made of others: a mixture of several, and one tested on tasks held out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from envs.arguments import integer_at_least, number
+from envs.backends.task_env import TaskEnv
+from envs.episodes import CheckedEnv, compare, row_seeds, standard_actions, traced
+from envs.errors import UserError
+from envs.protocol import (
+    Array,
+    BatchedEnv,
+    Step,
+    TaskDistribution,
+    Tasks,
+    count_tasks,
+    draw_tasks,
+    held_out,
+)
+from envs.trajectories import Trajectories
+
+MEMBER = "member"
+"""The leaf of a union's tasks that says whose each task is, [M]."""
+
+
+class Union:
+    """A mixture of distributions with the same spaces and horizon.
+
+    A task is one of a member's. The leaf "member" says of which, by its number; "<number>/<leaf>"
+    are that member's leaves, and in the tasks of others they hold one constant task, which says
+    nothing. The observations do not tell the member.
+
+    Args:
+        members: the distributions, in a list or under names of any kind, which tell those of one
+            class apart in results.
+        weights: how likely each member is, up to a factor; None makes them equally likely.
+        horizon: steps per episode, which must be the members' own; None takes theirs.
+    """
+
+    def __init__(
+        self,
+        members: Mapping[Any, TaskDistribution] | Sequence[TaskDistribution],
+        weights: Sequence[float] | None = None,
+        horizon: int | None = None,
+    ) -> None:
+        named: Mapping[Any, TaskDistribution]
+        named = members if isinstance(members, Mapping) else dict(enumerate(members))
+        if not named:
+            raise UserError("env.members is empty; a union needs a distribution.")
+        self.horizon = _check_alike({f"env.members.{key}": own for key, own in named.items()})
+        _check_horizon(horizon, self.horizon)
+        self._keys, self.members = list(named), list(named.values())
+        self.titles = _titles(named)
+        self.weights = _probabilities(weights, len(self.members))
+        self.recorded = sorted(set.intersection(*(_info_names(own) for own in self.members)))
+        self.observation_space: spaces.Box = self.members[0].observation_space
+        self.action_space = self.members[0].action_space
+        constant = (own.sample(1, np.random.default_rng(0)) for own in self.members)
+        self._constant = [
+            {name: np.asarray(leaf) for name, leaf in one.items()} for one in constant
+        ]
+
+    @property
+    def name(self) -> str:
+        """The members' names, each once."""
+        return f"union_of_{'_and_'.join(dict.fromkeys(own.name for own in self.members))}"
+
+    @property
+    def held_out(self) -> Union | None:
+        """The members' held-out distributions in the same mixture; None where none has one."""
+        if all(held_out(own) is own for own in self.members):
+            return None
+        own = zip(self._keys, self.members, strict=True)
+        return Union({key: held_out(member) for key, member in own}, self.weights.tolist())
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw the members, [M], then each member's tasks; leaves [M, ...]."""
+        member = rng.choice(len(self.members), num_tasks, p=self.weights)
+        counts = np.bincount(member, minlength=len(self.members)).tolist()
+        each = zip(self.members, counts, strict=True)
+        return self._joined(
+            member, [own.sample(count, rng) if count else {} for own, count in each]
+        )
+
+    def _joined(self, member: Array, drawn: Sequence[Tasks]) -> Tasks:
+        """Put each member's tasks, in order, where `member` [M] names it."""
+        tasks = {MEMBER: member}
+        for index, own in enumerate(drawn):
+            for name, leaf in self._constant[index].items():
+                tasks[f"{index}/{name}"] = np.repeat(leaf, len(member), axis=0)
+                if own:
+                    tasks[f"{index}/{name}"][member == index] = own[name]
+        return tasks
+
+    def finite_tasks(self) -> Tasks | None:
+        """All tasks there are, where every member's are few and each is as likely as any other."""
+        every = [own.finite_tasks() for own in self.members]
+        if any(tasks is None for tasks in every):
+            return None
+        given = [tasks for tasks in every if tasks is not None]
+        sizes = np.array([count_tasks(tasks) for tasks in given])
+        if not np.allclose(self.weights / sizes, 1 / sizes.sum()):
+            return None
+        return self._joined(np.repeat(np.arange(len(given)), sizes), given)
+
+    def member_of(self, task: Tasks) -> tuple[int, Tasks]:
+        """Return whose a task is (leaves without the leading M), and that member's own leaves."""
+        index = int(task[MEMBER])
+        return index, self.leaves(index, task)
+
+    def leaves(self, index: int, tasks: Tasks) -> Tasks:
+        """Return the leaves that belong to the member numbered `index`."""
+        return {name: tasks[f"{index}/{name}"] for name in self._constant[index]}
+
+    def group_of(self, task: Tasks) -> str:
+        """Return the title of a task's member, by which results are reported."""
+        return self.titles[self.member_of(task)[0]]
+
+    def describe(self, task: Tasks) -> str:
+        """Name one task after its member."""
+        index, own = self.member_of(task)
+        return f"{self.titles[index]} {self.members[index].describe(own)}"
+
+    def markers(self, task: Tasks) -> Sequence[Any]:
+        """Return what pictures of a task show, as its member says."""
+        index, own = self.member_of(task)
+        markers = getattr(self.members[index], "markers", None)
+        return () if markers is None else markers(own)
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return what the members show of their tasks' episodes, where all show the same thing.
+
+        Args:
+            tasks: leaves [M, ...].
+            observations: [M, T + 1, B, O].
+            info: leaves [M, T, B].
+        """
+        shown = []
+        for index, own in enumerate(self.members):
+            of_member = getattr(own, "trajectories", None)
+            if of_member is None:
+                return None
+            shown.append(of_member(self.leaves(index, tasks), observations, info))
+        return _chosen(shown, np.asarray(tasks[MEMBER]))
+
+    def applied(self, action: Any) -> Any:
+        """Return what the members apply for `action`.
+
+        Raises:
+            UserError: if members differ.
+        """
+        results = [own.applied(action) for own in self.members]  # type: ignore[attr-defined]
+        if any(not np.array_equal(result, results[0]) for result in results):
+            raise UserError(
+                f"the members of {self.name} apply actions differently, so that an action alone "
+                f"does not say what is applied; give them one action_scale."
+            )
+        return results[0]
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedUnion:
+        """Build M x B environments of every member, stepped on `threads` threads."""
+        return BatchedUnion(self, num_tasks, slots_per_task, threads)
+
+    def single(
+        self, task: Tasks | None = None, render_mode: str | None = None, **options: Any
+    ) -> UnionEnv:
+        """Build the Gymnasium environment of one task (leaves without the leading M).
+
+        Args:
+            task: fixes the task; None draws one, and its member, at every reset.
+            render_mode: "rgb_array" or None.
+            **options: the members' own, such as width and height.
+        """
+        return UnionEnv(self, task, render_mode, **options)
+
+
+class BatchedUnion:
+    """M x B environments of every member; a row is stepped in its task's member only."""
+
+    def __init__(self, union: Union, num_tasks: int, slots: int, threads: int = 1) -> None:
+        self.union, self.shape = union, (num_tasks, slots)
+        self._envs: list[BatchedEnv] = [
+            own.make(num_tasks, slots, threads) for own in union.members
+        ]
+        self._rows: dict[int, Array] = {}  # by member: which tasks are its own, [M] bool
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Give every task's slots their task, in its member's environments; leaves [M, ...].
+
+        Raises:
+            UserError: if the number of tasks is not M.
+        """
+        if count_tasks(tasks) != self.shape[0]:
+            raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
+        member = np.asarray(tasks[MEMBER])
+        self._rows = {index: member == index for index in np.unique(member).tolist()}
+        for index in self._rows:
+            self._envs[index].set_tasks(self.union.leaves(index, tasks))
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Begin a new episode in every row from its own generator; observations [M, B, O]."""
+        each = list(rngs)
+        unused = np.random.default_rng(0)  # for a member's rows that are another's: not looked at
+        seen: Array | None = None
+        for index, mine in self._rows.items():
+            rows = np.repeat(mine, self.shape[1])
+            own = [rng if row else unused for rng, row in zip(each, rows, strict=True)]
+            seen = _where(mine, self._envs[index].reset(own), seen)
+        assert seen is not None  # there is a task, so there is a member
+        self._seen = seen
+        return seen.copy()
+
+    def step(self, actions: Array, active: Array) -> Step:
+        """Step each member's own rows among the `active` ones with `actions` [M, B, ...].
+
+        Info holds what every member records: a rate of success over tasks of which some tell none
+        would be wrong.
+        """
+        seen, info = self._seen, dict[str, Array]()
+        rewards, ended = np.zeros(self.shape), np.zeros(self.shape, dtype=bool)
+        cut: Array | None = None
+        for index, mine in self._rows.items():
+            running = active & mine[:, None]
+            if not running.any():
+                continue
+            step = self._envs[index].step(actions, running)
+            seen = _where(mine, step.observations, seen)
+            rewards, ended = (
+                _where(mine, step.rewards, rewards),
+                _where(mine, step.terminated, ended),
+            )
+            cut = cut if step.truncated is None else _where(mine, step.truncated, cut)
+            for name in self.union.recorded:
+                info[name] = _where(mine, step.info[name], info.get(name))
+        self._seen = seen
+        return Step(seen.copy(), rewards, ended, info, cut)
+
+    def close(self) -> None:
+        """Free every member's simulations."""
+        for env in self._envs:
+            env.close()
+
+
+def _chosen(shown: Sequence[Trajectories | None], member: Array) -> Trajectories | None:
+    """Take each task's trajectories from its member's; None where members show other things."""
+    found = [own for own in shown if own is not None]
+    kinds = {(own.in_plane, own.unit, own.label, own.dt) for own in found}
+    if len(found) < len(shown) or len(kinds) > 1:
+        return None
+    row = np.arange(len(member))
+    values = np.stack([own.values for own in found])[member, row]
+    shape = next((own.targets.shape for own in found if own.targets is not None), None)
+    if shape is None:
+        return dataclasses.replace(found[0], values=values)
+    targets = [np.full(shape, np.nan) if own.targets is None else own.targets for own in found]
+    return dataclasses.replace(found[0], values=values, targets=np.stack(targets)[member, row])
+
+
+def _where(mine: Array, own: Array, other: Array | None) -> Array:
+    """Take the tasks [M] that are `mine` from `own` [M, ...], the rest from `other` (None: 0)."""
+    own = np.asarray(own)
+    rows = mine.reshape(-1, *(1,) * (own.ndim - 1))
+    return np.where(rows, own, own.dtype.type(0) if other is None else other)
+
+
+class UnionEnv(TaskEnv):
+    """One task of a union as a Gymnasium environment: that of the task's member.
+
+    `reset` draws a new task, and so a member, from the environment's generator unless one was
+    fixed, by `task=`, by `set_task` or by `reset(options={"task": ...})`; `info["task"]` says
+    which, in the union's leaves.
+    """
+
+    def __init__(
+        self,
+        union: Union,
+        task: Tasks | None = None,
+        render_mode: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(union, task, render_mode)
+        self._envs: list[gymnasium.Env[Array, Any]] = [
+            own.single(None, render_mode, **options)  # type: ignore[attr-defined]
+            for own in union.members
+        ]
+        self.metadata = self._envs[0].metadata
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode; `options={"task": ...}` fixes the task first."""
+        self._begin(seed, options)
+        index, own = self.distribution.member_of(self._task)
+        self._env = self._envs[index]
+        self._env.unwrapped.np_random = self.np_random  # one stream, whichever member is next
+        observation, info = self._env.reset(options={"task": own})
+        return observation, self._info(info)
+
+    def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
+        """Take one step of the member's environment."""
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        return observation, reward, terminated, truncated, self._info(info)
+
+    def render(self) -> Any:
+        """Draw the member's environment; None where no mode was chosen."""
+        return self._env.render()
+
+    def close(self) -> None:
+        """Close every member's environment."""
+        for env in self._envs:
+            env.close()
+
+
+class HeldOut:
+    """A distribution to train on, tested on tasks of another that training never meets.
+
+    Everything is `train`'s but its name, and that test tasks are `test`'s (`held_out`). The two
+    share their spaces, horizon and the leaves of their tasks: best one class, with another range to
+    sample from.
+
+    Args:
+        train: the distribution of training and validation tasks.
+        test: the distribution of test tasks.
+        horizon: steps per episode, which must be both's own; None takes theirs.
+    """
+
+    def __init__(
+        self, train: TaskDistribution, test: TaskDistribution, horizon: int | None = None
+    ) -> None:
+        self.train, self.held_out = train, test
+        _check_horizon(horizon, _check_alike({"env.train": train, "env.test": test}))
+        own, other = (_leaf_shapes(distribution) for distribution in (train, test))
+        if own != other:
+            raise UserError(
+                f"env.test has tasks of {_listed(other)} and env.train of {_listed(own)}, but what "
+                f"steps the one's tasks must take the other's: choose one class for both."
+            )
+        _check_same_steps(train, test)
+
+    def __getattr__(self, name: str) -> Any:
+        """Leave everything else to the distribution that is trained on."""
+        if name == "train":  # not there yet, while unpickling
+            raise AttributeError(name)
+        return getattr(self.train, name)
+
+    @property
+    def name(self) -> str:
+        """The name of what is trained on, and that test tasks are others."""
+        return f"{self.train.name}_held_out"
+
+    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
+        """Draw training tasks; leaves [M, ...]."""
+        return self.train.sample(num_tasks, rng)
+
+    def finite_tasks(self) -> Tasks | None:
+        """All training tasks there are, where they are few; None otherwise."""
+        return self.train.finite_tasks()
+
+    def describe(self, task: Tasks) -> str:
+        """Name one task as the distribution of training tasks does."""
+        return self.train.describe(task)
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
+        """Build M x B environments, stepped on `threads` threads."""
+        return self.train.make(num_tasks, slots_per_task, threads)
+
+
+def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
+    """Name each member; of several with one name, each with its key too."""
+    names = [own.name for own in named.values()]
+    return [
+        own.name if names.count(own.name) == 1 else f"{own.name} ({key})"
+        for key, own in named.items()
+    ]
+
+
+def _check_alike(named: Mapping[str, TaskDistribution]) -> int:
+    """Check that distributions have the same spaces and horizon; return the horizon.
+
+    Raises:
+        UserError: naming two that differ, and in what, or one that is no distribution.
+    """
+    for key, own in named.items():
+        if not isinstance(own, TaskDistribution):
+            raise UserError(f"{key} must be a task distribution, not {own!r}.")
+    (first, reference), *others = named.items()
+    for part in ("observation_space", "action_space", "horizon"):
+        for key, own in others:
+            if getattr(own, part) != getattr(reference, part):
+                raise UserError(
+                    f"{first} and {key} must have the same {part}, but {reference.name} has "
+                    f"{getattr(reference, part)} and {own.name} has {getattr(own, part)}: choose "
+                    f"distributions on one body, with one preset."
+                )
+    return reference.horizon
+
+
+def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:
+    """Check that the two give test tasks the same episodes, step for step.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    tasks = draw_tasks(test, 2, np.random.default_rng(0))
+    seeds = row_seeds(2, 1)
+    compare(
+        "env.train and env.test do not differ in the range of their tasks alone: of a test task "
+        "stepped by env.train",
+        traced(test, tasks, seeds),
+        traced(train, tasks, seeds),
+        "test tasks run in env.train's environments, so give both one class and equal numbers but "
+        "those that tasks are drawn by",
+    )
+
+
+def _info_names(distribution: TaskDistribution) -> set[str]:
+    """Return what a distribution records in info, by trying one step."""
+    with closing(CheckedEnv(distribution, 1, 1)) as env:
+        env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
+        step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))
+    return set(step.info)
+
+
+def _check_horizon(given: int | None, own: int) -> None:
+    """Check that a horizon given to a combination is the one its parts have.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if given is not None and integer_at_least("env.horizon", given) != own:
+        raise UserError(
+            f"env.horizon={given} must be the horizon of the distributions combined, which is "
+            f"{own}: give each of them horizon={given}."
+        )
+
+
+def _probabilities(weights: Sequence[float] | None, size: int) -> Array:
+    """Return weights as probabilities [size].
+
+    Raises:
+        UserError: if there are not as many as members, or they are not positive.
+    """
+    given = [1.0] * size if weights is None else list(weights)
+    if len(given) != size:
+        raise UserError(
+            f"env.weights must hold a number for each of {size} members, not {len(given)} numbers."
+        )
+    values = np.array([number("env.weights", weight, above=0) for weight in given])
+    return values / values.sum()
+
+
+def _leaf_shapes(distribution: TaskDistribution) -> dict[str, tuple[int, ...]]:
+    """Return the names and shapes of one task's leaves."""
+    drawn = distribution.sample(1, np.random.default_rng(0))
+    return {name: np.shape(drawn[name])[1:] for name in sorted(drawn)}
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

@@ -1,0 +1,103 @@
+"""A task distribution whose observations tell the task: what an oracle is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from envs.protocol import Array, BatchedEnv, Step, TaskDistribution, Tasks
+from envs.trajectories import Trajectories
+from envs.wrappers.wrapped import Wrapped
+
+
+class TaskObserved(Wrapped):
+    """Appends each task's numbers (direction, goal, ...) to its observations.
+
+    A policy that sees the task needs no adaptation: trained on this it is the oracle that
+    adaptation is compared with (Finn et al. 2017, section 5.2).
+
+    Args:
+        distribution: whose tasks they are.
+    """
+
+    def __init__(self, distribution: TaskDistribution) -> None:
+        size = _features(distribution.sample(1, np.random.default_rng(0))).shape[1]
+        unbounded = np.full(size, np.inf)
+        super().__init__(distribution, -unbounded, unbounded)
+
+    def around(self, distribution: TaskDistribution) -> Self:
+        """Show another distribution's tasks."""
+        return type(self)(distribution)
+
+    def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Array]:
+        """Build the Gymnasium environment of one task (leaves without the leading M)."""
+        env = self.distribution.single(task, **options)  # type: ignore[attr-defined]
+        return _TaskObservedEnv(env, self.observation_space)
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Return what the distribution itself shows of episodes; arguments as its own."""
+        own = getattr(self.distribution, "trajectories", None)
+        size = self.distribution.observation_space.shape[0]
+        return None if own is None else own(tasks, observations[..., :size], info)
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
+        """Build M x B environments, stepped on `threads` threads."""
+        return _BatchedTaskObserved(
+            self.distribution.make(num_tasks, slots_per_task, threads), slots_per_task
+        )
+
+
+class _TaskObservedEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
+    """One environment that appends its task, which its info tells, to what it observes."""
+
+    def __init__(self, env: gymnasium.Env[Array, Array], observation_space: spaces.Box) -> None:
+        super().__init__(env)
+        self.observation_space = observation_space
+
+    def reset(self, **options: Any) -> tuple[Array, dict[str, Any]]:
+        observation, info = self.env.reset(**options)
+        return self._with_task(observation, info), info
+
+    def step(self, action: Array) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._with_task(observation, info), reward, terminated, truncated, info
+
+    @staticmethod
+    def _with_task(observation: Array, info: dict[str, Any]) -> Array:
+        task = {name: np.asarray(leaf)[None] for name, leaf in info["task"].items()}
+        return np.concatenate([observation, _features(task)[0]])
+
+
+class _BatchedTaskObserved:
+    """M x B environments that append their tasks to what they observe."""
+
+    def __init__(self, env: BatchedEnv, slots: int) -> None:
+        self._env, self._slots = env, slots
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        self._env.set_tasks(tasks)
+        features = _features(tasks)[:, None]
+        self._tasks = np.broadcast_to(features, (len(features), self._slots, features.shape[-1]))
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        return np.concatenate([self._env.reset(rngs), self._tasks], axis=-1)
+
+    def step(self, actions: Array, active: Array) -> Step:
+        step = self._env.step(actions, active)
+        return step._replace(observations=np.concatenate([step.observations, self._tasks], axis=-1))
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def _features(tasks: Tasks) -> Array:
+    """Write tasks as rows of numbers, [M, F], leaves in the order of their names."""
+    return np.concatenate(
+        [np.reshape(tasks[name], (len(tasks[name]), -1)) for name in sorted(tasks)], axis=1
+    )

@@ -1,0 +1,265 @@
+"""A task distribution whose episodes are trials: several episodes of one task, in turn.
+
+What a learner with memory is trained on (Duan et al. 2016, RL^2, section 2.2; Wang et al. 2016).
+Letters: M tasks, B slots (trials) per task, E episodes per trial, T steps, O observation size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
+from gymnasium.utils import seeding
+
+from envs.arguments import integer_at_least
+from envs.protocol import Array, BatchedEnv, Step, TaskDistribution, Tasks, take_tasks
+from envs.wrappers.wrapped import Wrapped
+
+EPISODE = "episode"
+"""What a trial's info calls the number of the episode in which a step was taken, from 0."""
+
+
+class Trials(Wrapped):
+    """Joins E episodes of a task to a trial, and shows what a memory needs to learn from them.
+
+    Appended to every observation are the action before it, as it was applied (one number for each
+    numbered action, 1 at the one taken; bounded ones in units of their bound), the reward before
+    it, and 1 at an episode's first step. Action and reward are 0 at the first step of a trial
+    alone: they are those of the last step of the episode before at the beginning of another.
+
+    A trial ends with its last episode: `terminated` if that was ended by the task, `truncated` if
+    it was cut off while episodes before it were shorter than the horizon. Info holds `episode`, the
+    number of the episode that the step was taken in.
+
+    Args:
+        distribution: whose tasks they are.
+        episodes: E.
+    """
+
+    def __init__(self, distribution: TaskDistribution, episodes: int = 2) -> None:
+        self.episodes = integer_at_least("trial_episodes", episodes)
+        unbounded = np.full(flatdim(distribution.action_space) + 1, np.inf)
+        super().__init__(distribution, np.append(-unbounded, 0), np.append(unbounded, 1))
+
+    @property
+    def horizon(self) -> int:
+        """The most steps of a trial, E times those of an episode."""
+        return self.episodes * self.distribution.horizon
+
+    def around(self, distribution: TaskDistribution) -> Self:
+        """Join as many episodes of another distribution's tasks."""
+        return type(self)(distribution, self.episodes)
+
+    def trajectories(self, tasks: Tasks, observations: Array, info: Mapping[str, Array]) -> None:
+        """Show nothing: what figures show is of single episodes."""
+
+    def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Any]:
+        """Build the Gymnasium environment of one task (leaves without the leading M)."""
+        return _TrialEnv(self, self.distribution.single(task, **options))  # type: ignore[attr-defined]
+
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
+        """Build M x B environments, stepped on `threads` threads."""
+        return _BatchedTrials(self, num_tasks, slots_per_task, threads)
+
+    def remembered(self, applied: Array) -> Array:
+        """Write applied actions [..., A] or [...] as the numbers that are observed, [..., A]."""
+        space = self.distribution.action_space
+        if isinstance(space, spaces.Discrete):
+            return np.eye(int(space.n))[np.asarray(applied, dtype=np.int64)]
+        bound = np.maximum(np.abs(space.low), np.abs(space.high))
+        return np.asarray(applied / np.where(np.isfinite(bound) & (bound > 0), bound, 1))
+
+    def extended(self, observations: Array, actions: Array, rewards: Array, begins: Array) -> Array:
+        """Append `actions` [..., A], `rewards`, `begins` [...] to observations [..., O]."""
+        parts = [observations, actions, rewards[..., None], begins[..., None]]
+        return np.concatenate(parts, axis=-1).astype(self.observation_space.dtype)
+
+
+def _seeds(rng: np.random.Generator, episodes: int) -> Array:
+    """Draw a trial's seeds, one for each episode, [E]."""
+    return rng.integers(2**31, size=episodes)
+
+
+class _TrialEnv(gymnasium.Wrapper[Array, Any, Array, Any]):
+    """Trials of one environment; the task changes between them, if at all."""
+
+    def __init__(self, trials: Trials, env: gymnasium.Env[Array, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = trials.observation_space
+        self._trials = trials
+        self._rng = np.random.default_rng()
+        self._drawn = False  # whether a task is drawn for every trial
+        self._number = self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin a trial; `options={"task": ...}` fixes the task first."""
+        if seed is not None:
+            self._rng = seeding.np_random(seed)[0]
+        if self._drawn:
+            self.env.unwrapped._fixed = False  # type: ignore[attr-defined]
+        self._seeds = _seeds(self._rng, self._trials.episodes)
+        self._number = self._steps = 0
+        observation, info = self.env.reset(seed=int(self._seeds[0]), options=options)
+        self._drawn = not getattr(self.env.unwrapped, "_fixed", True)
+        self._task = info["task"]
+        return self._seen(observation, None, 0.0, begins=True), info
+
+    def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
+        """Take a step; the next episode begins where one is over."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self._steps += 1
+        info = {**info, EPISODE: self._number}
+        over = terminated or truncated or self._steps >= self._trials.distribution.horizon
+        last = self._number == self._trials.episodes - 1
+        if over and not last:
+            self._number, self._steps = self._number + 1, 0
+            seed = int(self._seeds[self._number])
+            observation, _ = self.env.reset(seed=seed, options={"task": self._task})
+        seen = self._seen(observation, action, float(reward), begins=over and not last)
+        ended = over and last
+        return seen, reward, terminated and last, ended and not terminated, info
+
+    def _seen(self, observation: Array, action: Any, reward: float, begins: bool) -> Array:
+        space = self._trials.distribution.action_space
+        size = self._trials.observation_space.shape[0] - len(observation) - 2
+        before = np.zeros(size)
+        if action is not None:
+            applied = int(action) if isinstance(space, spaces.Discrete) else np.asarray(action)
+            before = self._trials.remembered(np.asarray(applied))
+        return self._trials.extended(
+            np.asarray(observation), before, np.asarray(reward), np.asarray(begins)
+        )
+
+
+class _BatchedTrials:
+    """M x B trials on environments of M x B episodes, each of which holds one number of episode.
+
+    Rows that come to their next episode enter the environment that holds it, which began it for all
+    rows at once. So as many environments are made as there are numbers between the slowest row's
+    and the fastest one's: one where episodes have one length, and no environment need know how to
+    reset a row.
+    """
+
+    def __init__(self, trials: Trials, num_tasks: int, slots: int, threads: int) -> None:
+        self._trials, self.shape, self._threads = trials, (num_tasks, slots), threads
+        self._free: list[BatchedEnv] = [self._made()]
+        self._holding: dict[int, tuple[BatchedEnv, Array]] = {}  # and its first observations
+        self._tasks: Tasks | None = None
+
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Give every task's B slots their task; leaves have leading size M."""
+        self._tasks = take_tasks(tasks, slice(None))
+        self._release(self._trials.episodes)
+        for env in self._free:
+            env.set_tasks(self._tasks)
+
+    def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
+        """Begin a trial in every slot, row m * B + b from its own generator; [M, B, O]."""
+        drawn = [_seeds(rng, self._trials.episodes) for rng in rngs]
+        self._seeds = np.reshape(drawn, (*self.shape, -1))
+        self._release(self._trials.episodes)
+        self._number, self._time, self._total = np.zeros((3, *self.shape), dtype=np.int64)
+        self._over = np.zeros(self.shape, dtype=bool)
+        nothing = np.zeros(self.shape)
+        before = np.zeros((*self.shape, *self._sizes()))
+        return self._trials.extended(self._start(0), before, nothing, nothing + 1)
+
+    def step(self, actions: Array, active: Array) -> Step:
+        """Step the rows where `active` [M, B] is true; where an episode is over, begin another."""
+        step = self._stepped(actions, active)
+        step.info[EPISODE] = self._number.copy()
+        self._time += active
+        self._total += active
+        over = active & (step.ended | (self._time >= self._trials.distribution.horizon))
+        last = over & (self._number == self._trials.episodes - 1)
+        begins = over & ~last
+        self._number += begins
+        self._time[begins] = 0
+        self._over |= last
+        self._release(self._number[~self._over].min(initial=self._trials.episodes - 1))
+        self._enter(begins, step.observations)
+        return Step(
+            self._trials.extended(
+                step.observations, self._before(actions, active), step.rewards, begins
+            ),
+            step.rewards,
+            last & step.terminated,
+            step.info,
+            last & ~step.terminated & (self._total < self._trials.horizon),
+        )
+
+    def close(self) -> None:
+        """Free the simulations."""
+        self._release(self._trials.episodes)
+        for env in self._free:
+            env.close()
+
+    def _made(self) -> BatchedEnv:
+        return self._trials.distribution.make(*self.shape, self._threads)
+
+    def _sizes(self) -> tuple[int]:
+        """Return how many numbers write an action."""
+        own = self._trials.distribution.observation_space.shape[0]
+        return (self._trials.observation_space.shape[0] - own - 2,)
+
+    def _start(self, number: int) -> Array:
+        """Return the first observations of an episode, [M, B, O], begun for all rows at once."""
+        if number not in self._holding:
+            if not self._free:
+                self._free.append(self._made())
+                if self._tasks is not None:
+                    self._free[-1].set_tasks(self._tasks)
+            env = self._free.pop()
+            seeds = self._seeds[..., number].ravel()
+            start = env.reset([seeding.np_random(int(seed))[0] for seed in seeds])
+            self._holding[number] = env, start.copy()
+        return self._holding[number][1]
+
+    def _release(self, lowest: int) -> None:
+        """Take back the environments of episodes before `lowest`, which no row comes to again."""
+        for number in [number for number in self._holding if number < lowest]:
+            self._free.append(self._holding.pop(number)[0])
+
+    def _stepped(self, actions: Array, active: Array) -> Step:
+        """Step every active row in the environment of its episode; what they gave as one."""
+        joined: Step | None = None
+        numbers = np.unique(self._number[active])
+        for number in numbers if len(numbers) else list(self._holding)[:1]:
+            rows = active & (self._number == number)
+            own = self._holding[number][0].step(actions, rows)
+            joined = own if joined is None else _joined(joined, own, rows)
+        assert joined is not None
+        return joined._replace(observations=joined.observations.copy(), info=dict(joined.info))
+
+    def _enter(self, begins: Array, observations: Array) -> None:
+        """Write the first observations of the episodes that some rows begin."""
+        for number in np.unique(self._number[begins]):
+            rows = begins & (self._number == number)
+            np.copyto(observations, self._start(int(number)), where=rows[..., None])
+
+    def _before(self, actions: Array, active: Array) -> Array:
+        """Write the actions taken as what is observed of them, 0 for other rows: [M, B, A]."""
+        wide = active.reshape(*active.shape, *(1,) * (actions.ndim - 2))
+        taken = np.where(wide, actions, 0)
+        applied = getattr(self._trials.distribution, "applied", None)
+        return self._trials.remembered(taken if applied is None else applied(taken))
+
+
+def _joined(one: Step, other: Step, rows: Array) -> Step:
+    """Take `rows` [M, B] from the other step."""
+    truncated = None
+    if one.truncated is not None and other.truncated is not None:
+        truncated = np.where(rows, other.truncated, one.truncated)
+    return Step(
+        np.where(rows[..., None], other.observations, one.observations),
+        np.where(rows, other.rewards, one.rewards),
+        np.where(rows, other.terminated, one.terminated),
+        {name: np.where(rows, other.info[name], leaf) for name, leaf in one.info.items()},
+        truncated,
+    )

@@ -1,0 +1,1 @@
+"""The method: rollouts, advantages, policies, the inner and the outer loop."""

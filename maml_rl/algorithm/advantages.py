@@ -1,0 +1,148 @@
+"""From a rollout to what a policy-gradient loss needs of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from envs.arguments import number
+from maml_rl.algorithm.baselines import Baseline
+from maml_rl.algorithm.returns import (
+    continuation,
+    discounted_sum,
+    generalized_advantage,
+    standardize,
+    step_in_episode,
+)
+from maml_rl.algorithm.rollout import Rollout, masked_mean
+
+
+class Targets(NamedTuple):
+    """What losses weigh log-probabilities with, in the rollout's dtype.
+
+    Advantages, rewards and values are in one unit: divided by `scale`, with the mean that
+    standardizing takes from the advantages added to the values.
+    """
+
+    advantages: Tensor  # [M, T, B]
+    rewards: Tensor  # [M, T, B] discounted to the beginning of the episode, values at time-outs in
+    values: Tensor  # [M, T, B] of the baseline, discounted likewise
+    scale: Tensor  # [M] what the advantages were divided by
+    mean_return: Tensor  # [M] mean discounted return of an episode, in the unit of the rewards
+    explained_variance: Tensor  # [M] of the returns by the baseline, float64
+
+    def tasks(self, start: int, stop: int) -> Targets:
+        """Return the targets of tasks `start` to `stop`, as views."""
+        return Targets(*(leaf[start:stop] for leaf in self))
+
+    def to(self, device: torch.device | str) -> Targets:
+        """Move every tensor to `device`."""
+        return Targets(*(leaf.to(device) for leaf in self))
+
+
+class AdvantageEstimator:
+    """Fits the baseline to each task's rollout and estimates generalized advantages.
+
+    The classic benchmarks are finite-horizon problems: the value after the last step is 0, and time
+    is among the baseline's features. `bootstrap_time_out=True` takes the baseline's value there.
+
+    Args:
+        baseline: fitted anew to every rollout.
+        discount: gamma, in [0, 1].
+        gae_lambda: lambda, in [0, 1].
+        standardize: scale each task's advantages to mean 0 and standard deviation 1.
+        bootstrap_time_out: value of the last state counts where the time limit cut an episode off.
+        held_out_baseline: score each episode by a baseline fitted to other episodes of its task
+            (the odd ones by the even ones, and the reverse), so that it does not see its own noise;
+            of a single episode the values are then 0.
+        discounted_visits: weigh step t of an episode by gamma^t, as the gradient of the discounted
+            return has it; the field leaves that out.
+    """
+
+    def __init__(
+        self,
+        baseline: Baseline,
+        discount: float = 0.99,
+        gae_lambda: float = 1.0,
+        standardize: bool = True,
+        bootstrap_time_out: bool = False,
+        held_out_baseline: bool = False,
+        discounted_visits: bool = False,
+    ) -> None:
+        self.baseline = baseline
+        self.discount = number("algorithm.discount", discount, least=0, most=1)
+        self.gae_lambda = number("algorithm.gae_lambda", gae_lambda, least=0, most=1)
+        self.standardize = standardize
+        self.bootstrap_time_out = bootstrap_time_out
+        self.held_out_baseline = held_out_baseline
+        self.discounted_visits = discounted_visits
+
+    @torch.no_grad()
+    def __call__(self, rollout: Rollout) -> Targets:
+        """Compute the targets of a rollout, each task from its own steps only.
+
+        Raises:
+            NonFiniteError: naming the task whose returns are not finite.
+        """
+        rewards, mask = rollout.rewards.double(), rollout.mask.double()
+        flow, returns = self._flow(rollout), self.returns(rollout)
+        values, final = self._values(rollout, returns)
+        next_values = torch.cat([values[:, 1:], final[:, None]], dim=1)
+        bootstrap = flow
+        if self.bootstrap_time_out:
+            bootstrap = continuation(
+                rollout.discounts, rollout.first, rollout.mask, final=True
+            ).double()
+        advantages = generalized_advantage(
+            rewards, values, next_values, self.discount, self.gae_lambda, flow, bootstrap
+        )
+        mean, scale = torch.zeros_like(rewards[:, :1, :1]), torch.ones_like(rewards[:, :1, :1])
+        if self.standardize:
+            advantages, mean, scale = standardize(advantages, mask)
+        cut_off = self.discount * (bootstrap - flow) * next_values  # what a time-out stands for
+        weights = self.discount ** step_in_episode(rollout.first)
+        starts = rollout.first.double() * mask
+        weighed = {
+            "advantages": advantages * weights if self.discounted_visits else advantages,
+            "rewards": (rewards + cut_off) * weights / scale,
+            "values": (values + mean) * weights / scale,
+            "scale": scale.flatten(),
+            "mean_return": (returns * starts).sum((1, 2)) / starts.sum((1, 2)),
+        }
+        return Targets(
+            **{name: leaf.to(rollout.rewards.dtype) for name, leaf in weighed.items()},
+            explained_variance=_explained_variance(values, returns, mask),
+        )
+
+    def returns(self, rollout: Rollout) -> Tensor:
+        """Return the discounted returns to go, [M, T, B] in float64."""
+        return discounted_sum(rollout.rewards.double(), self.discount, self._flow(rollout))
+
+    @staticmethod
+    def _flow(rollout: Rollout) -> Tensor:
+        return continuation(rollout.discounts, rollout.first, rollout.mask).double()
+
+    def _values(self, rollout: Rollout, returns: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the baseline's values [M, T, B] and those after the last step [M, B], float64."""
+        if not self.held_out_baseline:
+            return self.baseline.values(self.baseline.fit(rollout, returns), rollout)
+        odd = torch.arange(returns.shape[2], device=returns.device) % 2 == 1
+        halves = [
+            self.baseline.values(
+                self.baseline.fit(rollout._replace(mask=rollout.mask * fitted), returns), rollout
+            )
+            for fitted in (odd, ~odd)
+        ]
+        values, final = (
+            torch.where(odd, by_even, by_odd) for by_odd, by_even in zip(*halves, strict=True)
+        )
+        return values, final
+
+
+def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """Return 1 - mean((returns - values)^2) / Var(returns) per task, [M]."""
+    residual = masked_mean((returns - values) ** 2, mask)
+    mean = masked_mean(returns, mask)[:, None, None]
+    return 1.0 - residual / masked_mean((returns - mean) ** 2, mask).clamp_min(1e-12)

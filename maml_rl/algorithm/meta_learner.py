@@ -1,0 +1,323 @@
+"""A meta-learner: a policy, an inner loop that adapts it, an outer loop that trains its start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from envs.arguments import number
+from envs.errors import UserError
+from envs.protocol import Tasks
+from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
+from maml_rl.algorithm.baselines import Baseline
+from maml_rl.algorithm.inner_loop.loop import STATISTICS, InnerLoop, InnerStep, stack
+from maml_rl.algorithm.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
+from maml_rl.algorithm.outer_loop.objectives import raise_unless_finite
+from maml_rl.algorithm.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
+from maml_rl.algorithm.outer_loop.update import State, mean_cosine
+from maml_rl.algorithm.policies import Policy
+from maml_rl.algorithm.policies.mlp import merge_moments
+from maml_rl.algorithm.rollout import Params, Rollout
+from maml_rl.randomness import Key, Purpose
+from maml_rl.sampling import Collector
+
+RETURN_MOMENTS = tuple(f"{STATISTICS}return_{name}" for name in ("mean", "variance", "count"))
+
+
+class Experience(NamedTuple):
+    """What the tasks of one iteration gave."""
+
+    rollouts: list[Rollout]  # K + 1: before each inner step, and after the last
+    targets: list[Targets]  # of each rollout
+    adapted: Params  # parameters after the last inner step, leaves [M, *s]
+    grad_norms: list[Tensor]  # [M] each, of the inner steps' gradients
+    inner_steps: Sequence[InnerStep] = ()  # K of them, without graphs
+
+
+class MetaLearner:
+    """MAML and its relatives (Finn et al. 2017, algorithm 3).
+
+    What is meta-learned, what adapts, and by which estimator are the inner loop's; how the
+    meta-parameters move, the outer optimizer's. A number of relatives differ in these alone.
+
+    Args:
+        policy: runs stacked parameters.
+        baseline: fitted to every rollout.
+        inner: adapts.
+        outer: updates the meta-parameters.
+        name: by which runs and results are called.
+        discount: gamma.
+        gae_lambda: lambda of the generalized advantages.
+        standardize_advantages: per task and rollout.
+        bootstrap_time_out: see `AdvantageEstimator`.
+        held_out_baseline: see `AdvantageEstimator`.
+        discounted_visits: see `AdvantageEstimator`.
+        normalize_returns: divide rewards by the running standard deviation of returns to go, the
+            same for all tasks, frozen within an iteration.
+        exploration_weight: of E-MAML's term, which goes with inner.loss=log_likelihood; 1 is the
+            exact gradient, 0 leaves it out.
+        entropy_coefficient: of the entropy after adaptation in the outer loss; 0 leaves it out.
+        device: where the outer loop computes; collection and its inner steps stay on the CPU.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        baseline: Baseline,
+        inner: InnerLoop,
+        outer: OuterOptimizer,
+        name: str = "maml",
+        discount: float = 0.99,
+        gae_lambda: float = 1.0,
+        standardize_advantages: bool = True,
+        bootstrap_time_out: bool = False,
+        held_out_baseline: bool = False,
+        discounted_visits: bool = False,
+        normalize_returns: bool = False,
+        exploration_weight: float = 0.0,
+        entropy_coefficient: float = 0.0,
+        device: str = "cpu",
+    ) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(f"algorithm.name must be a word, such as maml, not {name!r}.")
+        self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
+        self.device = device
+        self.advantages = AdvantageEstimator(
+            baseline,
+            discount,
+            gae_lambda,
+            standardize_advantages,
+            bootstrap_time_out,
+            held_out_baseline,
+            discounted_visits,
+        )
+        self.normalize_returns = normalize_returns
+        if normalize_returns and standardize_advantages:
+            raise UserError(
+                "algorithm.normalize_returns=true changes nothing where advantages are "
+                "standardized: set algorithm.standardize_advantages=false with it."
+            )
+        self.exploration_weight = number(
+            "algorithm.exploration_weight", exploration_weight, least=0
+        )
+        self.entropy_coefficient = number(
+            "algorithm.entropy_coefficient", entropy_coefficient, least=0
+        )
+        self._check_fit()
+
+    def _check_fit(self) -> None:
+        """Refuse parts that do not fit together.
+
+        Raises:
+            UserError: naming the part, and what to write instead.
+        """
+        self.inner.adapted_names(self.policy)
+        self.outer.check(self.inner, self.policy)
+        for name in ("exploration_weight", "entropy_coefficient"):
+            if getattr(self, name) > 0 and not self.outer.differentiates:
+                raise UserError(
+                    f"algorithm.{name} is a term of the outer loss, which "
+                    f"outer={type(self.outer).__name__.lower()} has none of: set it to 0."
+                )
+        if self.exploration_weight > 0 and self.inner.steps == 0:
+            raise UserError("algorithm.exploration_weight > 0 needs inner.steps of at least 1.")
+        if self.exploration_weight > 0 and self.inner.loss_name != "log_likelihood":
+            raise UserError(
+                f"algorithm.exploration_weight > 0 needs inner.loss=log_likelihood: "
+                f"{self.inner.loss_name} counts the sampling distribution's dependence already."
+            )
+        if self.inner.loss_name == "dice" and self.advantages.gae_lambda != 1:
+            raise UserError(
+                "inner.loss=dice sums whole returns: write algorithm.gae_lambda=1, or "
+                "inner.loss=loaded_dice."
+            )
+
+    def _drawn(self, seed: int) -> Params:
+        """Draw the policy's parameters, leaves [*s]."""
+        numbers = Key(seed).generator(Purpose.INITIALIZATION)
+        return self.policy.initialize(torch.Generator().manual_seed(int(numbers.integers(2**63))))
+
+    def initialize(self, seed: int) -> Params:
+        """Draw the meta-parameters, and statistics at their start, leaves [*s] on the CPU."""
+        meta = self.inner.meta_parameters(self.policy, self._drawn(seed))
+        if self.normalize_returns:
+            start = (torch.tensor(value, dtype=torch.float64) for value in (0.0, 1.0, 0.0))
+            meta |= dict(zip(RETURN_MOMENTS, start, strict=True))
+        return meta
+
+    @torch.no_grad()
+    def collect(
+        self,
+        collector: Collector,
+        meta: Params,
+        tasks: Tasks,
+        steps: int,
+        key: Key,
+        later_scale: float | Sequence[float] = 1.0,
+    ) -> Experience:
+        """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept.
+
+        Steps beyond the inner loop's own number (beyond the first, where that is 0) are scaled by
+        `later_scale`, or by its entries in turn, the last of which holds on.
+        """
+        rows = stack(meta, collector.num_tasks)
+        params = self.inner.initial_params(rows)
+        rollouts, targets, norms, inner_steps = [], [], [], []
+        for step in range(steps + 1):
+            rollouts.append(collector.collect(params, tasks, key.child(step)))
+            targets.append(self._targets(meta, rollouts[-1]))
+            if step < steps:
+                scale = step_scale(step, self.inner.steps, later_scale)
+                taken = self.inner.step(self.policy, params, rows, rollouts[-1], targets[-1], scale)
+                gradients = _gradient_rows(taken)
+                raise_unless_finite("inner gradient", gradients)
+                norms.append(gradients.norm(dim=1))
+                inner_steps.append(taken)
+                params = taken.params
+        return Experience(rollouts, targets, params, norms, inner_steps)
+
+    def _targets(self, meta: Params, rollout: Rollout) -> Targets:
+        if not self.normalize_returns:
+            return self.advantages(rollout)
+        scale = (meta[RETURN_MOMENTS[1]] + 1e-8).rsqrt().to(rollout.rewards.dtype)
+        return self.advantages(rollout._replace(rewards=rollout.rewards * scale))
+
+    def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
+        """Return what tells whether training is healthy: inner steps, baseline, exploration."""
+        norms = experience.grad_norms
+        return {
+            **({"inner/grad_norm": float(torch.stack(norms).mean())} if norms else {}),
+            **self._inner_step_metrics(experience),
+            "baseline/explained_variance": float(experience.targets[0].explained_variance.mean()),
+            **self.policy.metrics(self.inner.initial_params(meta)),
+        }
+
+    def _inner_step_metrics(self, experience: Experience) -> dict[str, float]:
+        """Return how far inner steps move the policies, and how much the tasks' gradients agree.
+
+        The gradients are those of the first step, where all tasks have the same parameters.
+        """
+        if not experience.inner_steps:
+            return {}
+        divergences = torch.stack(
+            [
+                self._step_kl(taken, rollout)
+                for taken, rollout in zip(experience.inner_steps, experience.rollouts, strict=False)
+            ]
+        )
+        cosine = mean_cosine(_gradient_rows(experience.inner_steps[0]))
+        return {
+            "inner/kl": float(divergences.mean()),
+            **({} if cosine is None else {"inner/grad_cosine": cosine}),
+        }
+
+    @torch.no_grad()
+    def _step_kl(self, taken: InnerStep, rollout: Rollout) -> Tensor:
+        """Return the mean of KL(before || after) on the rollout that an inner step used, [M]."""
+        after, _, _ = self.policy.distribution(
+            taken.params, rollout.observations, rollout.state, rollout.first
+        )
+        return taken.distribution.mean_kl(after, rollout.mask)
+
+    def outer_step(
+        self, meta: Params, state: State, experience: Experience, progress: float = 0.0
+    ) -> OuterUpdate:
+        """Replay the adaptation with its graph and update the meta-parameters.
+
+        Args:
+            meta: meta-parameters and statistics, leaves [*s].
+            state: the outer optimizer's.
+            experience: of this iteration.
+            progress: the fraction of the run that is done, for schedules.
+        """
+        on_device = {name: leaf.to(self.device) for name, leaf in meta.items()}
+        fixed = {name: on_device.pop(name) for name in meta if self._is_fixed(name)}
+        objective = PostAdaptationObjective(
+            self.policy,
+            self.inner,
+            [rollout.to(self.device) for rollout in experience.rollouts],
+            [targets.to(self.device) for targets in experience.targets],
+            keep_graphs=self.outer.keeps_graphs,
+            terms=[*self.outer.terms(state), *self._terms(experience)],
+            fixed=fixed,
+        )
+        update = self.outer.update(on_device, state, objective, progress)
+        back = {name: update.meta.get(name, meta[name]).to("cpu") for name in meta}
+        return OuterUpdate(
+            back | self._statistics(meta, experience.rollouts), update.state, update.metrics
+        )
+
+    def _is_fixed(self, name: str) -> bool:
+        return name in self.policy.fixed or name.startswith(STATISTICS)
+
+    def _terms(self, experience: Experience) -> list[Term]:
+        """Return what the algorithm adds to the outer optimizer's own loss."""
+        terms = []
+        if self.exploration_weight > 0:
+            credit = exploration_credit(experience.rollouts[-1], experience.targets[-1])
+            terms.append(exploration(self.exploration_weight, credit.to(self.device)))
+        if self.entropy_coefficient > 0:
+            terms.append(entropy_bonus(self.entropy_coefficient))
+        return terms
+
+    def _statistics(self, meta: Params, rollouts: Sequence[Rollout]) -> Params:
+        """Return the running statistics of observations and returns, with `rollouts` merged in."""
+        statistics = self.policy.statistics(meta, rollouts)
+        if self.normalize_returns:
+            mean, variance, count = (meta[name] for name in RETURN_MOMENTS)
+            for rollout in rollouts:
+                returns = self.advantages.returns(rollout)[rollout.mask > 0]
+                mean, variance, count = merge_moments(mean, variance, count, returns)
+            statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
+        return statistics
+
+
+def _gradient_rows(taken: InnerStep) -> Tensor:
+    """Concatenate an inner step's gradients to one row a task, [M, P]."""
+    return torch.cat([leaf.flatten(1) for leaf in taken.grads.values()], dim=1)
+
+
+def step_scale(step: int, trained: int, later_scale: float | Sequence[float]) -> float:
+    """Return what inner step `step`, from 0, is scaled by: 1 within the number trained with."""
+    beyond = step - max(trained, 1)
+    if beyond < 0:
+        return 1.0
+    if isinstance(later_scale, Sequence):
+        return later_scale[min(beyond, len(later_scale) - 1)]
+    return later_scale
+
+
+def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Return the mean return over tasks before adaptation and after each inner step."""
+    return {
+        f"{prefix}return/step_{step}": float(rollout.mean_return().mean())
+        for step, rollout in enumerate(rollouts)
+    }
+
+
+def trial_returns(rollout: Rollout, prefix: str) -> dict[str, float]:
+    """Return the mean return over tasks and trials of their first and of their last episode.
+
+    Empty where an episode is no part of a trial of several.
+    """
+    returns = rollout.episode_returns()
+    if returns.shape[1] == 1:
+        return {}
+    return {
+        f"{prefix}return/first_episode": float(returns[:, 0].mean()),
+        f"{prefix}return/last_episode": float(returns[:, -1].mean()),
+    }
+
+
+def success_rates(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Return the mean success rate over tasks likewise, where the environments tell it."""
+    rates = [rollout.success_rate() for rollout in rollouts]
+    return {
+        f"{prefix}success/step_{step}": float(rate.mean())
+        for step, rate in enumerate(rates)
+        if rate is not None
+    }

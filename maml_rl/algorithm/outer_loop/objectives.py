@@ -1,0 +1,277 @@
+"""The outer objective: the loss after adaptation, as a function of the meta-parameters.
+
+Tasks are handled in groups whose activations fit the cache. Every task's derivative is a row of its
+own, and rows are summed in task order, so that results do not depend on the size of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from maml_rl.algorithm.advantages import Targets
+from maml_rl.algorithm.inner_loop.loop import InnerLoop, detached, stack
+from maml_rl.algorithm.outer_loop.terms import Replayed, Term, inner_kl, post_adaptation_surrogate
+from maml_rl.algorithm.policies import Distribution, Policy
+from maml_rl.algorithm.policies.distribution import rebuilt
+from maml_rl.algorithm.rollout import Params, Rollout
+from maml_rl.errors import NonFiniteError
+
+CACHE_ELEMENTS = 2 * 2000 * 64  # activations of one layer that still fit the cache (measured)
+GRAPH_ELEMENTS = 40 * 500 * 4 * 192  # activations of a recurrent layer that are kept at a time
+GRAPH_BUDGET = 768 * 2**20  # bytes of graphs kept for the Fisher products; beyond, recomputed
+
+
+def flatten(params: Params) -> Tensor:
+    """Concatenate leaves [*s] to one vector [P], in the dictionary's order."""
+    return torch.cat([leaf.reshape(-1) for leaf in params.values()])
+
+
+def unflatten(vector: Tensor, like: Params) -> Params:
+    """Cut a vector [P] into leaves of the shapes of `like`."""
+    parts = vector.split([leaf.numel() for leaf in like.values()])
+    return {
+        name: part.reshape(leaf.shape)
+        for part, (name, leaf) in zip(parts, like.items(), strict=True)
+    }
+
+
+def _flatten_rows(leaves: Sequence[Tensor]) -> Tensor:
+    """Concatenate leaves [G, *s] to rows [G, P]."""
+    return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], dim=1)
+
+
+def group_size(policy: Policy, num_tasks: int, steps: int, slots: int) -> int:
+    """Choose how many tasks are differentiated together, from the shape [M, T, B] alone.
+
+    Policies with memory go through their rollouts step after step: a step's activations are what
+    must fit the cache, and those of all steps the memory.
+    """
+    row = slots * policy.widest
+    if not policy.recurrent:
+        return max(1, min(num_tasks, CACHE_ELEMENTS // (steps * row)))
+    return max(1, min(num_tasks, CACHE_ELEMENTS // row, GRAPH_ELEMENTS // (steps * row)))
+
+
+class _Group(NamedTuple):
+    """Tasks start to stop, with the graph from their rows of meta-parameters to their results."""
+
+    rows: Params  # leaves [G, *s] that require gradients
+    losses: Tensor  # [G]
+    distribution: Distribution  # of the adapted policies on the rollout after adaptation
+    mask: Tensor  # [G, T, B]
+
+
+class Measured(NamedTuple):
+    """Losses and divergences at some meta-parameters, [M] each."""
+
+    losses: Tensor
+    kl: Tensor  # mean KL(reference || adapted policy) on the rollout after adaptation
+    inner_kl: Tensor  # mean KL(reference || policy) on the rollouts before inner steps
+
+
+class PostAdaptationObjective:
+    """The loss and the KL divergence after adaptation, for fixed rollouts.
+
+    Task i has rollouts collected before each inner step and one after them. The adapted policy is a
+    function of the meta-parameters through the inner steps on the earlier rollouts; the loss is a
+    sum of terms, -mean(ratio * advantages) of the adapted policy on the last rollout where nothing
+    else is asked for, and the objective is its mean over tasks.
+
+    The distributions found at the first evaluation, which is at the meta-parameters that collected,
+    are the references of all divergences.
+
+    Args:
+        policy: runs stacked parameters.
+        inner: the inner loop that is differentiated through.
+        rollouts: K + 1 of them, the last collected by the adapted policies.
+        targets: of each rollout.
+        keep_graphs: keep the graphs of a gradient for Fisher-vector products, within the budget.
+        tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
+        graph_budget: bytes of graphs that may be kept between products; what exceeds it is
+            recomputed, with the same result.
+        terms: of the loss.
+        fixed: parameters that are no part of what is learned, leaves [*s].
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        inner: InnerLoop,
+        rollouts: Sequence[Rollout],
+        targets: Sequence[Targets],
+        keep_graphs: bool = True,
+        tasks_per_group: int | None = None,
+        graph_budget: int = GRAPH_BUDGET,
+        terms: Sequence[Term] = (post_adaptation_surrogate,),
+        fixed: Params | None = None,
+    ) -> None:
+        self.policy, self.inner = policy, inner
+        self.rollouts, self.targets = rollouts, targets
+        self.terms, self.fixed = terms, fixed or {}
+        self.num_tasks = len(rollouts[-1].rewards)
+        self.tasks_per_group = tasks_per_group or group_size(policy, *rollouts[-1].rewards.shape)
+        self._keep = keep_graphs and self._graph_bytes() <= graph_budget
+        self._meta: Params = {}
+        self._groups: dict[int, _Group] = {}
+        self._references: dict[int, list[Distribution]] = {}
+
+    def losses_and_gradients(self, meta: Params) -> tuple[Tensor, Tensor]:
+        """Return each task's loss [M] and its gradient in the meta-parameters [M, P].
+
+        The graphs are kept for `fisher_vector_product`.
+
+        Raises:
+            NonFiniteError: naming the task whose loss or gradient is not finite.
+        """
+        self._meta, self._groups = meta, {}
+        losses, rows = [], []
+        for start in self._starts():
+            group = self._group(start)
+            grads = _grad(group.losses.sum(), list(group.rows.values()), self._keep)
+            losses.append(group.losses.detach())
+            rows.append(_flatten_rows(grads))
+            del group
+        all_losses, all_rows = torch.cat(losses), torch.cat(rows)
+        raise_unless_finite("outer loss", all_losses[:, None])
+        raise_unless_finite("outer gradient", all_rows)
+        return all_losses, all_rows
+
+    @torch.no_grad()
+    def measure(self, meta: Params) -> Measured:
+        """Return each task's loss and divergences from the references at `meta`, no gradient."""
+        parts = []
+        for start in self._starts():
+            replayed = self._replay(start, stack(meta, self._count(start)))
+            references = self._references[start]
+            referred = replayed._replace(references=references)
+            mask = replayed.rollouts[-1].mask
+            kl = references[-1].mean_kl(replayed.distributions[-1], mask)
+            parts.append((self._losses(replayed), kl, inner_kl(referred)))
+        return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def displacements(self, meta: Params) -> Tensor:
+        """Return how far an inner step on every rollout, the last too, moves each task, [M, P]."""
+        rows = []
+        for start in self._starts():
+            stacked = stack(meta | self.fixed, self._count(start))
+            adapted = self.inner.adapt(self.policy, stacked, *self._of(start))
+            moved = (adapted[name] - stacked[name] for name in meta)
+            rows.append(_flatten_rows(list(moved)))
+        all_rows = torch.cat(rows)
+        raise_unless_finite("adapted parameters", all_rows)
+        return all_rows
+
+    def fisher_vector_product(self, vector: Tensor) -> Tensor:
+        """Multiply [P] by the Hessian of the mean KL at the parameters of the last gradient.
+
+        The divergence is 0 there and its first derivative vanishes, so its Hessian is J' F J, with
+        J the derivative of the adapted policies' distributions in the meta-parameters and F the
+        Fisher information of the distributions. J is applied in forward mode through the inner
+        loop, F exactly, J' through the kept graph: no third derivatives are needed.
+        """
+        rows = [self._group_product(start, vector) for start in self._starts()]
+        return torch.cat(rows).sum(0) / self.num_tasks
+
+    def release(self) -> None:
+        """Free the kept graphs."""
+        self._groups = {}
+
+    def _group_product(self, start: int, vector: Tensor) -> Tensor:
+        group = self._group(start)
+        directions = unflatten(vector, self._meta)
+        with torch.no_grad(), forward_ad.dual_level():
+            duals = {
+                name: forward_ad.make_dual(
+                    leaf.detach(), directions[name].expand_as(leaf).contiguous()
+                )
+                for name, leaf in group.rows.items()
+            }
+            outputs = self._replay(start, duals).distributions[-1]
+            tangent = rebuilt(outputs, (_tangent(output) for output in outputs))
+        cotangent = group.distribution.mean_kl_curvature(tangent, group.mask)
+        pulled = torch.autograd.grad(
+            list(group.distribution),
+            list(group.rows.values()),
+            grad_outputs=[part.detach() for part in cotangent],
+            retain_graph=self._keep,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return _flatten_rows(pulled)
+
+    def _group(self, start: int) -> _Group:
+        """Build the graph of the tasks from `start`, or return the one kept."""
+        if start in self._groups:
+            return self._groups[start]
+        rows = {
+            name: leaf.requires_grad_()
+            for name, leaf in stack(self._meta, self._count(start)).items()
+        }
+        replayed = self._replay(start, rows)
+        losses = self._losses(replayed)
+        distribution, mask = replayed.distributions[-1], replayed.rollouts[-1].mask
+        group = _Group(rows, losses, distribution, mask)
+        if self._keep:
+            self._groups[start] = group
+        return group
+
+    def _losses(self, replayed: Replayed) -> Tensor:
+        return torch.stack([term(replayed) for term in self.terms]).sum(0)
+
+    def _replay(self, start: int, rows: Params) -> Replayed:
+        """Adapt the tasks from `start`, whose rows of what is learned are given, leaves [G, *s]."""
+        rollouts, targets = self._of(start)
+        whole = rows | stack(self.fixed, self._count(start))
+        adaptation = self.inner.replay(self.policy, whole, rollouts[:-1], targets[:-1])
+        last = rollouts[-1]
+        adapted, _, _ = self.policy.distribution(
+            adaptation.params, last.observations, last.state, last.first
+        )
+        distributions = [*adaptation.distributions, adapted]
+        known = self._references.get(start)
+        if known is None:
+            self._references[start] = [detached(distribution) for distribution in distributions]
+        return Replayed(
+            distributions, rollouts, targets, known, slice(start, start + self._count(start))
+        )
+
+    def _of(self, start: int) -> tuple[list[Rollout], list[Targets]]:
+        """Return the rollouts and targets of the tasks from `start`."""
+        stop = start + self._count(start)
+        rollouts = [rollout.tasks(start, stop) for rollout in self.rollouts]
+        return rollouts, [target.tasks(start, stop) for target in self.targets]
+
+    def _starts(self) -> range:
+        return range(0, self.num_tasks, self.tasks_per_group)
+
+    def _count(self, start: int) -> int:
+        return min(self.tasks_per_group, self.num_tasks - start)
+
+    def _graph_bytes(self) -> int:
+        """Estimate what keeping every group's graph takes (measured: ~20 layers' activations)."""
+        last = self.rollouts[-1].rewards
+        return 20 * len(self.rollouts) * last.numel() * self.policy.widest * last.element_size()
+
+
+def _grad(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(
+        loss, leaves, retain_graph=keep, allow_unused=True, materialize_grads=True
+    )
+
+
+def _tangent(dual: Tensor) -> Tensor:
+    tangent = forward_ad.unpack_dual(dual).tangent
+    return torch.zeros_like(dual) if tangent is None else tangent
+
+
+def raise_unless_finite(what: str, rows: Tensor) -> None:
+    """Raise a NonFiniteError that names the first task whose row [M, ...] is not finite."""
+    finite = torch.isfinite(rows).all(dim=1)
+    if not finite.all():
+        raise NonFiniteError(f"the {what} of task {int((~finite).nonzero()[0])} is not finite")

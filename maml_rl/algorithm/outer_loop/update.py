@@ -1,0 +1,104 @@
+"""What an outer optimizer is, what it returns, and the schedules of its rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from maml_rl.algorithm.inner_loop.loop import InnerLoop
+from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, unflatten
+from maml_rl.algorithm.outer_loop.terms import Term
+from maml_rl.algorithm.policies import Policy
+from maml_rl.algorithm.rollout import Params
+
+State = dict[str, Any]
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+}
+"""What a rate is multiplied by when a fraction `progress` of the run is done, from 1 to 0."""
+
+
+class OuterUpdate(NamedTuple):
+    """The result of one outer step."""
+
+    meta: Params  # leaves [*s]
+    state: State  # what the optimizer carries on; goes into the checkpoint
+    metrics: dict[str, float]  # names begin with "outer/"
+
+
+def mean_cosine(rows: Tensor) -> float | None:
+    """Return the mean cosine between two different tasks' rows of [M, P]; None where M is 1.
+
+    With u the rows divided by their norms, sum_{i != j} u_i u_j = |sum_i u_i|^2 - sum_i |u_i|^2.
+    A row of zeros has no direction and counts as orthogonal to all others.
+    """
+    if len(rows) < 2:
+        return None
+    wide = rows.double()
+    units = wide / wide.norm(dim=1, keepdim=True).clamp_min(torch.finfo(wide.dtype).tiny)
+    pairs = units.sum(0).square().sum() - units.square().sum()
+    return float(pairs) / (len(rows) * (len(rows) - 1))
+
+
+def direction_metrics(name: str, rows: Tensor) -> dict[str, float]:
+    """Describe the mean of the tasks' directions [M, P]: its norm, and their cosine."""
+    cosine = mean_cosine(rows)
+    norm = {f"outer/{name}_norm": float(rows.mean(0).norm())}
+    return norm if cosine is None else norm | {f"outer/{name}_cosine": cosine}
+
+
+class OuterOptimizer(Protocol):
+    """Improves the meta-parameters on the objective of one iteration."""
+
+    keeps_graphs: bool  # whether it multiplies by the Fisher matrix
+    differentiates: bool  # whether it follows the gradient of the outer loss
+
+    def check(self, inner: InnerLoop, policy: Policy) -> None:
+        """Refuse an inner loop that does not fit.
+
+        Raises:
+            UserError: naming what does not fit, and what to write instead.
+        """
+
+    def terms(self, state: State) -> Sequence[Term]:
+        """Return the surrogate of the return after adaptation, and what else it minimizes."""
+        ...
+
+    def update(
+        self, meta: Params, state: State, objective: PostAdaptationObjective, progress: float = 0.0
+    ) -> OuterUpdate:
+        """Take one outer step from `meta`.
+
+        Args:
+            meta: what is learned, leaves [*s].
+            state: empty at the first step.
+            objective: of this iteration.
+            progress: the fraction of the run that is done, for schedules.
+        """
+        ...
+
+
+def adam_step(
+    meta: Params, state: State, gradient: Tensor, step_size: float, max_grad_norm: float | None
+) -> tuple[Params, State]:
+    """Take one step of torch's Adam along `gradient` [P], cut to `max_grad_norm` if longer."""
+    norm = float(gradient.norm())
+    if max_grad_norm is not None and norm > max_grad_norm:
+        gradient = gradient * (max_grad_norm / norm)
+    leaves = {name: leaf.clone() for name, leaf in meta.items()}
+    optimizer = torch.optim.Adam(list(leaves.values()), lr=step_size)
+    if state:
+        optimizer.load_state_dict(deepcopy(state))  # which torch would change in place
+        optimizer.param_groups[0]["lr"] = step_size
+    for leaf, part in zip(leaves.values(), unflatten(gradient, meta).values(), strict=True):
+        leaf.grad = part
+    optimizer.step()
+    return {name: leaf.detach() for name, leaf in leaves.items()}, optimizer.state_dict()

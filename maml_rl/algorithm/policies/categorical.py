@@ -1,0 +1,114 @@
+"""Categorical policies: a network's logits over a finite set of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from maml_rl.algorithm.policies.mlp import MLP
+from maml_rl.algorithm.rollout import Params, masked_mean
+
+
+class Categorical(NamedTuple):
+    """A distribution over A actions, numbered from 0."""
+
+    logits: Tensor  # [M, T, B, A]
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Return actions [M, T, B] from standard normal noise [M, T, B, A].
+
+        The Gumbel-max trick: a standard normal's distribution function makes it uniform.
+        """
+        gumbel = -torch.log(-torch.special.log_ndtr(noise))
+        return (self.logits + gumbel).argmax(-1)
+
+    def mode(self) -> Tensor:
+        """Return the action of the largest logit, [M, T, B]."""
+        return self.logits.argmax(-1)
+
+    @classmethod
+    def over_time(cls, steps: Sequence[Categorical]) -> Categorical:
+        """Join the distributions of T single steps, [M, 1, B, A] each, to one of [M, T, B, A]."""
+        return cls(torch.cat([step.logits for step in steps], dim=1))
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Return log probabilities of actions [M, T, B], whole numbers of any dtype: [M, T, B]."""
+        return self.logits.log_softmax(-1).gather(-1, actions.long()[..., None])[..., 0]
+
+    def entropy(self) -> Tensor:
+        """Return the entropy in nats, [M, T, B]."""
+        logs = self.logits.log_softmax(-1)
+        return -(logs.exp() * logs).sum(-1)
+
+    def kl(self, other: Categorical) -> Tensor:
+        """Return KL(self || other), [M, T, B]."""
+        logs = self.logits.log_softmax(-1)
+        return (logs.exp() * (logs - other.logits.log_softmax(-1))).sum(-1)
+
+    def mean_kl_curvature(self, tangent: Categorical, mask: Tensor) -> Categorical:
+        """Multiply a tangent by the Hessian of `mean_kl(., mask)` in the logits, at self.
+
+        That Hessian is the Fisher information diag(p) - p p', each step weighed by mask / sum(mask)
+        of its task.
+        """
+        weight = (mask / mask.sum((1, 2), keepdim=True))[..., None]
+        probabilities = self.logits.softmax(-1)
+        weighed = probabilities * tangent.logits
+        return Categorical(weight * (weighed - probabilities * weighed.sum(-1, keepdim=True)))
+
+    def mean_kl(self, other: Categorical, mask: Tensor) -> Tensor:
+        """Return the mean of KL(self || other) over each task's steps, [M]."""
+        return masked_mean(self.kl(other), mask)
+
+
+class CategoricalMLP(MLP):
+    """A multilayer perceptron's logits over `action_size` actions.
+
+    Without hidden layers and bias, on one-hot observations, it is a table of logits.
+
+    Args:
+        observation_size: O.
+        action_size: A, the number of actions.
+        hidden_sizes: units of each hidden layer.
+        activation: "tanh" or "relu".
+        context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
+        normalize_observations: by running mean and variance, frozen within an iteration.
+        bias: of the layers.
+        memory_size: units of a gated recurrent unit between the observations and the layers, which
+            may then be none; 0 for a policy that remembers nothing.
+    """
+
+    discrete = True
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: str = "tanh",
+        context_size: int = 0,
+        normalize_observations: bool = False,
+        bias: bool = True,
+        memory_size: int = 0,
+    ) -> None:
+        super().__init__(
+            observation_size,
+            action_size,
+            hidden_sizes,
+            activation,
+            context_size,
+            normalize_observations,
+            bias,
+            memory_size,
+        )
+
+    def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:
+        """Return the distributions with the outputs as logits."""
+        return Categorical(outputs)
+
+    def metrics(self, params: Params) -> dict[str, float]:
+        """Return nothing: what a categorical policy explores depends on the observation."""
+        return {}

@@ -1,0 +1,249 @@
+"""What the policies have in common: a multilayer perceptron on stacked parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from envs.arguments import integer_at_least, one_of
+from maml_rl.algorithm.policies.activations import tanh
+from maml_rl.algorithm.policies.recurrent import PREFIX, GatedUnit, gated_unit
+from maml_rl.algorithm.rollout import Params, Rollout
+
+ACTIVATIONS = {"tanh": tanh, "relu": torch.relu}
+CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
+
+
+class MLP(nn.Module):
+    """A network from observations to the parameters of an action distribution.
+
+    As a module it is one policy; `outputs` runs M policies on stacked parameters, whose names are
+    the module's own. Parameters named in `fixed` are no part of what the outer loop learns: the
+    context, which begins every adaptation at 0 (Zintgraf et al. 2019), and the statistics that
+    observations are normalized by. With a memory, a gated recurrent unit reads the observations and
+    the layers read what it remembers (Duan et al. 2016, RL^2).
+
+    Args:
+        observation_size: O.
+        action_size: A.
+        hidden_sizes: units of each hidden layer.
+        activation: "tanh" or "relu".
+        context_size: values appended to every observation, parameters of the policy; 0 for none.
+        normalize_observations: by running mean and variance, frozen within an iteration.
+        bias: of the layers.
+        memory_size: units of the recurrent unit; 0 for none.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        context_size: int = 0,
+        normalize_observations: bool = False,
+        bias: bool = True,
+        memory_size: int = 0,
+    ) -> None:
+        super().__init__()
+        self.memory_size = integer_at_least("policy.memory_size", memory_size, 0)
+        self._features = self.memory_size or observation_size
+        hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
+        context_size = integer_at_least("policy.context_size", context_size, 0)
+        sizes = [self._features + context_size, *hidden, action_size]
+        self.observation_size, self.action_size = observation_size, action_size
+        self.widest = max(*sizes, 3 * self.memory_size)
+        self.activation = ACTIVATIONS[one_of("policy.activation", activation, ACTIVATIONS)]
+        self.normalize_observations = normalize_observations
+        self.layers = nn.ModuleList(
+            nn.Linear(i, o, bias=bias, device="meta") for i, o in itertools.pairwise(sizes)
+        ).to_empty(device="cpu")
+        if self.memory_size > 0:
+            self.memory = GatedUnit(observation_size, self.memory_size)
+        if context_size > 0:
+            self.context = nn.Parameter(torch.zeros(context_size))
+        if normalize_observations:
+            size = (observation_size,)
+            self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float64))
+            self.register_buffer("observation_variance", torch.ones(size, dtype=torch.float64))
+            self.register_buffer("observation_count", torch.zeros((), dtype=torch.float64))
+        self._has_context, self._has_bias = context_size > 0, bias
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Names of the parameters that the outer loop does not learn."""
+        context = ("context",) if self._has_context else ()
+        return (*context, *(name for name, _ in self.named_buffers()))
+
+    @property
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Names of the parameters that may adapt: all, those of the head, the body, the context."""
+        names = tuple(name for name, _ in self.named_parameters())
+        head = f"layers.{len(self.layers) - 1}."
+        return {
+            "all": names,
+            "head": tuple(name for name in names if name.startswith(head)),
+            "body": tuple(
+                name
+                for name in names
+                if name.startswith(("layers.", PREFIX)) and not name.startswith(head)
+            ),
+            **({"context": ("context",)} if self._has_context else {}),
+        }
+
+    def initialize(self, generator: torch.Generator) -> Params:
+        """Draw an initialization: Glorot-uniform weights, zero biases and context."""
+        with torch.no_grad():
+            for layer in self.layers:
+                assert isinstance(layer, nn.Linear)
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                if self._has_bias:
+                    nn.init.zeros_(layer.bias)
+        if self.memory_size > 0:
+            self.memory.initialize(generator)
+        named = itertools.chain(self.named_parameters(), self.named_buffers())
+        return {name: leaf.detach().clone() for name, leaf in named}
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there is a memory."""
+        return self.memory_size > 0
+
+    def initial_state(self, num_tasks: int, slots: int) -> Tensor | None:
+        """Return the memory at the start of a rollout, zeros [M, B, H]; None without one."""
+        return torch.zeros(num_tasks, slots, self.memory_size) if self.recurrent else None
+
+    def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
+        """Return the statistics of observations with those of `rollouts` merged in, leaves [*s].
+
+        Mean and variance over all steps that happened, of all tasks alike (Chan et al. 1979).
+        """
+        if not self.normalize_observations:
+            return {}
+        mean, variance, count = (params[f"observation_{name}"] for name in _STATISTICS)
+        for rollout in rollouts:
+            mean, variance, count = merge_moments(
+                mean, variance, count, rollout.observations[rollout.mask > 0].double()
+            )
+        return dict(
+            zip(
+                (f"observation_{name}" for name in _STATISTICS),
+                (mean, variance, count),
+                strict=True,
+            )
+        )
+
+    def outputs(self, params: Params, observations: Tensor) -> Tensor:
+        """Return the outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
+        return self._through_layers(params, self._rows(params, observations))
+
+    def _rows(self, params: Params, observations: Tensor) -> Tensor:
+        """Return observations [M, T, B, O] normalized, where that is asked for."""
+        if observations.dim() != 4:
+            raise ValueError(f"observations must be [M, T, B, O], not {tuple(observations.shape)}")
+        rows = self._normalized(params, observations.flatten(1, 2))
+        return rows.unflatten(1, observations.shape[1:3])
+
+    def _through_layers(self, params: Params, features: Tensor) -> Tensor:
+        """Return the layers' outputs [M, T, B, A] for what they read, [M, T, B, F]."""
+        hidden = features.flatten(1, 2)
+        for index in range(len(self.layers)):
+            if index > 0:
+                hidden = self.activation(hidden)
+            weight, offset = self._layer(params, index)
+            if weight.shape[-2] == 1:  # one number read: such products round by the group's size
+                weight, hidden = pad(weight, (0, 0, 0, 1)), pad(hidden, (0, 1))
+            if weight.shape[-1] == 1:
+                weight = pad(weight, (0, 1))
+                hidden = torch.bmm(hidden, weight)[..., :1] + (0 if offset is None else offset)
+            elif offset is None:
+                hidden = torch.bmm(hidden, weight)
+            else:
+                hidden = torch.baddbmm(offset, hidden, weight)
+        return hidden.unflatten(1, features.shape[1:3])
+
+    def _layer(self, params: Params, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return a layer's weight [M, I, H] and what it adds, [M, 1, H] or None.
+
+        The context is the same for all rows, so its share of the first layer is part of the offset.
+        """
+        weight = params[f"layers.{index}.weight"].mT
+        offset = params[f"layers.{index}.bias"][:, None] if self._has_bias else None
+        if index == 0 and self._has_context:
+            share = params["context"][:, None] @ weight[:, self._features :]
+            offset = share if offset is None else offset + share
+            weight = weight[:, : self._features]
+        return weight, offset
+
+    def _normalized(self, params: Params, rows: Tensor) -> Tensor:
+        """Normalize observations [M, N, O], where that is asked for."""
+        if not self.normalize_observations:
+            return rows
+        mean = params["observation_mean"][:, None].to(rows.dtype)
+        scale = (params["observation_variance"][:, None] + 1e-8).rsqrt().to(rows.dtype)
+        seen = params["observation_count"][:, None, None] > 0
+        limit = torch.where(seen, CLIP, torch.inf).to(rows.dtype)
+        return ((rows - mean) * scale).clamp(-limit, limit)
+
+    def from_outputs(self, params: Params, outputs: Tensor) -> Any:
+        """Return the action distributions that the networks' outputs [M, T, B, A] stand for."""
+        raise TypeError(f"{type(self).__name__} must define from_outputs(params, outputs).")
+
+    def distribution(
+        self,
+        params: Params,
+        observations: Tensor,
+        state: Any = None,
+        first: Tensor | None = None,
+    ) -> tuple[Any, None, Tensor | None]:
+        """Return the action distributions of M policies, no value, and the memory after them.
+
+        Args:
+            params: stacked parameters, leaves [M, *s].
+            observations: [M, T, B, O]; T is 1 when acting.
+            state: what is remembered of the steps before, [M, B, H]; None for nothing.
+            first: [M, T, B], 1 where nothing before the step is to be remembered.
+        """
+        if not self.recurrent:
+            return self.from_outputs(params, self.outputs(params, observations)), None, None
+        rows = self._rows(params, observations)
+        remembered, state = gated_unit(params, rows, state, first)
+        return self.from_outputs(params, self._through_layers(params, remembered)), None, state
+
+    def forward(self, observations: Tensor) -> Any:
+        """Return the action distribution of this one policy, the module, for [1, T, B, O]."""
+        named = itertools.chain(self.named_parameters(), self.named_buffers())
+        own = {name: leaf[None] for name, leaf in named}
+        rows = self._normalized(own, observations.flatten(1, 2)).unflatten(
+            1, observations.shape[1:3]
+        )
+        if self.recurrent:
+            rows, _ = gated_unit(own, rows, None, None)
+        if self._has_context:
+            rows = torch.cat([rows, self.context.expand(*rows.shape[:3], -1)], dim=-1)
+        for layer in self.layers[:-1]:
+            rows = self.activation(layer(rows))
+        return self.from_outputs(own, self.layers[-1](rows))
+
+
+_STATISTICS = ("mean", "variance", "count")
+
+
+def merge_moments(
+    mean: Tensor, variance: Tensor, count: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Merge rows [N, *s] into a mean [*s], a variance [*s] and a count [] (Chan et al. 1979)."""
+    added = torch.tensor(len(rows), dtype=count.dtype)
+    total = count + added
+    shift = rows.mean(0) - mean
+    squares = variance * count + rows.var(0, correction=0) * added
+    return (
+        mean + shift * added / total,
+        (squares + shift**2 * count * added / total) / total,
+        total,
+    )

@@ -1,0 +1,199 @@
+"""What the commands share: where the configuration is, composing it, and how errors end."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.arguments import listed, one_of
+from envs.errors import SimulationError, UserError
+from envs.protocol import snake_case
+from envs.registry import published, resolve
+from maml_rl.configuration.building import one_line
+from maml_rl.errors import CheckpointError, NonFiniteError
+
+NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR)
+
+OmegaConf.register_new_resolver(
+    "snake_case",  # my_tasks.HopperVelocity to hopper_velocity, for the names of run folders
+    lambda target: snake_case(str(target).rpartition(".")[2]),
+    replace=True,
+)
+
+
+def config_directory() -> Path:
+    """Return the folder of the configuration: in the installed package, or in the checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def guarded(command: Callable[[Sequence[str]], int]) -> None:
+    """Run a command on the process's arguments and exit with its status."""
+    sys.path.insert(0, str(Path.cwd()))  # a user's task distribution is found where they work
+    sys.exit(status_of(lambda: command(sys.argv[1:])))
+
+
+def status_of(call: Callable[[], int]) -> int:
+    """Call, and turn the errors that are somebody's to read into a sentence and a status."""
+    try:
+        status = call()
+        sys.stdout.flush()  # here, where a reader that has gone away can still be met
+        return status
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (UserError, CheckpointError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {_plain(error)}", file=sys.stderr)
+        return 2
+    except (NonFiniteError, SimulationError) as error:
+        print(f"stopped: {one_line(error)}; the last good checkpoint is kept.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        what = error.filename or "a file"
+        print(f"error: {what} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Read `key=value` arguments.
+
+    Raises:
+        UserError: quoting the one that cannot be read.
+    """
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise UserError(
+            f"cannot read {error.override!r}: write key=value, and quote a value that holds "
+            f"special characters, as in \"key='a=b'\"."
+        ) from error
+
+
+def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """Compose the configuration `name`.
+
+    Raises:
+        UserError: in one sentence, where Hydra refuses an override.
+    """
+    register_published(parse_overrides(overrides))
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+        try:
+            return hydra.compose(name, list(overrides), return_hydra_config=with_hydra)
+        except MissingConfigException as error:
+            group, _, wanted = (error.missing_cfg_file or "").rpartition("/")
+            if not group or not error.options:
+                raise UserError(_plain(error)) from error
+            one_of(group, wanted, [*error.options, *(published() if group == "env" else ())])
+            raise
+        except HydraException as error:
+            raise UserError(_explained(error, _known(name, overrides))) from error
+        except ValueError as error:  # a group was given something that is no name
+            raise UserError(_group_refusal(overrides, error)) from error
+
+
+def register_published(overrides: Sequence[Override]) -> None:
+    """Give Hydra a node for each env=<name> that an installed package publishes.
+
+    Raises:
+        UserError: if its class cannot be imported.
+    """
+    chosen = [override for override in overrides if override.key_or_group == "env"]
+    for override in chosen:
+        several = override.is_sweep_override()
+        for name in override.sweep_string_iterator() if several else [str(override.value())]:
+            if name in (there := published()):
+                node: dict[str, Any] = dict.fromkeys(_options(resolve(name)))
+                node["_target_"] = there[name].value.replace(":", ".")
+                ConfigStore.instance().store(name=name, node=node, group="env")
+
+
+def _options(built: Any) -> list[str]:
+    """Return the names of a class's optional arguments, and of its presets' numbers."""
+    parameters = inspect.signature(built).parameters.values()
+    names = [one.name for one in parameters if one.default is not one.empty]
+    for preset in list(getattr(built, "presets", {}).values())[:1]:
+        names += [field.name for field in dataclasses.fields(preset) if field.name not in names]
+    return names
+
+
+def _known(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose with the chosen groups alone, to say what keys there are."""
+    groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
+    chosen = [line for line in overrides if line.partition("=")[0] in groups]
+    return hydra.compose(name, chosen)
+
+
+def _explained(error: HydraException, config: DictConfig) -> str:
+    """Say which key is unknown and what there is instead, or which value is several."""
+    text = str(error)
+    if text.startswith("Ambiguous value for argument "):
+        argument = text.split("'")[1]
+        return f"{argument} gives several values: --multirun runs each; a list is key=[a,b]."
+    unknown = re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text)
+    if not unknown:
+        return _plain(error)
+    key = str(getattr(error.__cause__, "full_key", None) or unknown[1])
+    known = list(_keys(config, ""))
+    near = get_close_matches(key, known, n=1, cutoff=0.75)
+    if near and near[0] != key:
+        return f"{key} is unknown; did you mean {near[0]}?"
+    parent = key.rpartition(".")[0]
+    siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
+    return (
+        f"{key} is unknown; there is {', '.join(siblings)}." if siblings else f"{key} is unknown."
+    )
+
+
+def _keys(node: Any, prefix: str) -> Iterator[str]:
+    if isinstance(node, DictConfig):
+        for name, value in node.items_ex(resolve=False):
+            if name != "_target_":
+                yield f"{prefix}{name!s}"
+                yield from _keys(value, f"{prefix}{name!s}.")
+
+
+def _group_refusal(overrides: Sequence[str], error: ValueError) -> str:
+    groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
+    wrong = [line for line in overrides if line.partition("=")[0].lstrip("+~") in {"", *groups}]
+    for line in wrong:
+        group = line.partition("=")[0].lstrip("+~")
+        if not group:
+            break
+        names = sorted(path.stem for path in config_directory().glob(f"{group}/*.yaml"))
+        if line.partition("=")[2] not in names:
+            return f"{line} is no choice; choose one of {listed(names)}."
+    return f"cannot read {line!r}: write key=value." if wrong else one_line(error)
+
+
+def _plain(error: Exception) -> str:
+    """Return an error's message on one line, without what only Hydra's developers need."""
+    tail = r"\s(See https|Config search path|Or add a second|full_key:|object_type=).*"
+    text = re.sub(tail, "", one_line(error))
+    key = getattr(error, "full_key", None)
+    return f"{key}: {text}" if key else text

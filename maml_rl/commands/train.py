@@ -1,0 +1,276 @@
+"""`train.py`: compose, check, run, report; or resume."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.errors import UserError
+from maml_rl.commands.cli import compose, config_directory, parse_overrides, status_of
+from maml_rl.configuration.building import build_run, build_trainer, stored_config
+from maml_rl.runs.folder import RunFolder
+from maml_rl.training.trainer import Progress, Trainer
+from maml_rl.wording import command, shown
+
+RESUMABLE = ("trainer.iterations", "trainer.env_steps", "logger")  # and below sampler and logger
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """Train a new run (or several, with --multirun), or resume one."""
+    parsed = _parsed(arguments)
+    overrides = parse_overrides(parsed.overrides)
+    if parsed.help or parsed.hydra_help or parsed.cfg or parsed.info or parsed.shell_completion:
+        if parsed.cfg or parsed.info:
+            compose("config", [*parsed.overrides, *_search_path(parsed)])
+        return _inform(parsed)
+    chosen = {override.key_or_group: override for override in overrides}
+    if "resume" in chosen and chosen["resume"].value() is not None:
+        if parsed.multirun:
+            raise UserError("resume takes one run: leave --multirun away.")
+        return resume(str(chosen.pop("resume").value()), chosen)
+    for number, job in enumerate(_jobs(overrides, parsed.multirun)):
+        check([*job, *_search_path(parsed)], number if parsed.multirun else None)
+    return _run_jobs(parsed)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read Hydra's flags.
+
+    Raises:
+        UserError: for one that is unknown, or that does not fit this program.
+    """
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            parsed = get_args_parser().parse_intermixed_args(list(arguments))
+    except SystemExit as error:
+        if not error.code:
+            raise
+        words = complaint.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"{words}; --help lists what there is.") from error
+    if parsed.config_path or parsed.config_name or parsed.experimental_rerun:
+        raise UserError(
+            "the configuration is the project's own; --config-dir=<folder> adds files to its "
+            "groups, and resume=<run folder> goes on with a run."
+        )
+    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
+        raise UserError(f"--config-dir={parsed.config_dir}: there is no such folder.")
+    return parsed
+
+
+def _search_path(parsed: argparse.Namespace) -> list[str]:
+    if not parsed.config_dir:
+        return []
+    return [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
+
+
+def _jobs(overrides: list[Override], multirun: bool) -> list[list[str]]:
+    """List each job's overrides; a sweep gives the product of its choices."""
+    choices: list[list[str]] = []
+    for override in overrides:
+        if multirun and override.is_sweep_override():
+            if not override.is_discrete_sweep():
+                continue
+            key = override.get_key_element()
+            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+        elif override.input_line is not None:
+            choices.append([override.input_line])
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def check(overrides: list[str], job: int | None) -> None:
+    """Compose and build once before Hydra makes a folder, so that a wrong input leaves nothing.
+
+    Args:
+        overrides: of the one run.
+        job: its number in a sweep, None where it is the only one.
+
+    Raises:
+        UserError: in the words of whatever refused its arguments.
+    """
+    number = [] if job is None else [f"hydra.job.num={job}"]
+    composed = compose("config", [*overrides, *number], with_hydra=True)
+    HydraConfig.instance().set_config(composed)
+    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    build_run(config, Path())
+    chosen = composed.hydra
+    path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
+    _check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
+
+
+def _check_folder(path: Path, key: str) -> None:
+    """Refuse a folder that holds a run, or that cannot be made."""
+    if RunFolder(path).is_used():
+        raise UserError(
+            f"{path} holds a run already: resume={path} goes on with it, another {key} begins a "
+            f"new one."
+        )
+    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{key}={path} cannot be made: {there} is no folder to write in.")
+
+
+def _run_jobs(parsed: argparse.Namespace) -> int:
+    """Let Hydra run each job; return the worst status."""
+    statuses = []
+
+    def job(config: DictConfig) -> float | None:
+        path = Path(HydraConfig.get().runtime.output_dir)
+        outcome: dict[str, float] = {}
+        status = status_of(lambda: _train_job(config, path, outcome))
+        statuses.append(status)
+        if status in (1, 2) and not (path / "checkpoints").exists():
+            _remove_unused(path)
+        if status in (130, 143):
+            sys.exit(status)
+        return outcome.get("adaptation_gain")
+
+    _run(parsed, job)
+    return max(statuses, default=0)
+
+
+def _remove_unused(path: Path) -> None:
+    """Remove what Hydra wrote for a run that never began, and the folders that leaves empty."""
+    shutil.rmtree(path / ".hydra", ignore_errors=True)
+    for folder in (path, *path.parents):
+        if folder == Path.cwd() or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
+def _train_job(config: DictConfig, path: Path, outcome: dict[str, float]) -> int:
+    print(f"run folder: {shown(path)}", flush=True)
+    trainer, initialization = build_run(config, path)
+    outcome |= trainer.run(trainer.begin(initialization))
+    return _ended(trainer)
+
+
+def _ended(trainer: Trainer) -> int:
+    """Say how a run ended; return 130 or 143 where a signal ended it."""
+    requested = trainer.stop.requested
+    path = shown(trainer.folder.path)
+    if requested is not None:
+        goes_on = command("train", {"resume": path})
+        print(f"stopped by {requested.name}; {goes_on} goes on.", flush=True)
+        return 128 + requested.value
+    print(f"done; {command('evaluate', {'run': path})} evaluates it.", flush=True)
+    return 0
+
+
+def _inform(parsed: argparse.Namespace) -> int:
+    """Let Hydra print its help, or the configuration."""
+    try:
+        _run(parsed, lambda config: None)
+    except SystemExit as error:
+        return int(error.code or 0)
+    return 0
+
+
+def _run(parsed: argparse.Namespace, job: Callable[[DictConfig], float | None]) -> None:
+    """Do what `hydra.main` does, with arguments that need not be the process's own."""
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    _run_hydra(
+        args=parsed,
+        args_parser=get_args_parser(),
+        task_function=job,
+        config_path=str(config_directory()),
+        config_name="config",
+    )
+
+
+def resume(path: str, overrides: dict[str, Override]) -> int:
+    """Go on with a run where its last checkpoint left it.
+
+    Raises:
+        UserError: if `path` is no run folder, or an override may not change on the way.
+    """
+    folder = RunFolder.existing(path, "resume")
+    config = stored_config(folder)
+    before = config.copy()
+    OmegaConf.set_struct(config, True)
+    for key, override in sorted(overrides.items(), key=lambda item: item[0] != "logger"):
+        if key not in RESUMABLE and not key.startswith(("sampler.", "logger.")):
+            raise UserError(
+                f"{key} cannot change when a run is resumed; only trainer.iterations, "
+                f"trainer.env_steps, sampler.*, logger and logger.* can "
+                f"(init_from={path} begins a new run)."
+            )
+        _update(config, key, override)
+    trainer = build_trainer(config, folder.path)
+    values, earlier = _values(config, overrides), _values(before, overrides)
+    progress = trainer.resume({key: own for key, own in values.items() if own != earlier[key]})
+    if trainer.finished(progress):
+        trainer.keep_limits(progress)
+        print(_nothing_left(trainer, progress), flush=True)
+        return 0
+    print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
+    trainer.run(progress)
+    return _ended(trainer)
+
+
+def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the values of some keys as plain lists, dictionaries and numbers."""
+    values = {key: OmegaConf.select(config, key) for key in keys}
+    return {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        for key, value in values.items()
+    }
+
+
+def _nothing_left(trainer: Trainer, progress: Progress) -> str:
+    """Say that a run is at its end, and how it can go on for longer."""
+    limits = {
+        "trainer.iterations": (progress.iteration, trainer.iterations),
+        "trainer.env_steps": (progress.env_steps, trainer.env_steps),
+    }
+    more = {
+        key: max(1, 2 * done)
+        for key, (done, limit) in limits.items()
+        if limit is not None and done >= limit
+    }
+    longer = command("train", {"resume": shown(trainer.folder.path), **more})
+    return (
+        f"the run is finished, at iteration {progress.iteration} and {progress.env_steps} "
+        f"environment steps: {longer} goes on for longer."
+    )
+
+
+def _change_logger(config: DictConfig, choice: str) -> None:
+    """Put another logger in; what it has in common with the stored one stays as it was."""
+    chosen, stored = compose("config", [choice]).logger, config.logger
+    for key in ("tensorboard", "progress"):
+        if key in chosen and key in stored:
+            chosen[key] = stored[key]
+    config.logger = chosen
+
+
+def _update(config: DictConfig, key: str, override: Override) -> None:
+    """Change one value of a stored configuration."""
+    if override.is_sweep_override() or override.is_delete() or override.is_add():
+        raise UserError(f"{override.input_line}: a resumed run takes one value, {key}=<value>.")
+    if key == "logger":
+        _change_logger(config, str(override.input_line))
+        return
+    try:
+        OmegaConf.update(config, key, override.value())
+    except OmegaConfBaseException as error:
+        node = key.partition(".")[0]
+        known = ", ".join(str(name) for name in config[node] if name != "_target_")
+        raise UserError(f"{key} is unknown; {node} has {known}.") from error

@@ -1,0 +1,358 @@
+"""From a composed configuration to objects: the one place below the commands that knows Hydra."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.arguments import integer_at_least, one_of
+from envs.checking.contract import probe
+from envs.errors import UserError
+from envs.protocol import TaskDistribution
+from envs.wrappers.task_observed import TaskObserved
+from envs.wrappers.trials import Trials
+from maml_rl.algorithm.meta_learner import MetaLearner
+from maml_rl.algorithm.rollout import Params
+from maml_rl.configuration.old_names import rename
+from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
+from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
+from maml_rl.training.logging import Metrics
+from maml_rl.training.trainer import Trainer
+
+OWN = ("maml_rl.", "envs.")
+NODES = {  # what a class named by a stored configuration must offer, by node
+    "env": ("sample", "make", "finite_tasks", "describe"),
+    "env.set_task": ("sample", "apply"),
+    "policy": (
+        "distribution",
+        "initialize",
+        "parts",
+        "fixed",
+        "statistics",
+        "discrete",
+        "recurrent",
+    ),
+    "baseline": ("fit", "values"),
+    "inner": ("adapt", "step", "meta_parameters"),
+    "inner.update": ("learned",),
+    "outer": ("check", "terms", "update", "keeps_graphs", "differentiates"),
+    "algorithm": ("collect", "outer_step"),
+    "sampler": ("collector",),
+    "trainer": ("run", "resume"),
+    "logger": ("open", "write"),
+}
+
+
+def build_trainer(config: DictConfig, path: Path) -> Trainer:
+    """Build everything a run needs.
+
+    Raises:
+        UserError: if a value is wrong, in the words of the object that refused it.
+    """
+    distribution = build_distribution(config)
+    return _node(
+        config,
+        "trainer",
+        distribution=distribution,
+        learner=build_learner(config, distribution),
+        sampler=_node(config, "sampler"),
+        logger=_node(config, "logger"),
+        folder=RunFolder(path),
+        seed=config.seed,
+    )
+
+
+def build_distribution(config: DictConfig) -> TaskDistribution:
+    """Build the task distribution, and try it for a step.
+
+    Raises:
+        UserError: if it is none, its spaces are of another kind, or what its methods return is of
+            the wrong shape or not finite.
+    """
+    distribution = _node(config, "env")
+    observed = config.get("observe_task", False)
+    if not isinstance(observed, bool):
+        raise UserError(f"observe_task must be true or false, not {observed!r}.")
+    probe(distribution)
+    if observed:
+        distribution = TaskObserved(distribution)
+    episodes = config.get("trial_episodes")
+    if episodes is None:
+        return distribution
+    return Trials(distribution, integer_at_least("trial_episodes", episodes))
+
+
+def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:
+    """Build policy, baseline, inner and outer loop for the distribution's spaces."""
+    torch.set_num_threads(1)  # more lose on small networks; parallelism is over environments
+    device = one_of("device", config.device, ("cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: torch finds no CUDA device here; use device=cpu.")
+    _check_requirements(config)
+    actions = distribution.action_space
+    numbered = isinstance(actions, spaces.Discrete)
+    policy = _node(
+        config,
+        "policy",
+        observation_size=flatdim(distribution.observation_space),
+        action_size=flatdim(actions),
+    )
+    if policy.discrete != numbered:
+        kinds = ("boxes: add policy=gaussian_mlp", "numbered: add policy=categorical_mlp")
+        raise UserError(
+            f"policy._target_={config.policy._target_} does not fit {distribution.name}, whose "
+            f"actions are {kinds[numbered]}."
+        )
+    inner = _node(config, "inner")
+    if isinstance(distribution, Trials) and (not policy.recurrent or inner.steps > 0):
+        raise UserError(
+            f"trial_episodes={distribution.episodes} is for a policy with memory that takes no "
+            f"inner steps: write algorithm=rl2, or policy.memory_size=64 inner.steps=0 with it."
+        )
+    return _node(
+        config,
+        "algorithm",
+        policy=policy,
+        baseline=_node(config, "baseline"),
+        inner=inner,
+        outer=_node(config, "outer"),
+        device=device,
+    )
+
+
+def _check_requirements(config: DictConfig) -> None:
+    """Compare what an algorithm's file promises of other nodes with what they are.
+
+    Before they are built, since an algorithm's options may be unknown to another class.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    required = config.get("requires", {})
+    if not isinstance(required, DictConfig | dict):
+        raise UserError(f"requires must map keys to values, not {required!r}.")
+    for key in required:
+        wanted: Any = required[key]
+        found: Any = OmegaConf.select(config, str(key))
+        if isinstance(found, DictConfig):
+            found = str(found.get("_target_")).rpartition(".")[2]
+        above = wanted == "above 0"
+        if not (isinstance(found, int | float) and found > 0 if above else found == wanted):
+            promised = f"{key!s} above 0" if above else f"{key!s}={_written(wanted)}"
+            raise UserError(
+                f"algorithm={config.algorithm.name} needs {promised}, not {_written(found)}: "
+                f"write that, or use algorithm=maml_trpo, which requires nothing."
+            )
+
+
+def _written(value: Any) -> str:
+    """Write a value as the command line has it; the project's classes by their nodes' names."""
+    nodes = {
+        **{name: name.lower() for name in ("TRPO", "Adam", "PPO", "Reptile")},
+        "Learn2LearnGBML": "learn2learn_gbml",
+    }
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if OmegaConf.is_list(value):
+        return f"[{','.join(str(entry) for entry in value)}]"
+    return nodes.get(str(value), str(value))
+
+
+def train(config: DictConfig, path: Path) -> Metrics:
+    """Train a new run in the folder `path` and return its last metrics; no command line needed."""
+    trainer, initialization = build_run(config, path)
+    return trainer.run(trainer.begin(initialization))
+
+
+def build_run(config: DictConfig, path: Path) -> tuple[Trainer, Params | None]:
+    """Build the trainer, and read the trained initialization to start from where one is given."""
+    trainer = build_trainer(config, path)
+    if config.init_from is None:
+        return trainer, None
+    return trainer, trained_initialization(config.init_from, trainer.learner)
+
+
+def trained_initialization(path: str, learner: MetaLearner) -> Params:
+    """Read the meta-parameters of another run's best checkpoint (its last where there is no best).
+
+    Raises:
+        UserError: if `path` is no run folder.
+        CheckpointError: if the checkpoint is damaged or of another architecture.
+    """
+    folder = RunFolder.existing(path, "init_from")
+    best = folder.checkpoint("best")
+    checkpoint = best if best.is_file() else folder.checkpoint("last")
+    meta = load_checkpoint(checkpoint)["meta"]
+    check_architecture(meta, learner.initialize(0), checkpoint)
+    return meta
+
+
+def stored_config(folder: RunFolder) -> DictConfig:
+    """Read the configuration of a run, with what was changed on resuming it.
+
+    What could run other code is refused.
+
+    Raises:
+        UserError: if the file is damaged, or names a _target_ that is not of this project and not a
+            class of the kind its node needs.
+    """
+    changed = changed_settings(folder.read_provenance())
+    try:
+        config = OmegaConf.load(folder.config)
+        if isinstance(config, DictConfig):
+            apply_changes(config, changed)
+        OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
+    except UserError:
+        raise
+    except (OSError, ValueError, OmegaConfBaseException) as error:
+        raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
+    except Exception as error:  # the YAML parser's errors have no common public base
+        if type(error).__module__.startswith("yaml"):
+            raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
+        raise
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{folder.config} is not a run's configuration.")
+    needed = ("seed", "device", *(name for name in NODES if "." not in name))
+    missing = [name for name in needed if name not in config]
+    if missing:
+        raise UserError(f"{folder.config} is not a run's configuration: it has no {missing[0]}.")
+    if "requires" in config.algorithm:  # until November 2026 it was the algorithm's
+        config.requires = config.algorithm.pop("requires")
+    rename(config)
+    for key, target in _targets(config, ""):
+        _check_target(key, str(target), folder)
+    return config
+
+
+def _targets(node: Any, key: str) -> list[tuple[str, str]]:
+    found = []
+    if isinstance(node, DictConfig):
+        for name, value in node.items_ex(resolve=False):
+            if name == "_target_":
+                found.append((key, value))
+            elif name == "set_task" and isinstance(value, str):  # a class by its dotted path
+                found.append((f"{key}.set_task", value))
+            found += _targets(value, f"{key}.{name!s}".strip("."))
+    elif OmegaConf.is_list(node):
+        for index, value in enumerate(node):
+            found += _targets(value, f"{key}.{index}")
+    return found
+
+
+def _check_target(key: str, target: str, folder: RunFolder) -> None:
+    refusal = UserError(
+        f"{folder.config} names {key}._target_={target}, which is no class for that node: it was "
+        f"not called."
+    )
+    node = key
+    if key.startswith("env."):  # the members of a union or of a split, and what sets their tasks
+        node = "env.set_task" if key.endswith(".set_task") else "env"
+    if node not in NODES:
+        raise refusal
+    if not target.startswith(OWN) and target.partition(".")[0] in sys.stdlib_module_names:
+        raise refusal
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{folder.config} names {key}._target_={target}, not found here."
+        ) from error
+    if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[node]):
+        raise refusal
+
+
+def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
+    """Build the object that a node describes, and check that it is what the node is for."""
+    node = config.get(name)
+    if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+        raise UserError(f"{name} must name a class in {name}._target_, which is missing.")
+    values = _checked(name, node, arguments)
+    try:
+        built = instantiate(values, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException | None = error.__cause__
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        why = error.__cause__ or error
+        raise UserError(f"{name}: {type(why).__name__}: {one_line(why)}") from error
+    lacking = [part for part in NODES[name] if not hasattr(built, part)]
+    if lacking:
+        raise UserError(
+            f"{name}._target_={node._target_} does not fit there: it has no {lacking[0]}."
+        )
+    return built
+
+
+def _checked(name: str, node: DictConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare a node's keys and the types of its values with what its class takes.
+
+    Returns:
+        The node as plain values. Keys that are null and that the class doesn't take are left out:
+        a class of the user's own, named by env._target_ alone, need not know the presets of the
+        node it was put in.
+    """
+    target = str(node._target_)
+    try:
+        found = pkgutil.resolve_name(target)
+    except Exception as error:  # importing a user's file may raise anything
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"{name}._target_={target} cannot be imported ({why}).") from error
+    if not callable(found):
+        raise UserError(f"{name}._target_={target} is no class.")
+    parameters = inspect.signature(found).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    values = {}
+    for key, value in ((str(key), value) for key, value in node.items()):
+        if not key.startswith("_") and key not in parameters and not open_ended:
+            if value is None:
+                continue
+            takes = ", ".join(own for own in parameters if own not in given) or "nothing"
+            raise UserError(
+                f"{name}.{key} is unknown: {found.__name__} takes {takes} (~{name}.{key} "
+                f"takes a value away)."
+            )
+        values[key] = _plain(f"{name}.{key}", value)
+        if key in parameters and not isinstance(value, DictConfig):
+            _check_type(f"{name}.{key}", value, str(parameters[key].annotation))
+    return values
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a value of a node as plain lists and dictionaries, nodes within it checked."""
+    if isinstance(value, DictConfig):
+        if "_target_" in value:
+            return _checked(name, value, {})
+        return {str(key): _plain(f"{name}.{key!s}", own) for key, own in value.items()}
+    if OmegaConf.is_list(value):
+        return [_plain(f"{name}.{index}", own) for index, own in enumerate(value)]
+    return value
+
+
+def _check_type(name: str, value: Any, annotation: str) -> None:
+    """Refuse a value that the annotation rules out and that would pass for something else."""
+    if annotation in ("bool", "<class 'bool'>") and not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false, not {value!r}.")
+    if value is None and annotation.endswith("| None"):
+        return
+    if annotation.startswith(("Sequence[", "list[")) and not OmegaConf.is_list(value):
+        example = 64 if value is None else value
+        raise UserError(f"{name} must be a list in brackets, such as [{example}], not {value!r}.")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line."""
+    return " ".join(str(error).split())

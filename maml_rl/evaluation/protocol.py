@@ -1,0 +1,233 @@
+"""Evaluating adaptation: returns before and after each inner step, on tasks kept for it.
+
+Learners with memory take no steps: they are followed through a trial as long as the episodes that
+the others adapt on, and compared where both have seen the same number of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.spaces.utils import flatdim
+from numpy.typing import NDArray
+
+from envs.protocol import TaskDistribution, Tasks, count_tasks, task_at
+from envs.wrappers.trials import Trials
+from maml_rl.algorithm.inner_loop.loop import stack
+from maml_rl.algorithm.meta_learner import MetaLearner
+from maml_rl.algorithm.rollout import Params, Rollout
+from maml_rl.evaluation.statistics import Values, bootstrap_interval
+from maml_rl.randomness import Key, Purpose
+from maml_rl.sampling import Sampler
+from maml_rl.trained.adapted import task_returns, task_success
+
+MOST_GROUPS = 6  # columns of the table of returns
+
+
+class Course(NamedTuple):
+    """What M tasks' learners had seen before some of their episodes, [N, M] each."""
+
+    returns: Values  # of those episodes
+    env_steps: Values  # of the task, seen before them
+    cumulative: Values  # sum of the returns of the episodes seen before them
+
+
+class Evaluation(NamedTuple):
+    """Returns of M tasks after 0 ... K inner steps, or as many episodes of a trial."""
+
+    tasks: Tasks  # leaves [M, ...]
+    returns: Values  # [K + 1, M], mean over each task's episodes
+    groups: dict[str, NDArray[np.bool_]]  # tasks by label, [M]: each of a finite set of tasks
+    success: Values | None = None  # [K + 1, M], share of a task's episodes; None: not told
+    rollouts: Sequence[Rollout] = ()  # K + 1, each of M tasks
+    course: Course | None = None  # N = K + 1, of the same episodes
+    within: Course | None = None  # of every episode of a trial, of learners with memory
+
+
+def evaluate(
+    learner: MetaLearner,
+    meta: Params,
+    distribution: TaskDistribution,
+    tasks: Tasks,
+    steps: int,
+    num_episodes: int,
+    sampler: Sampler,
+    key: Key,
+    later_scale: float | Sequence[float] = 1.0,
+    source: TaskDistribution | None = None,
+) -> Evaluation:
+    """Adapt to every task for `steps` inner steps, `num_episodes` episodes before and after each.
+
+    The learner's own inner loop is used, whatever number of steps it was trained with; steps beyond
+    that number are scaled by `later_scale` (Finn et al. 2017 halve them). `source` is where the
+    tasks come from and are grouped by, if that is not `distribution`, whose environments they run
+    in.
+    """
+    num_tasks = count_tasks(tasks)
+    with closing(
+        sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
+    ) as collector:
+        rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
+    groups = task_groups(source or distribution, tasks)
+    returns, success = task_returns(rollouts), task_success(rollouts)
+    return Evaluation(tasks, returns, groups, success, rollouts, course_of(rollouts))
+
+
+def course_of(rollouts: Sequence[Rollout]) -> Course:
+    """Sum up what the rollouts before each one, which were adapted to, showed and earned."""
+    returns = task_returns(rollouts)
+    episodes = np.stack([(own.begins() > 0).sum((1, 2)).numpy() for own in rollouts])
+    steps = np.stack([(own.mask > 0).sum((1, 2)).numpy() for own in rollouts])
+    return Course(returns, _before(steps), _before(returns * episodes))
+
+
+def _before(values: Values) -> Values:
+    """Sum values [N, ...] over the entries before each."""
+    return np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)[:-1]]).astype(float)
+
+
+def evaluate_trials(
+    learner: MetaLearner,
+    meta: Params,
+    trials: Trials,
+    tasks: Tasks,
+    steps: int,
+    num_episodes: int,
+    num_trials: int,
+    sampler: Sampler,
+    key: Key,
+    source: TaskDistribution | None = None,
+) -> Evaluation:
+    """Follow a learner with memory through trials of steps * num_episodes + 1 episodes.
+
+    So much do gradient learners see of a task for `steps` inner steps, and one episode after them;
+    "after step k" is the episode that follows k * num_episodes others. The memory is carried on,
+    whatever number of episodes it was trained on.
+
+    Args:
+        learner: takes no inner steps.
+        meta: its meta-parameters, leaves [*s].
+        trials: that it was trained on.
+        tasks: leaves [M, ...].
+        steps: K, inner steps of the learners to compare with.
+        num_episodes: that those collect for each step.
+        num_trials: per task.
+        sampler: steps the environments.
+        key: address of the random numbers.
+        source: where the tasks come from, as `evaluate`'s.
+    """
+    long = Trials(trials.distribution, steps * num_episodes + 1)
+    num_tasks = count_tasks(tasks)
+    params = learner.inner.initial_params(stack(meta, num_tasks))
+    with closing(sampler.collector(long, learner.policy, num_tasks, num_trials)) as collector:
+        rollout = collector.collect(params, tasks, key.child(0))
+    within = course_of_trials(rollout)
+    size = flatdim(trials.distribution.observation_space)
+    chosen = range(0, long.episodes, num_episodes)
+    rollouts = [rollout.episode(number, trials.distribution.horizon, size) for number in chosen]
+    course = Course(*(values[::num_episodes] for values in within))
+    groups = task_groups(source or trials, tasks)
+    success = task_success(rollouts)
+    return Evaluation(tasks, course.returns, groups, success, rollouts, course, within)
+
+
+def course_of_trials(rollout: Rollout) -> Course:
+    """Sum up each episode of trials, and what those before it showed and earned, N = E."""
+    returns, lengths = (
+        values.mean(dim=2).numpy().T
+        for values in (rollout.episode_returns(), rollout.episode_lengths())
+    )
+    return Course(returns, _before(lengths), _before(returns))
+
+
+def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
+    """Group tasks by what the distribution's `group_of(task)` says, or by which of few they are.
+
+    Empty where there is neither, or where there are too many for a table. Groups that none of
+    `tasks` belongs to are left out.
+    """
+    group_of: Callable[[Tasks], str] | None = getattr(distribution, "group_of", None)
+    if group_of is not None:
+        labels = [group_of(task_at(tasks, index)) for index in range(count_tasks(tasks))]
+        named = {label: np.array([own == label for own in labels]) for label in sorted({*labels})}
+        return named if len(named) <= MOST_GROUPS else {}
+    finite = distribution.finite_tasks()
+    if finite is None or count_tasks(finite) > MOST_GROUPS:
+        return {}
+    groups = {}
+    for index in range(count_tasks(finite)):
+        task = {name: leaf[index] for name, leaf in finite.items()}
+        same = [
+            (tasks[name].reshape(len(tasks[name]), -1) == value.reshape(1, -1)).all(axis=1)
+            for name, value in task.items()
+        ]
+        members = np.all(same, axis=0)
+        if members.any():
+            groups[distribution.describe(task)] = members
+    return groups
+
+
+def adaptation_curve(returns: Values, key: Key, what: str = "return") -> list[dict[str, Any]]:
+    """Summarise returns [K + 1, M] as one object per inner step, with 95 % intervals over tasks.
+
+    The same resamples serve every step, so that intervals of different steps are comparable.
+    """
+    return [
+        {
+            "step": step,
+            f"{what}_mean": float(values.mean()),
+            f"{what}_ci95": list(bootstrap_interval(values, key.generator(Purpose.BOOTSTRAP))),
+            "per_task": values.tolist(),
+        }
+        for step, values in enumerate(returns)
+    ]
+
+
+def gain(returns: Values, key: Key) -> dict[str, Any]:
+    """Summarise what the first inner step gains, per task, with its 95 % interval."""
+    gains = returns[1] - returns[0]
+    interval = bootstrap_interval(gains, key.generator(Purpose.BOOTSTRAP))
+    return {"mean": float(gains.mean()), "ci95": list(interval)}
+
+
+def summary(evaluation: Evaluation, key: Key) -> dict[str, Any]:
+    """Return the statistics that evaluation.json holds."""
+    success, course, within = evaluation.success, evaluation.course, evaluation.within
+    seen = [{}] * len(evaluation.returns) if course is None else course_points(course, key)
+    return {
+        "curve": [
+            point | own
+            for point, own in zip(adaptation_curve(evaluation.returns, key), seen, strict=True)
+        ],
+        **({} if success is None else {"success": adaptation_curve(success, key, "success")}),
+        "gain_of_first_step": gain(evaluation.returns, key),
+        "groups": {
+            label: adaptation_curve(evaluation.returns[:, members], key)
+            for label, members in evaluation.groups.items()
+        },
+        **({} if within is None else {"within": within_points(within, key)}),
+    }
+
+
+def course_points(course: Course, key: Key) -> list[dict[str, Any]]:
+    """Summarise what had been seen before each of N episodes, with 95 % intervals over tasks."""
+    return [
+        {
+            "env_steps": float(env_steps.mean()),
+            "cumulative_mean": float(earned.mean()),
+            "cumulative_ci95": list(bootstrap_interval(earned, key.generator(Purpose.BOOTSTRAP))),
+        }
+        for env_steps, earned in zip(course.env_steps, course.cumulative, strict=True)
+    ]
+
+
+def within_points(course: Course, key: Key) -> list[dict[str, Any]]:
+    """Summarise every episode of trials as one object: its return, and what came before it."""
+    points = adaptation_curve(course.returns, key)
+    return [
+        {"episode": point.pop("step"), **point, **own}
+        for point, own in zip(points, course_points(course, key), strict=True)
+    ]

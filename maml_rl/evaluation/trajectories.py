@@ -1,0 +1,297 @@
+"""Pictures of what an evaluation did: the tasks, and where episodes went before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
+
+from envs.protocol import (
+    Array,
+    Splits,
+    TaskDistribution,
+    Tasks,
+    count_tasks,
+    task_at,
+)
+from envs.trajectories import Trajectories, shown_of
+from maml_rl.algorithm.rollout import Rollout
+
+PANELS = 6  # tasks in a figure of trajectories, at most
+COLUMNS = 3
+BEFORE = "#8c8c8c"
+FAINT = {
+    True: 0.12,
+    False: 0.3,
+}  # in the plane and over time, of the lines of single episodes: 1 is opaque
+DRAWS = 1000  # tasks drawn to show what is trained on
+GOAL: dict[str, Any] = {"marker": "*", "s": 130, "color": "#ffc20a", "edgecolor": "black"}
+COURSE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
+STORED: dict[str, dict[str, Any]] = {
+    "validation": {"marker": "o", "s": 22, "color": "#1b6ca8"},
+    "test": {"marker": "^", "s": 28, "color": "#d1495b"},
+}
+
+
+def stage_name(step: int, episodes: int | None = None) -> str:
+    """Say how far adaptation has come: "before adaptation", "after 1 step".
+
+    Of a learner with memory, which sees so many `episodes` in place of each step: "the first
+    episode", "after 20 episodes".
+    """
+    if step == 0:
+        return "before adaptation" if episodes is None else "the first episode"
+    number, noun = (step, "step") if episodes is None else (step * episodes, "episode")
+    return f"after {number} {noun}{'s' if number > 1 else ''}"
+
+
+def chosen_tasks(distribution: TaskDistribution, tasks: Tasks, most: int = PANELS) -> list[int]:
+    """Return which tasks a figure shows: of a finite set each once, else the first ones.
+
+    Tasks that are called the same count as one.
+    """
+    first: dict[str, int] = {}
+    for index in range(count_tasks(tasks)):
+        first.setdefault(distribution.describe(task_at(tasks, index)), index)
+    return list(first.values())[:most]
+
+
+def spread(num_tasks: int) -> list[int]:
+    """Return which tasks of a grid a figure shows: the ends, and some at equal distances."""
+    return sorted({round(index) for index in np.linspace(0, num_tasks - 1, PANELS).tolist()})
+
+
+# Trajectories.
+
+
+def trajectory_figure(
+    title: str,
+    distribution: TaskDistribution,
+    tasks: Tasks,
+    rollouts: Sequence[Rollout],
+    panels: Sequence[int] | None = None,
+    episodes: int | None = None,
+) -> Figure | None:
+    """Draw where the episodes of some tasks went, before adaptation and after each step.
+
+    Args:
+        title: above the figure.
+        distribution: its optional method `trajectories` says what is shown of episodes.
+        tasks: leaves [M, ...].
+        rollouts: K + 1 of the M tasks, before each inner step and after the last; K >= 1.
+        panels: which tasks to show; None takes `chosen_tasks`.
+        episodes: of a learner with memory, those seen between two rollouts; see `stage_name`.
+
+    Returns:
+        The figure; None where the distribution shows nothing.
+    """
+    shown = [_trajectories(distribution, tasks, rollout) for rollout in rollouts]
+    stages = [own for own in shown if own is not None]
+    if len(stages) < len(shown):
+        return None
+    panels = chosen_tasks(distribution, tasks) if panels is None else panels
+    figure, axes = _panels(len(panels))
+    ran = [_ran(rollout) for rollout in rollouts]
+    for own, index in zip(axes, panels, strict=True):
+        own.set_title(distribution.describe(task_at(tasks, index)), fontsize=10)
+        for step, stage in enumerate(stages):
+            _draw_stage(own, stage, ran[step], index, _colour(step, len(stages) - 1))
+        _draw_target(own, stages[0], index)
+    _name_axes(axes, stages[0])
+    if stages[0].in_plane:
+        _square(axes)
+    names = [stage_name(step, episodes) for step in range(len(stages))]
+    _legend(figure, stages[0], names)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _trajectories(
+    distribution: TaskDistribution, tasks: Tasks, rollout: Rollout
+) -> Trajectories | None:
+    """Ask the distribution what is shown of a rollout's episodes."""
+    last = rollout.final_observations[:, None]
+    observations = np.concatenate([rollout.observations.numpy(), last.numpy()], axis=1)
+    info = {name: leaf.numpy() for name, leaf in rollout.info.items()}
+    return shown_of(distribution, tasks, observations, info)
+
+
+def _ran(rollout: Rollout) -> Array:
+    """Say which of the T + 1 moments episodes came to, [M, T + 1, B]: their start is one."""
+    mask = rollout.mask.numpy() > 0
+    return np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
+
+
+def _draw_stage(axes: Axes, shown: Trajectories, ran: Array, index: int, colour: Any) -> None:
+    """Draw one task's episodes thin, and thick where they are on average.
+
+    An episode that has ended stays where it ended.
+    """
+    values, ran = shown.values[index], ran[index]
+    times = shown.dt * np.arange(len(values))
+    for slot in range(ran.shape[1]):
+        line = _coordinates(shown, times[ran[:, slot]], values[ran[:, slot], slot])
+        axes.plot(*line, color=colour, linewidth=0.7, alpha=FAINT[shown.in_plane], zorder=2)
+    last = ran.sum(axis=0) - 1  # the moment at which each episode ended, [B]
+    moment = np.minimum(np.arange(len(values))[:, None], last)  # [T + 1, B]
+    mean = values[moment, np.arange(ran.shape[1])].mean(axis=1)
+    outline = [Stroke(linewidth=3.2, foreground="white"), Normal()]
+    line = _coordinates(shown, times, mean)
+    axes.plot(*line, color=colour, linewidth=2.0, path_effects=outline, zorder=3)
+
+
+def _coordinates(shown: Trajectories, times: Array, values: Array) -> tuple[Array, Array]:
+    """Return what is drawn across and what upwards, [N] each, of values [N] or [N, 2]."""
+    return (values[:, 0], values[:, 1]) if shown.in_plane else (times, values)
+
+
+def _draw_target(axes: Axes, shown: Trajectories, index: int) -> None:
+    """Draw the goal as a star, or the course to follow as a dashed line."""
+    if shown.targets is None or np.isnan(shown.targets[index]).any():
+        return
+    target = shown.targets[index]
+    if shown.in_plane:
+        axes.scatter(target[0], target[1], zorder=4, **GOAL)
+    else:
+        axes.plot(shown.dt * np.arange(len(target)), target, zorder=4, **COURSE)
+
+
+def _colour(step: int, last: int) -> Any:
+    """Return the colour of a step: grey before adaptation, then from blue over red to orange."""
+    if step == 0:
+        return BEFORE
+    return matplotlib.colormaps["plasma"](0.72 * (step - 1) / max(last - 1, 1))
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Lay out panels of the same scale."""
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(1 + 3.4 * columns, 1.1 + 3.3 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = list(grid.flat)
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def _name_axes(axes: Sequence[Axes], shown: Trajectories) -> None:
+    """Say what is drawn against what, at the left and below."""
+    unit = f", {shown.unit}" if shown.unit else ""
+    across, upwards = (
+        (f"x{unit}", f"y{unit}") if shown.in_plane else ("time, s", f"{shown.label}{unit}")
+    )
+    for own in axes:
+        own.set(xlabel=across, ylabel=upwards)
+        own.grid(alpha=0.25)
+    for own in axes[:-COLUMNS]:
+        own.set_xlabel("")
+    for own in axes[-COLUMNS:]:
+        own.tick_params(labelbottom=True)  # where the row below is not full
+    for index, own in enumerate(axes):
+        if index % COLUMNS:
+            own.set_ylabel("")
+
+
+def _square(axes: Sequence[Axes]) -> None:
+    """Give panels of the plane, which share their limits, the same length in both directions."""
+    low, high = np.array([axes[0].get_xlim(), axes[0].get_ylim()]).T
+    half = (high - low).max() / 2
+    start, end = (low + high) / 2 - half, (low + high) / 2 + half
+    axes[0].set(xlim=(start[0], end[0]), ylim=(start[1], end[1]))
+    for own in axes:
+        own.set_aspect("equal", adjustable="box")
+
+
+def _legend(figure: Figure, shown: Trajectories, names: Sequence[str]) -> None:
+    """Say what the colours are, and what thin and thick lines are."""
+    handles = [
+        Line2D([], [], color=_colour(step, len(names) - 1), linewidth=2.0, label=name)
+        for step, name in enumerate(names)
+    ]
+    for width, label in ((0.7, "single episodes"), (2.0, "their mean")):
+        handles.append(Line2D([], [], color="black", linewidth=width, label=label))
+    if shown.targets is not None:
+        goal = Line2D([], [], linestyle="", marker="*", markersize=11, label="goal")
+        goal.set(markerfacecolor=GOAL["color"], markeredgecolor=GOAL["edgecolor"])
+        handles.append(goal if shown.in_plane else Line2D([], [], label="target", **COURSE))
+    figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, frameon=False)
+
+
+# Tasks.
+
+
+def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> Figure | None:
+    """Draw which tasks are trained on, and which the run is validated and tested on.
+
+    Args:
+        title: above the figure.
+        distribution: of the training tasks.
+        splits: the stored tasks.
+
+    Returns:
+        The figure; None unless tasks are of one or two numbers and not of a finite set.
+    """
+    names = _names(splits.test)
+    if distribution.finite_tasks() is not None or len(names) not in (1, 2):
+        return None
+    drawn = distribution.sample(DRAWS, np.random.default_rng(0))
+    numbers = [_numbers(tasks) for tasks in (drawn, splits.validation, splits.test)]
+    figure = Figure(figsize=(6.4, 4.0 if len(names) == 1 else 6.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    (_draw_histogram if len(names) == 1 else _draw_scatter)(axes, names, *numbers)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _names(tasks: Tasks) -> list[str]:
+    """Name every number of a task: velocity; goal[0], goal[1]."""
+    names = []
+    for name in sorted(tasks):
+        size = int(np.prod(np.shape(tasks[name])[1:]))
+        names += [name] if size == 1 else [f"{name}[{index}]" for index in range(size)]
+    return names
+
+
+def _numbers(tasks: Tasks) -> Array:
+    """Write tasks as rows of numbers, [M, F]."""
+    leaves = [np.reshape(tasks[name], (len(tasks[name]), -1)) for name in sorted(tasks)]
+    return np.concatenate(leaves, axis=1)
+
+
+def _draw_histogram(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array) -> None:
+    """Draw how often training meets a number, and below it each stored task's."""
+    axes.hist(drawn[:, 0], bins=15, color=BEFORE, alpha=0.4, label=f"training, {DRAWS} draws")
+    low = axes.get_xaxis_transform()  # heights in shares of the axes
+    for place, (label, style), values in zip((0.03, 0.08), STORED.items(), stored, strict=True):
+        height = np.full(len(values), place)
+        axes.scatter(values[:, 0], height, transform=low, label=_counted(label, values), **style)
+    shown = np.concatenate([drawn[:, 0], *(values[:, 0] for values in stored)])
+    room = 0.05 * float(np.ptp(shown)) or 0.5
+    axes.set(xlabel=names[0], ylabel="tasks", xlim=(shown.min() - room, shown.max() + room))
+
+
+def _draw_scatter(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array) -> None:
+    """Draw tasks by their two numbers."""
+    axes.scatter(
+        drawn[:, 0], drawn[:, 1], s=6, color=BEFORE, alpha=0.4, label=f"training, {DRAWS} draws"
+    )
+    for (label, style), values in zip(STORED.items(), stored, strict=True):
+        axes.scatter(values[:, 0], values[:, 1], label=_counted(label, values), **style)
+    axes.set(xlabel=names[0], ylabel=names[1])
+    if names[0].endswith("[0]"):  # of one vector
+        axes.set_aspect("equal", adjustable="datalim")
+
+
+def _counted(label: str, values: Array) -> str:
+    return f"{label}, {len(values)} task{'s' if len(values) > 1 else ''}"

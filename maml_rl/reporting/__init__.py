@@ -1,0 +1,1 @@
+"""Several runs side by side: groups, comparison, problems and the HTML page."""

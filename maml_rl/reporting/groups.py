@@ -1,0 +1,225 @@
+"""Which runs may be compared, and which are one algorithm's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from envs.errors import UserError
+from maml_rl.evaluation.statistics import Values
+from maml_rl.runs.data import RunData
+from maml_rl.wording import command
+
+SIZES = ("num_tasks", "num_episodes")
+NOT_COMPARED = (  # settings that do not make another algorithm of a run
+    *("seed", "device", "resume", "requires", "sampler", "logger", "hydra"),
+    *("trainer.checkpoint_every", "algorithm.requires"),  # the latter until November 2026
+)
+OWN = ("envs.", "maml_rl.")
+MOST_SETTINGS = 3  # of a label
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one algorithm with one configuration: N seeds."""
+
+    label: str
+    settings: dict[str, Any]  # those in which groups of the same algorithm differ
+    runs: list[RunData]
+
+    @cached_property
+    def task_sets(self) -> list[str]:
+        """Which tasks each run was evaluated on."""
+        return [task_set(run) for run in self.runs]
+
+    def returns(self, step: int) -> Values:
+        """Return what evaluation found after `step` inner steps, [N, M]."""
+        return np.stack([run.returns[step] for run in self.runs])
+
+    @property
+    def remembers(self) -> bool:
+        """Whether these are learners with memory, followed through trials."""
+        return all("within" in (run.evaluation or {}) for run in self.runs)
+
+    def env_steps(self, step: int) -> Values | None:
+        """Return how much of a task had been seen before `step`, [N]; None where a run is mute."""
+        points = [(run.evaluation or {})["curve"][step] for run in self.runs]
+        if any("env_steps" not in point for point in points):
+            return None
+        return np.array([point["env_steps"] for point in points])
+
+    def cumulative(self, step: int) -> Values:
+        """Return the sums of the returns that had been collected before `step`, [N, M]."""
+        return np.stack([_earned(run, step) for run in self.runs])
+
+    def success(self, step: int) -> Values | None:
+        """Return the success rates likewise; None where a run has none."""
+        curves = [(run.evaluation or {}).get("success") for run in self.runs]
+        if any(curve is None or len(curve) <= step for curve in curves):
+            return None
+        return np.array([curve[step]["per_task"] for curve in curves if curve])
+
+
+def _earned(run: RunData, step: int) -> Values:
+    """Return the sum of each task's returns before `step`, [M]."""
+    content = run.evaluation or {}
+    episodes = int(content["num_episodes"])
+    if "within" in content:
+        before = [point["per_task"] for point in content["within"][: step * episodes]]
+    else:  # each step's episodes are told by their mean
+        before = [episodes * run.returns[earlier] for earlier in range(step)]
+    return np.sum(before, axis=0) if before else np.zeros(run.returns.shape[1])
+
+
+def check_same_environment(runs: Sequence[RunData]) -> None:
+    """Compare the environment of each run with the first one's, evaluated or not.
+
+    Raises:
+        UserError: naming both runs and what differs.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        alike = (run.evaluation is None) == (first.evaluation is None)
+        if alike and run.env != first.env:
+            raise UserError(
+                f"runs of different environments cannot be overlaid: {first.path} is of "
+                f"{first.env}, {run.path} of {run.env}."
+            )
+        own, other = (_flat(one.config.get("env"), "env.") for one in (run, first))
+        for key in dict.fromkeys([*other, *own]):
+            if not _same(own.get(key), other.get(key)):
+                raise UserError(
+                    f"runs of different environments cannot be overlaid: {first.path} has "
+                    f"{written(key, other.get(key))}, {run.path} {written(key, own.get(key))}."
+                )
+
+
+def check_equal_terms(runs: Sequence[RunData]) -> None:
+    """Compare environment and evaluation of each run with the first one's.
+
+    Raises:
+        UserError: naming both runs and what differs.
+    """
+    check_same_environment(runs)
+    first = runs[0]
+    for run in runs[1:]:
+        for key in ("split", *SIZES, *(["later_scale"] if _goes_on(run, first) else [])):
+            own, value = (
+                str((one.evaluation or {}).get(key)).replace(" ", "") for one in (run, first)
+            )
+            if own != value:
+                alike = command("evaluate", {"run": run.path, key: value})
+                raise UserError(
+                    f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "
+                    f"{alike} evaluates it alike."
+                )
+
+
+def _goes_on(*runs: RunData) -> bool:
+    """Say whether a run was evaluated beyond the steps that it was trained with."""
+    return any(len(run.returns) - 1 > trained_steps(run) for run in runs)
+
+
+def trained_steps(run: RunData) -> int:
+    """Return the number of inner steps that a run was trained with."""
+    return int((run.evaluation or {}).get("trained_steps", 1))
+
+
+def grouped(runs: Sequence[RunData]) -> list[Group]:
+    """Group runs by algorithm, and by the settings but the seed that differ within an algorithm."""
+    by_algorithm: dict[str, list[RunData]] = {}
+    for run in runs:
+        by_algorithm.setdefault(run.algorithm, []).append(run)
+    groups = []
+    for algorithm, own in by_algorithm.items():
+        flat = [_compared_settings(run.config) for run in own]
+        keys = [
+            key
+            for key in dict.fromkeys(key for settings in flat for key in settings)
+            if not all(_same(settings.get(key), flat[0].get(key)) for settings in flat)
+        ]
+        members: dict[str, list[int]] = {}
+        for index, settings in enumerate(flat):
+            text = json.dumps([_plain(settings.get(key)) for key in keys], default=str)
+            members.setdefault(text, []).append(index)
+        values = [{key: flat[indices[0]].get(key) for key in keys} for indices in members.values()]
+        labels = _labels(algorithm, values)
+        for label, settings, indices in zip(labels, values, members.values(), strict=True):
+            groups.append(Group(label, settings, [own[index] for index in indices]))
+    order = {id(run): number for number, run in enumerate(runs)}
+    return sorted(groups, key=lambda group: order[id(group.runs[0])])
+
+
+def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that tell algorithms apart; where a run began is a yes or no."""
+    flat = {
+        key: value
+        for key, value in _flat(config, "").items()
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_COMPARED)
+    }
+    if flat.get("init_from") is not None:
+        flat["init_from"] = "a run"
+    return flat
+
+
+def _labels(algorithm: str, values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name groups of one algorithm by the settings that differ; the first few where that does."""
+    full = [[written(key, value) for key, value in settings.items()] for settings in values]
+    for length in range(MOST_SETTINGS, max(len(full[0]), MOST_SETTINGS) + 1):
+        labels = [", ".join([algorithm, *parts[:length]]) for parts in full]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
+
+
+def _flat(node: Any, prefix: str) -> dict[str, Any]:
+    """Return the values of nested mappings by their dotted keys; lists are values."""
+    if not isinstance(node, Mapping):
+        return {prefix.rstrip("."): node}
+    return {k: v for name, own in node.items() for k, v in _flat(own, f"{prefix}{name}.").items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return what a value is compared by: off, null and absent are one, as are 1 and 1.0.
+
+    So are envs.AntDir and envs.tasks.ant.AntDir: a class of the project by either of its names.
+    """
+    if value is None or value is False:
+        return None
+    if isinstance(value, str) and value.startswith(OWN):
+        return value.rpartition(".")[2]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _same(left: Any, right: Any) -> bool:
+    return bool(_plain(left) == _plain(right))
+
+
+def written(key: str, value: Any) -> str:
+    """Write a setting as the command line has it."""
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
+    if value is None or isinstance(value, bool):
+        value = {None: "null", True: "true", False: "false"}[value]
+    return f"{key}={value}"
+
+
+def task_set(run: RunData) -> str:
+    """Return a name of the tasks that a run was evaluated on, the same for the same tasks.
+
+    tasks.json holds them. Where it was not kept: tasks that fall into a few groups are taken for a
+    finite set, which all runs share; others are drawn by the run's seed, which stands for them.
+    """
+    content = run.evaluation or {}
+    try:
+        stored = json.loads(run.folder.tasks.read_bytes())[content["split"]]
+        first = {name: leaf[: content["num_tasks"]] for name, leaf in stored.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "finite" if content["groups"] else f"seed {run.seed}"
+    return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()

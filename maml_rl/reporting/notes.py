@@ -1,0 +1,103 @@
+"""What a reader of a comparison should know beside its tables, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from maml_rl.reporting.groups import MOST_SETTINGS, Group, trained_steps, written
+from maml_rl.wording import counted
+
+ENOUGH = 5  # runs, from which on an interval over them is nearly as wide as it should be
+
+
+def notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
+    """Yield the notes of groups that were evaluated, compared after up to `steps` inner steps."""
+    yield from _of_evaluations(groups, steps)
+    yield from _of_few_runs(groups)
+    yield from _of_training(groups)
+    yield from _of_tasks(groups)
+    for group in groups:
+        yield from _of_one(group)
+
+
+def _of_evaluations(groups: Sequence[Group], steps: int) -> Iterator[str]:
+    """Yield in what the evaluations differ, and what a step is."""
+    runs = [run for group in groups for run in group.runs]
+    if any(len(run.returns) - 1 > steps for run in runs):
+        said = f"Some runs were evaluated for more than {counted(steps, 'step')}"
+        yield f"{said}; those are left out."
+    remember = [group.label for group in groups if group.remembers]
+    flat = [
+        group.label
+        for group in groups
+        if trained_steps(group.runs[0]) == 0 and group.label not in remember
+    ]
+    if flat:
+        yield f"Trained without inner steps: {'; '.join(flat)}."
+    if remember:
+        episodes = (runs[0].evaluation or {})["num_episodes"]
+        yield (
+            f"Remembers instead of taking steps, and stands where it has seen as many episodes, "
+            f"{episodes} for each step: {'; '.join(remember)}."
+        )
+    checkpoints = sorted({str((run.evaluation or {}).get("checkpoint")) for run in runs})
+    if len(checkpoints) > 1:
+        yield f"The runs were evaluated at different checkpoints: {', '.join(checkpoints)}."
+
+
+def _of_few_runs(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield what few runs mean for the intervals."""
+    alone = [group.label for group in groups if len(group.runs) == 1]
+    if alone:
+        yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
+    few = [f"{group.label}, {len(group.runs)}" for group in groups if 1 < len(group.runs) < ENOUGH]
+    if few:
+        several = ", and a P of 0 or 1 is of these runs, not of all" if len(groups) > 1 else ""
+        yield (
+            f"Few runs, so that their part of the interval is too narrow (by a factor of 0.7 with "
+            f"two, 0.8 with three){several}: {'; '.join(few)}."
+        )
+
+
+def _of_training(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield which runs did not finish, and whether all had the same environment steps."""
+    stopped = [
+        f"{group.label}, seed {run.seed}, {run.unfinished}"
+        for group in groups
+        for run in group.runs
+        if run.unfinished is not None
+    ]
+    if stopped:
+        yield f"Training has not finished: {'; '.join(stopped)}."
+    spent = [run.env_steps for group in groups for run in group.runs]
+    if min(spent) < 0.9 * max(spent):
+        yield "The runs were not trained for the same number of environment steps."
+
+
+def _of_tasks(groups: Sequence[Group]) -> Iterator[str]:
+    """Yield whether all groups met the same test tasks."""
+    sets = [set(group.task_sets) for group in groups]
+    if len(groups) > 1 and len(set.union(*sets)) > 1:
+        yield (
+            "Test tasks are drawn by each run's seed; the probability of improvement compares runs "
+            "that met the same tasks."
+        )
+    apart = [group.label for group, own in zip(groups, sets, strict=True) if not own & sets[0]]
+    if apart:
+        yield (
+            f"Met none of the test tasks of {groups[0].label}, so that there is no probability of "
+            f"improvement on them: {'; '.join(apart)}."
+        )
+
+
+def _of_one(group: Group) -> Iterator[str]:
+    """Yield what is odd about a group, and what its label leaves out."""
+    seeds = [run.seed for run in group.runs]
+    if len(set(seeds)) < len(seeds):
+        yield (
+            f"{group.label} has a seed more than once: its interval is too narrow if that is the "
+            f"same run twice."
+        )
+    if len(group.settings) > MOST_SETTINGS:
+        said = ", ".join(written(key, value) for key, value in group.settings.items())
+        yield f"{group.label} has {said}."

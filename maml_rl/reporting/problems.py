@@ -1,0 +1,147 @@
+"""What went wrong with a run, or is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.errors import UserError
+from maml_rl.errors import CheckpointError
+from maml_rl.evaluation.statistics import Interval, bootstrap_interval
+from maml_rl.randomness import Key, Purpose
+from maml_rl.runs.checkpoint import load_checkpoint
+from maml_rl.runs.data import CONFIGS, RunData
+from maml_rl.wording import bracketed, command, number_format
+
+
+def problems(run: RunData) -> list[str]:
+    """Say what went wrong with a run, or is missing, a sentence each."""
+    return [
+        *run.faults,
+        *_unfinished(run),
+        *_broken_checkpoints(run),
+        *_broken_tasks(run),
+        *_evaluation_problems(run),
+        *_metric_problems(run),
+        *_origin_problems(run),
+    ]
+
+
+def _unfinished(run: RunData) -> Iterator[str]:
+    stopped = run.path / "stopped.json"
+    if stopped.is_file():
+        yield f"Training stopped with an error: {_reason(stopped)}"
+    said = unfinished(run)
+    if said is not None:
+        yield said
+
+
+def unfinished(run: RunData) -> str | None:
+    """Say how far a run has come that reached no limit; None where it did."""
+    if run.unfinished is None:
+        return None
+    if run.folder.is_locked():
+        return f"Training is under way: {run.unfinished}."
+    goes_on = command("train", {"resume": run.path})
+    return f"Training did not finish: {run.unfinished}; {goes_on} goes on."
+
+
+def outdated(run: RunData) -> str | None:
+    """Say that a run has gone on since it was evaluated; None where its evaluation is of now."""
+    evaluation = run.evaluation or {}
+    path = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
+    if not path.is_file():
+        return None
+    try:
+        now = load_checkpoint(path).get("iteration")
+    except CheckpointError:
+        return None  # said of the checkpoint
+    then = evaluation.get("iteration")
+    if then == now:
+        return None
+    said = "does not say of which iteration it is" if then is None else f"is of iteration {then}"
+    return f"the evaluation {said}, and {path.name} is of iteration {now} by now"
+
+
+def _reason(stopped: Path) -> str:
+    try:
+        return str(json.loads(stopped.read_text())["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "stopped.json, which cannot be read."
+
+
+def _broken_checkpoints(run: RunData) -> Iterator[str]:
+    if not (run.path / CONFIGS[0]).is_file():
+        return  # kept in results/, without weights
+    names = run.folder.checkpoint_names()
+    if not names:
+        yield "There is no checkpoint."
+    for name in names:
+        try:
+            load_checkpoint(run.folder.checkpoint(name))
+        except CheckpointError as error:
+            yield f"Damaged checkpoint: {error}"
+
+
+def _broken_tasks(run: RunData) -> Iterator[str]:
+    if not (run.path / CONFIGS[0]).is_file():
+        return  # kept in results/, without tasks
+    try:
+        run.folder.read_splits()
+    except UserError as error:
+        yield str(error)
+
+
+def _evaluation_problems(run: RunData) -> Iterator[str]:
+    evaluation = run.evaluation
+    if evaluation is None:
+        yield f"There is no evaluation: {command('evaluate', {'run': run.path})} makes one."
+        return
+    said = outdated(run)
+    if said is not None:
+        again = command("evaluate", {"run": run.path})
+        yield f"{said[0].upper()}{said[1:]}; {again} evaluates it anew."
+    value, (low, high) = gain_of_first_step(run)
+    if low <= 0 and evaluation.get("trained_steps", 1) != 0:  # or it was not trained to take any
+        what = "loses" if high < 0 else "gains nothing that can be told from 0"
+        said = bracketed(value, (low, high), return_format(evaluation))
+        yield f"The first inner step {what}: {said} per task."
+
+
+def _metric_problems(run: RunData) -> Iterator[str]:
+    for key in run.metric_names:
+        iterations, values = run.column(key)
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            first = int(iterations[wrong][0])
+            much = f"{wrong.sum()} of {len(values)} iterations"
+            yield f"{key} is not a finite number in {much}, first in iteration {first}."
+    _, accepted = run.column("outer/accepted")
+    rejected = int((accepted == 0).sum())
+    if rejected:
+        share = rejected / len(accepted)
+        yield f"{rejected} of {len(accepted)} outer steps were rejected ({100 * share:.0f} %)."
+
+
+def _origin_problems(run: RunData) -> Iterator[str]:
+    if "git_commit" not in run.provenance:
+        yield "provenance.json is missing: commit and versions are unknown."
+    sessions = [run.provenance, *run.sessions]
+    if any(session.get("git_modified") for session in sessions):
+        yield "The code had uncommitted changes: the commit does not give the run again."
+
+
+def gain_of_first_step(run: RunData) -> tuple[float, Interval]:
+    """Return what the first inner step gains per task, and its interval over tasks."""
+    gains = run.returns[1] - run.returns[0]
+    rng = Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
+    return float(gains.mean()), bootstrap_interval(gains, rng)
+
+
+def return_format(evaluation: Mapping[str, Any]) -> str:
+    """Return the format in which an evaluation's returns are written."""
+    return number_format([end for point in evaluation["curve"] for end in point["return_ci95"]])

@@ -1,0 +1,303 @@
+"""What runs left on the disk, read for comparisons and reports: nothing is built or executed."""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from envs.errors import UserError
+from envs.protocol import snake_case
+from maml_rl.evaluation.statistics import Values
+from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
+
+CONFIGS = (".hydra/config.yaml", "config.yaml")  # of a run; of one kept in results/
+EVALUATIONS = ("evaluation/evaluation.json", "evaluation.json")
+FILM_TITLES = "films.json"  # what films of an evaluation show, by their names
+TRACES = ("tasks.json", "metrics.jsonl", "checkpoints")  # beside the configuration, one at least
+PROTOCOL = ("split", "num_tasks", "num_episodes")  # what evaluation.json must say beside its curve
+
+
+@dataclass(frozen=True)
+class RunData:
+    """A run's files, as far as they can be read."""
+
+    path: Path
+    config: dict[str, Any]  # with what was changed on resuming
+    metrics: list[dict[str, Any]]  # by iteration
+    evaluation: dict[str, Any] | None
+    provenance: dict[str, Any]
+    overrides: list[str]
+    faults: list[str] = field(default_factory=list)  # what could not be read, a sentence each
+
+    @property
+    def folder(self) -> RunFolder:
+        """The paths of its parts."""
+        return RunFolder(self.path)
+
+    @property
+    def algorithm(self) -> str:
+        """The name that its configuration gives the algorithm."""
+        return str(self.setting("algorithm.name") or "unnamed algorithm")
+
+    @property
+    def env(self) -> str:
+        """The task distribution's name; that of its class where the run was not evaluated."""
+        target = str(self.setting("env._target_") or "unknown environment")
+        return str((self.evaluation or {}).get("env", snake_case(target.rpartition(".")[2])))
+
+    @property
+    def seed(self) -> Any:
+        """The seed."""
+        return self.config.get("seed")
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """What provenance.json says of the sessions that resumed the run."""
+        sessions = self.provenance.get("resumed", [])
+        return [one for one in sessions if isinstance(one, dict)] if sessions else []
+
+    def setting(self, key: str) -> Any:
+        """Return a value of the configuration by its dotted key; None where there is none."""
+        node: Any = self.config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return node
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations were finished."""
+        return int(self.metrics[-1]["iteration"]) if self.metrics else 0
+
+    @property
+    def env_steps(self) -> int:
+        """How many environment steps were trained for."""
+        return int(self.metrics[-1]["env_steps"]) if self.metrics else 0
+
+    @property
+    def unfinished(self) -> str | None:
+        """How far training came, "50 of 150 iterations"; None where it reached a limit."""
+        limits = [
+            (self.iterations, self.setting("trainer.iterations"), "iterations"),
+            (self.env_steps, self.setting("trainer.env_steps"), "environment steps"),
+        ]
+        set_limits = [one for one in limits if isinstance(one[1], int | float)]
+        if not set_limits or any(done >= limit for done, limit, _ in set_limits):
+            return None
+        return " and ".join(f"{done} of {limit} {what}" for done, limit, what in set_limits)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics that any iteration has, in their order."""
+        return list(dict.fromkeys(name for row in self.metrics for name in row))
+
+    @cached_property
+    def returns(self) -> Values:
+        """The evaluation's return of each task before and after each step, [K + 1, M]."""
+        assert self.evaluation is not None
+        return _per_task(self.evaluation["curve"])
+
+    def column(self, key: str, at: str = "iteration") -> tuple[Values, Values]:
+        """Return a metric where there is one, [I], after `at` of the same iterations, [I]."""
+        rows = [(row[at], row[key]) for row in self.metrics if key in row]
+        table = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+
+    def learning_curve(self) -> tuple[str, Values, Values]:
+        """Return the return after the last inner step in training: (its key, env steps, values)."""
+        keys = [key for key in (self.metrics or [{}])[-1] if key.startswith("return/step_")]
+        key = max(keys, key=lambda name: int(name.rpartition("_")[2]), default="return/step_0")
+        return key, *self.column(key, "env_steps")
+
+
+def _per_task(curve: Sequence[Mapping[str, Any]]) -> Values:
+    return np.array([point["per_task"] for point in curve], dtype=np.float64)
+
+
+def is_run(path: Path) -> bool:
+    """Say whether a folder holds a run, or what results/ keeps of one."""
+    has_config = any((path / name).is_file() for name in CONFIGS)
+    return has_config and any((path / name).exists() for name in TRACES)
+
+
+def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
+    """List the folders of runs, in the order given, each once.
+
+    Args:
+        places: a run's folder, a folder with runs somewhere below it (of a multirun), or a glob.
+        key: the option that gave them, for errors.
+
+    Raises:
+        UserError: naming the place where there is no run.
+    """
+    if not places:
+        raise UserError(f"{key} is empty: give the folders of runs, as in {key}=[a,b], or a glob.")
+    found: dict[Path, Path] = {}
+    for place in places:
+        text = str(place)
+        if not text:
+            raise UserError(f"{key} names no folder: write {key}=<folder>, or . for this one.")
+        folders = [Path(text)]
+        if glob.has_magic(text) and not folders[0].exists():
+            folders = sorted((Path(one) for one in glob.glob(text, recursive=True)), key=natural)
+            if not folders:
+                raise UserError(f"{key}={text} matches nothing; give the folders of runs.")
+        elif not folders[0].is_dir():
+            raise UserError(f"{key}={text}: there is no such folder; give the folder of a run.")
+        runs = [run for folder in folders for run in _below(folder)]
+        if not runs:
+            raise UserError(
+                f"{key}={text} holds no run: a run's folder has .hydra/config.yaml and tasks.json."
+            )
+        for run in runs:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield `folder` if it is a run's, or else the runs below it."""
+    if is_run(folder):
+        yield folder
+    elif folder.is_dir():
+        for name in sorted(os.listdir(folder), key=natural):
+            if not name.startswith(".") and not (folder / name).is_symlink():
+                yield from _below(folder / name)
+
+
+def natural(name: str | Path) -> list[tuple[int, int, str]]:
+    """Order names with numbers by the numbers: 2 before 10."""
+    parts = re.split(r"(\d+)", str(name))
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def read_run(path: Path) -> RunData:
+    """Read a run; what is damaged is left out and named in `faults`."""
+    faults: list[str] = []
+    origin = _json_object(path / "provenance.json", faults)
+    return RunData(
+        path=path,
+        config=_config(path, _changed(origin, faults), faults),
+        metrics=_metrics(path / "metrics.jsonl", faults),
+        evaluation=_evaluation(path, faults),
+        provenance=origin,
+        overrides=_overrides(path),
+        faults=faults,
+    )
+
+
+def _first(path: Path, names: Sequence[str]) -> Path:
+    return next((path / name for name in names if (path / name).is_file()), path / names[0])
+
+
+def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    try:
+        return changed_settings(origin)
+    except (AttributeError, TypeError, KeyError):
+        faults.append("provenance.json is damaged: what was changed on resuming is unknown.")
+        return {}
+
+
+def _config(path: Path, changed: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    """Read the configuration, with what was changed when the run was resumed."""
+    file = _first(path, CONFIGS)
+    try:
+        stored: Any = OmegaConf.load(file)
+        apply_changes(stored, changed)
+        config = OmegaConf.to_container(stored, resolve=False)
+    except Exception:  # the YAML parser's errors have no common public base
+        config = None
+    if not isinstance(config, dict):
+        faults.append(f"{file.relative_to(path)} cannot be read as YAML.")
+        return {}
+    missing = [name for name in ("env", "algorithm") if not isinstance(config.get(name), Mapping)]
+    if missing:
+        faults.append(f"{file.relative_to(path)} is not whole: it has no {missing[0]}.")
+        return {}
+    return {str(key): value for key, value in config.items()}
+
+
+def _overrides(path: Path) -> list[str]:
+    file = _first(path, (".hydra/overrides.yaml", "overrides.yaml"))
+    try:
+        return [str(line) for line in OmegaConf.load(file)]
+    except Exception:  # missing or damaged: the configuration says it all
+        return []
+
+
+def _metrics(file: Path, faults: list[str]) -> list[dict[str, Any]]:
+    """Read the JSON lines; stop at the first that is damaged."""
+    rows: list[dict[str, Any]] = []
+    if not file.is_file():
+        faults.append("metrics.jsonl is missing.")
+        return rows
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append({name: float(value) for name, value in row.items()})
+            int(row["iteration"]), int(row["env_steps"])
+        except (ValueError, AttributeError, TypeError, KeyError, OverflowError):
+            faults.append(f"metrics.jsonl is damaged at line {number}; what follows was not read.")
+            return rows[: number - 1]
+    return rows
+
+
+def _json_object(file: Path, faults: list[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict):
+        faults.append(f"{file.name} is damaged: it holds no JSON object.")
+        return {}
+    return content
+
+
+def _evaluation(path: Path, faults: list[str]) -> dict[str, Any] | None:
+    file = _first(path, EVALUATIONS)
+    known = len(faults)
+    content = _json_object(file, faults)
+    if not content:
+        return None
+    try:
+        _check_evaluation(content)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
+        del faults[known:]
+        faults.append(f"{file.name} is damaged: it does not hold an evaluation.")
+        return None
+    return content
+
+
+def _check_evaluation(content: Mapping[str, Any]) -> None:
+    """Raise ValueError, KeyError, TypeError or IndexError for what is no evaluation."""
+    str(content["env"]), [content[name] for name in PROTOCOL], int(content.get("trained_steps", 1))
+    for curve, what in _curves(content):
+        values = _per_task(curve)
+        if values.ndim != 2 or len(values) < 2 or not values.size or not np.isfinite(values).all():
+            raise ValueError("a curve is no matrix of finite numbers")
+        for step, point in enumerate(curve):
+            low, high = point[f"{what}_ci95"]
+            if point["step"] != step or not math.isfinite(low + high + point[f"{what}_mean"]):
+                raise ValueError("a point is not finite, or out of its order")
+    shapes = {_per_task(content[name]).shape for name in ("curve", "success") if name in content}
+    if shapes != {(len(content["curve"]), content["num_tasks"])}:
+        raise ValueError("a curve is not of all tasks")
+
+
+def _curves(content: Mapping[str, Any]) -> Iterator[tuple[Sequence[Any], str]]:
+    yield content["curve"], "return"
+    for curve in content["groups"].values():
+        yield curve, "return"
+    if "success" in content:
+        yield content["success"], "success"

@@ -1,0 +1,274 @@
+"""What a run leaves on the disk, and reading it again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from envs.errors import UserError
+from envs.protocol import Splits, Tasks, count_tasks, tasks_from_json, tasks_to_json
+from maml_rl.files import write_json
+from maml_rl.wording import option
+
+PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "learn2learn")
+
+
+class RunFolder:
+    """Paths of a run folder and the files that are not the logger's.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.metrics = self.path / "metrics.jsonl"
+        self.tasks = self.path / "tasks.json"
+        self.provenance = self.path / "provenance.json"
+        self.evaluation = self.path / "evaluation"
+
+    @classmethod
+    def existing(cls, path: str | Path, key: str) -> RunFolder:
+        """Open the folder of a run.
+
+        Raises:
+            UserError: naming `key`, the option that gave the path, if it is not a run folder.
+        """
+        folder = cls(str(path))
+        if not folder.path.is_dir():
+            raise UserError(f"{key}={path}: there is no such folder; give the folder of a run.")
+        for needed in (folder.config, folder.tasks):
+            if not needed.is_file():
+                folder._check_none_within(path, key)
+                raise UserError(
+                    f"{key}={path} is not a run folder: "
+                    f"it has no {needed.relative_to(folder.path)}."
+                )
+        return folder
+
+    def _check_none_within(self, path: str | Path, key: str) -> None:
+        """Refuse a folder of runs, such as a multirun's, where one run was to be given."""
+        config = self.config.relative_to(self.path)
+        within = sorted([*self.path.glob(f"*/{config}"), *self.path.glob(f"*/*/{config}")])
+        if within:
+            first = Path(path) / within[0].parent.parent.relative_to(self.path)
+            said = option(key, first)
+            if key == "run":
+                said += f", or {option('runs', Path(path))} to compare all in it"
+            raise UserError(f"{key}={path} holds runs and is none: write {said}.")
+
+    @property
+    def config(self) -> Path:
+        """The composed configuration."""
+        return self.path / ".hydra" / "config.yaml"
+
+    def checkpoint(self, name: str | int) -> Path:
+        """Return the path of a checkpoint: "last", "best", or the number of an iteration."""
+        stem = str(name)
+        if stem.isdigit():
+            stem = f"iteration_{int(stem):06d}"
+        return self.path / "checkpoints" / f"{stem}.pt"
+
+    def checkpoint_names(self) -> list[str]:
+        """Return what `checkpoint=` may name in this run: last, best, iterations' numbers."""
+        stems = [path.stem for path in (self.path / "checkpoints").glob("*.pt")]
+        names = [stem.removeprefix("iteration_").lstrip("0") for stem in stems if "." not in stem]
+        return sorted(names, key=lambda name: (name.isdecimal(), name.zfill(9)))
+
+    def is_used(self) -> bool:
+        """Say whether a run has written here."""
+        return self.metrics.exists() or (self.path / "checkpoints").exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder.
+
+        Raises:
+            UserError: if one does.
+        """
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            if not _taken(directory, fcntl.LOCK_EX):
+                raise UserError(f"another process is training in {self.path}.")
+            yield
+        finally:
+            os.close(directory)
+
+    def is_locked(self) -> bool:
+        """Say whether a process is training here."""
+        directory = os.open(self.path, os.O_RDONLY)
+        try:
+            return not _taken(directory, fcntl.LOCK_SH, tries=1)
+        finally:
+            os.close(directory)
+
+    def write_splits(self, splits: Splits) -> None:
+        """Store the validation and test tasks."""
+        data = {name: tasks_to_json(tasks) for name, tasks in splits._asdict().items()}
+        write_json(self.tasks, data)
+
+    def read_splits(self) -> Splits:
+        """Read the stored tasks.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        try:
+            data = json.loads(self.tasks.read_text())
+            splits = Splits(*(tasks_from_json(data[name]) for name in Splits._fields))
+            valid = all(_are_tasks(tasks) for tasks in splits)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.") from error
+        if not valid:
+            raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.")
+        return splits
+
+    def write_provenance(self, seed: int, extra: Mapping[str, Any]) -> None:
+        """Record what produced the run: code, versions, machine, threads, seed."""
+        write_json(self.provenance, {**provenance(seed), **extra})
+
+    def add_session(self, seed: int, extra: Mapping[str, Any]) -> None:
+        """Record what goes on with the run, under "resumed", beside what began it.
+
+        Raises:
+            UserError: if provenance.json is damaged.
+        """
+        known = self.read_provenance()
+        sessions = [*known.get("resumed", []), {**provenance(seed), **extra}]
+        write_json(self.provenance, {**known, "resumed": sessions})
+
+    def read_provenance(self) -> dict[str, Any]:
+        """Read what produced the run; empty where the file is missing.
+
+        Raises:
+            UserError: if it is damaged.
+        """
+        try:
+            content = json.loads(self.provenance.read_bytes())
+            changed_settings(content)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{self.provenance} is damaged: it should say what produced the run; without it, "
+                f"the run goes by the configuration that it began with."
+            ) from error
+        return dict(content)
+
+
+def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that sessions changed when they resumed a run, by their dotted keys.
+
+    They stand in the order in which they hold: a node that was chosen anew is without what had been
+    changed in the one before.
+
+    Args:
+        origin: what provenance.json holds.
+    """
+    changed: dict[str, Any] = {}
+    for session in origin.get("resumed", []):
+        for key, value in session["changed"].items():
+            kept = {
+                name: own
+                for name, own in changed.items()
+                if name != key and not name.startswith(f"{key}.")
+            }
+            changed = {**kept, key: value}
+    return changed
+
+
+def apply_changes(config: DictConfig, changed: Mapping[str, Any]) -> None:
+    """Put what resumed sessions changed into the configuration that a run began with.
+
+    Raises:
+        UserError: naming a key that the configuration has no place for.
+    """
+    for key, value in changed.items():
+        try:
+            OmegaConf.update(config, key, value, merge=False)
+        except (OmegaConfBaseException, ValueError, LookupError) as error:
+            raise UserError(
+                f"provenance.json is damaged: {key}={value}, which it says was changed on "
+                f"resuming, does not fit the run's configuration."
+            ) from error
+
+
+def _taken(directory: int, kind: int, tries: int = 5) -> bool:
+    """Try to lock a folder, more than once against those that only look whether it is."""
+    for last in range(1 - tries, 1):
+        try:
+            fcntl.flock(directory, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05 if last else 0)
+    return False
+
+
+def _are_tasks(tasks: Tasks) -> bool:
+    """Say whether leaves are finite numbers for one number of tasks, at least one."""
+    numeric = all(leaf.dtype.kind in "biuf" and np.isfinite(leaf).all() for leaf in tasks.values())
+    return numeric and all(leaf.ndim for leaf in tasks.values()) and count_tasks(tasks) > 0
+
+
+def provenance(seed: int) -> dict[str, Any]:
+    """Return git commit, versions, machine, threads and seed."""
+    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    return {
+        "git_commit": _git("rev-parse", "HEAD") if ours else None,
+        "git_modified": _git("status", "--porcelain", "-uno") != "" if ours else None,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": seed,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+        },
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")

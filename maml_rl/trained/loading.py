@@ -1,0 +1,288 @@
+"""A trained run in Python: load it, adapt it to tasks or to an environment, act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import gymnasium
+import numpy as np
+
+from envs.arguments import integer_at_least, number, one_of
+from envs.errors import UserError
+from envs.protocol import (
+    TaskDistribution,
+    Tasks,
+    count_tasks,
+    draw_tasks,
+    held_out,
+    take_tasks,
+)
+from maml_rl.algorithm.inner_loop.loop import stack
+from maml_rl.algorithm.meta_learner import MetaLearner
+from maml_rl.algorithm.rollout import Params
+from maml_rl.configuration.building import build_distribution, build_learner, stored_config
+from maml_rl.randomness import Key, Purpose
+from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
+from maml_rl.runs.folder import RunFolder
+from maml_rl.sampling import Sampler
+from maml_rl.sampling.one_env import EpisodesInTurn
+from maml_rl.trained.adapted import Adapted, AdaptedPolicy, task_returns, task_success
+
+Env = gymnasium.Env[Any, Any]
+
+
+def load(run: str | Path, checkpoint: str | int = "best") -> Trained:
+    """Load a run that `train.py` left.
+
+    Building its learner sets the number of torch's threads to one for the whole process, as the
+    commands do.
+
+    Args:
+        run: the run folder.
+        checkpoint: "best" (the last where there is no best), "last", or an iteration's number.
+
+    Raises:
+        UserError: if `run` is no run folder, its configuration is damaged or could run other code,
+            or it has no such checkpoint.
+        CheckpointError: if the checkpoint is damaged or of another architecture.
+    """
+    folder = RunFolder.existing(run, "run")
+    config = stored_config(folder)
+    config.device = "cpu"  # the outer loop's, which adapting does not run
+    distribution = build_distribution(config)
+    learner = build_learner(config, distribution)
+    name, iteration, meta = _trained_meta(folder, checkpoint, learner)
+    return Trained(folder, name, iteration, distribution, learner, meta)
+
+
+def step_scales(given: object) -> float | list[float]:
+    """Check the scale of steps beyond the number trained with, or one for each of them.
+
+    Raises:
+        UserError: if one is not above 0 and at most 1.
+    """
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return number("later_scale", given, above=0, most=1)
+    if not given:
+        raise UserError("later_scale=[] holds no scale: write 0.5, or one for each later step.")
+    return [number("later_scale", scale, above=0, most=1) for scale in given]
+
+
+def _trained_meta(
+    folder: RunFolder, checkpoint: object, learner: MetaLearner
+) -> tuple[str, int, Params]:
+    """Load the chosen checkpoint, for best the last where there is none.
+
+    Returns:
+        Its name, its iteration and its meta-parameters.
+    """
+    name = str(checkpoint)
+    if not name.isdecimal() and name not in ("last", "best"):
+        raise UserError(
+            f"checkpoint={name} is unknown; write last, best, or the number of an iteration."
+        )
+    if name == "best" and not folder.checkpoint("best").is_file():
+        name = "last"
+    path = folder.checkpoint(name)
+    if not path.is_file():
+        there = ", ".join(folder.checkpoint_names()) or "none"
+        raise UserError(f"checkpoint={name}: the run has no {path}; it has {there}.")
+    content = load_checkpoint(path)
+    check_architecture(content["meta"], learner.initialize(0), path)
+    return path.stem, int(content.get("iteration", 0)), content["meta"]
+
+
+@dataclass(frozen=True, repr=False)
+class Trained:
+    """A trained initialization, with what adapts it.
+
+    Args:
+        folder: of the run.
+        checkpoint: that was loaded: "best", "last", "iteration_000050".
+        iteration: that it was left by.
+        distribution: of the tasks it was trained on.
+        learner: policy network and inner loop.
+        meta: the meta-parameters, leaves [*s].
+    """
+
+    folder: RunFolder
+    checkpoint: str
+    iteration: int
+    distribution: TaskDistribution
+    learner: MetaLearner
+    meta: Params
+
+    def __repr__(self) -> str:
+        names = f"{self.distribution.name}, {self.learner.name}, checkpoint {self.checkpoint}"
+        return f"<Trained: {names}>"
+
+    @property
+    def policy(self) -> AdaptedPolicy:
+        """The policy before adaptation, of no task."""
+        params = self.learner.inner.initial_params(stack(self.meta, 1))
+        return AdaptedPolicy(self.distribution, self.learner.policy, params, None, np.empty(0))
+
+    def source(self, split: str) -> TaskDistribution:
+        """Return where the tasks of a split come from: for tests, what is held out, if any is."""
+        return held_out(self.distribution) if split == "test" else self.distribution
+
+    def tasks(self, split: str = "test", num_tasks: int | None = None) -> Tasks:
+        """Return the run's stored tasks, leaves [M, ...].
+
+        Args:
+            split: "test" or "validation".
+            num_tasks: the first so many; None takes all.
+
+        Raises:
+            UserError: if they are damaged or fewer, or would not be an equal count of a finite set.
+        """
+        split = one_of("split", split, ("test", "validation"))
+        tasks: Tasks = getattr(self.folder.read_splits(), split)
+        distribution = self.source(split)
+        if _shapes(tasks) != _drawn_shapes(distribution):
+            raise UserError(
+                f"{self.folder.tasks} is damaged: it does not hold tasks of {distribution.name}."
+            )
+        if num_tasks is None:
+            return tasks
+        wanted, stored = integer_at_least("num_tasks", num_tasks), count_tasks(tasks)
+        if wanted > stored:
+            raise UserError(
+                f"num_tasks={wanted}: the run stored {stored} {split} tasks; ask for at most "
+                f"{stored}."
+            )
+        finite = distribution.finite_tasks()
+        if finite is not None and wanted % count_tasks(finite):
+            raise UserError(
+                f"num_tasks={wanted}: {distribution.name} has {count_tasks(finite)} tasks, "
+                f"evaluated in equal counts; ask for a multiple of {count_tasks(finite)}."
+            )
+        return take_tasks(tasks, slice(wanted))
+
+    def sample_tasks(self, num_tasks: int, seed: int = 0) -> Tasks:
+        """Draw tasks as training does, leaves [M, ...]; the same seed draws the same."""
+        key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST, Purpose.TASKS))
+        count = integer_at_least("num_tasks", num_tasks)
+        return draw_tasks(self.distribution, count, key.generator())
+
+    @overload
+    def adapt(
+        self,
+        tasks: Tasks,
+        steps: int = ...,
+        num_episodes: int = ...,
+        seed: int = ...,
+        later_scale: float | Sequence[float] = ...,
+        threads: int | None = ...,
+    ) -> Adapted: ...
+
+    @overload
+    def adapt(
+        self,
+        tasks: Env,
+        steps: int = ...,
+        num_episodes: int = ...,
+        seed: int = ...,
+        later_scale: float | Sequence[float] = ...,
+        threads: int | None = ...,
+    ) -> AdaptedPolicy: ...
+
+    def adapt(
+        self,
+        tasks: Tasks | Env,
+        steps: int = 1,
+        num_episodes: int = 20,
+        seed: int = 0,
+        later_scale: float | Sequence[float] = 0.5,
+        threads: int | None = 1,
+    ) -> Adapted | AdaptedPolicy:
+        """Adapt to every one of some tasks, or to the task that an environment has.
+
+        For the run's tasks, the same numbers give exactly what `evaluate.py` reports.
+
+        Args:
+            tasks: leaves [M, ...]; or a Gymnasium environment with the run's spaces, which is
+                stepped one episode after another and left open.
+            steps: K, inner steps; 0 collects with the initialization alone.
+            num_episodes: per task, before each inner step and after the last.
+            seed: of initial states and action noise.
+            later_scale: of the steps beyond the number trained with (Finn et al. 2017 halve them);
+                a list scales them in turn, and its last entry holds on.
+            threads: of the physics, of no effect on results; None takes every core.
+
+        Returns:
+            M adapted policies; for an environment, one.
+
+        Raises:
+            UserError: if an argument is wrong, or an environment has other spaces than the run.
+            NonFiniteError: naming the task whose action, observation or reward is not finite.
+        """
+        steps = integer_at_least("steps", steps, 0)
+        num_episodes = integer_at_least("num_episodes", num_episodes)
+        key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST,))
+        scale = step_scales(later_scale)
+        if isinstance(tasks, gymnasium.Env):
+            return self._adapt_env(tasks, steps, num_episodes, key, scale)
+        tasks = self._checked(tasks)
+        sampler, network = Sampler(threads), self.learner.policy
+        with closing(
+            sampler.collector(self.distribution, network, count_tasks(tasks), num_episodes)
+        ) as collector:
+            experience = self.learner.collect(collector, self.meta, tasks, steps, key, scale)
+        rollouts = experience.rollouts
+        returns, success = task_returns(rollouts), task_success(rollouts)
+        return Adapted(
+            self.distribution, network, experience.adapted, tasks, returns, success, rollouts
+        )
+
+    def _adapt_env(
+        self, env: Env, steps: int, num_episodes: int, key: Key, later_scale: float | list[float]
+    ) -> AdaptedPolicy:
+        network = self.learner.policy
+        in_turn = EpisodesInTurn(env, self.distribution, network, num_episodes)
+        collector: Any = in_turn
+        experience = self.learner.collect(collector, self.meta, {}, steps, key, later_scale)
+        returns = task_returns(experience.rollouts)[:, 0]
+        return AdaptedPolicy(
+            self.distribution, network, experience.adapted, in_turn.row.task, returns
+        )
+
+    def _checked(self, tasks: object) -> Tasks:
+        """Return tasks as arrays.
+
+        Raises:
+            UserError: if they are not arrays like the distribution's, with a leading size M.
+        """
+        wanted = _drawn_shapes(self.distribution)
+        written = ", ".join(
+            f"{name!r}: [{', '.join(['M', *map(str, shape)])}]" for name, shape in wanted.items()
+        )
+        refusal = UserError(
+            f"tasks of {self.distribution.name} must be finite arrays {{{written}}}, such as "
+            f'trained.tasks("test") or trained.sample_tasks(4).'
+        )
+        if not isinstance(tasks, Mapping):
+            raise refusal
+        try:
+            arrays = {str(name): np.asarray(leaf) for name, leaf in tasks.items()}
+        except ValueError as error:  # rows of unequal length
+            raise refusal from error
+        for leaf in arrays.values():
+            if not leaf.ndim or leaf.dtype.kind not in "biuf" or not np.isfinite(leaf).all():
+                raise refusal
+        if _shapes(arrays) != wanted or not count_tasks(arrays):
+            raise refusal
+        return arrays
+
+
+def _shapes(tasks: Tasks) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of one task's leaves."""
+    return {name: leaf.shape[1:] for name, leaf in tasks.items()}
+
+
+def _drawn_shapes(distribution: TaskDistribution) -> dict[str, tuple[int, ...]]:
+    return _shapes(distribution.sample(1, np.random.default_rng(0)))

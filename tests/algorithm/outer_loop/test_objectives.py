@@ -1,0 +1,207 @@
+"""The meta-gradient and the Fisher product against learn2learn, finite differences, autograd."""
+
+import math
+
+import pytest
+import torch
+
+from maml_rl.algorithm.inner_loop.learn2learn import Learn2LearnMAML, Learn2LearnMetaSGD
+from maml_rl.algorithm.inner_loop.loop import InnerLoop
+from maml_rl.algorithm.inner_loop.update_rules import MetaSGD
+from maml_rl.algorithm.outer_loop.objectives import flatten, group_size, unflatten
+from maml_rl.algorithm.policies import DiagonalGaussian, GaussianMLP
+from maml_rl.errors import NonFiniteError
+from tests.support.engine import Case
+
+LOSSES = ("likelihood_ratio", "log_likelihood")
+STEPS = (1, 3)
+
+
+def relative(one, other):
+    return float((one - other).abs().max() / other.abs().max())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("first_order", [False, True])
+def test_meta_gradient_equals_learn2learn_maml(loss, steps, first_order):
+    case = Case(InnerLoop(steps, 0.3, loss, first_order))
+    losses, rows = case.objective().losses_and_gradients(case.meta)
+    reference = case.objective(Learn2LearnMAML(steps, 0.3, loss, first_order))
+    expected_losses, expected_rows = reference.losses_and_gradients(case.meta)
+    assert rows.dtype == torch.float64
+    assert relative(rows, expected_rows) < 1e-10
+    torch.testing.assert_close(losses, expected_losses, rtol=1e-10, atol=1e-12)
+    assert float(rows.abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("steps", STEPS)
+def test_meta_gradient_equals_learn2learn_meta_sgd(loss, steps):
+    case = Case(InnerLoop(steps, 0.3, loss, update=MetaSGD(positive=False)))
+    _, rows = case.objective().losses_and_gradients(case.meta)
+    _, expected = case.objective(Learn2LearnMetaSGD(steps, 0.3, loss)).losses_and_gradients(
+        case.meta
+    )
+    assert rows.shape[1] == 2 * sum(leaf.numel() for leaf in case.policy.parameters())
+    assert relative(rows, expected) < 1e-10
+    rates = flatten({name: torch.ones_like(v) for name, v in case.meta.items()})
+    rates[: rows.shape[1] // 2] = 0
+    assert float((rows * rates).abs().max()) > 1e-4  # the rates' own gradient is not missing
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("rule", [None, MetaSGD(positive=False)])
+def test_meta_gradient_equals_finite_differences_of_the_surrogate(loss, steps, rule):
+    case = Case(InnerLoop(steps, 0.3, loss, update=rule))
+    objective = case.objective()
+    _, rows = objective.losses_and_gradients(case.meta)
+    start, epsilon = flatten(case.meta), 1e-5
+
+    def surrogate(vector):
+        return objective.measure(unflatten(vector, case.meta)).losses
+
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(start.shape, generator=generator, dtype=torch.float64)
+        change = epsilon * direction
+        difference = (surrogate(start + change) - surrogate(start - change)) / (2 * epsilon)
+        torch.testing.assert_close(rows @ direction, difference, rtol=1e-6, atol=1e-7)
+
+
+def test_first_order_gradient_is_the_gradient_at_the_adapted_parameters():
+    case = Case(InnerLoop(1, 0.3, first_order=True))
+    _, rows = case.objective().losses_and_gradients(case.meta)
+    with torch.no_grad():
+        adapted = case.adapted(case.meta)
+    adapted = {name: leaf.detach().requires_grad_() for name, leaf in adapted.items()}
+    rollout, targets = case.rollouts[-1], case.targets[-1]
+    log_probs = case.policy.distribution(adapted, rollout.observations)[0].log_prob(rollout.actions)
+    ratio = (log_probs - rollout.log_probs).exp()
+    loss = -(ratio * targets.advantages * rollout.mask).sum((1, 2)) / rollout.mask.sum((1, 2))
+    grads = torch.autograd.grad(loss.sum(), list(adapted.values()))
+    expected = torch.cat([grad.flatten(1) for grad in grads], dim=1)
+    torch.testing.assert_close(rows, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("rule", [None, MetaSGD(positive=False)])
+def test_fisher_product_equals_the_hessian_of_the_mean_kl(loss, steps, rule):
+    case = Case(InnerLoop(steps, 0.3, loss, update=rule))
+    objective = case.objective()
+    objective.losses_and_gradients(case.meta)
+    mask = case.rollouts[-1].mask
+
+    def adapted_distribution(vector):
+        adapted = case.adapted(unflatten(vector, case.meta))
+        return case.policy.distribution(adapted, case.rollouts[-1].observations)[0]
+
+    start = flatten(case.meta).requires_grad_()
+    reference = DiagonalGaussian(*(part.detach() for part in adapted_distribution(start)))
+    divergence = reference.mean_kl(adapted_distribution(start), mask).mean()
+    (slope,) = torch.autograd.grad(divergence, start, create_graph=True)
+    assert float(slope.detach().abs().max()) < 1e-14
+    vector = torch.randn(
+        len(start), generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    (expected,) = torch.autograd.grad(slope @ vector, start)
+    assert relative(objective.fisher_vector_product(vector), expected) < 1e-12
+
+
+@pytest.mark.parametrize("rule", [None, MetaSGD(positive=False)])
+def test_the_first_order_fisher_matrix_is_symmetric_and_positive(rule):
+    case = Case(InnerLoop(2, 0.3, first_order=True, update=rule))
+    objective = case.objective()
+    _, rows = objective.losses_and_gradients(case.meta)
+    one, other = rows[0], rows[1]
+    forth = one @ objective.fisher_vector_product(other)
+    back = other @ objective.fisher_vector_product(one)
+    torch.testing.assert_close(forth, back, rtol=1e-12, atol=0)
+    assert one @ objective.fisher_vector_product(one) > 0
+
+
+@pytest.mark.parametrize("inner", [Learn2LearnMAML(2, 0.3), Learn2LearnMetaSGD(2, 0.3)])
+def test_fisher_product_goes_through_learn2learn_too(inner):
+    rule = MetaSGD(positive=False) if isinstance(inner, Learn2LearnMetaSGD) else None
+    case = Case(InnerLoop(2, 0.3, update=rule))
+    ours, theirs = case.objective(), case.objective(inner)
+    _, rows = ours.losses_and_gradients(case.meta)
+    theirs.losses_and_gradients(case.meta)
+    expected = theirs.fisher_vector_product(rows[0])
+    assert relative(ours.fisher_vector_product(rows[0]), expected) < 1e-10
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_results_are_bit_identical_for_every_group_size(size):
+    case = Case(InnerLoop(2, 0.3), num_tasks=7, hidden_sizes=(16, 16), dtype=torch.float32)
+    whole, grouped = case.objective(tasks_per_group=7), case.objective(tasks_per_group=size)
+    losses, rows = whole.losses_and_gradients(case.meta)
+    group_losses, group_rows = grouped.losses_and_gradients(case.meta)
+    assert torch.equal(losses, group_losses)
+    assert torch.equal(rows, group_rows)
+    vector = rows.mean(0)
+    assert torch.equal(whole.fisher_vector_product(vector), grouped.fisher_vector_product(vector))
+    moved = unflatten(flatten(case.meta) - 0.1 * vector, case.meta)
+    for one, other in zip(whole.measure(moved), grouped.measure(moved), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_graphs_recomputed_beyond_the_budget_give_the_same_bits():
+    case = Case(InnerLoop(1, 0.3), num_tasks=5, dtype=torch.float32)
+    kept = case.objective(tasks_per_group=2)
+    recomputed = case.objective(tasks_per_group=2, graph_budget=0)
+    _, rows = kept.losses_and_gradients(case.meta)
+    _, same = recomputed.losses_and_gradients(case.meta)
+    assert torch.equal(rows, same)
+    vector = rows.sum(0)
+    for _ in range(2):
+        product = recomputed.fisher_vector_product(vector)
+        assert torch.equal(kept.fisher_vector_product(vector), product)
+
+
+def test_group_size_follows_from_shapes_alone():
+    policy = GaussianMLP(20, 6, (64, 64))
+    assert group_size(policy, 40, 100, 20) == 2  # 2 x 2000 x 64 activations of a layer
+    assert group_size(policy, 5, 6, 4) == 5
+    assert group_size(GaussianMLP(20, 6, (1000,)), 40, 100, 20) == 1
+
+
+def test_surrogate_at_the_start_is_minus_the_mean_advantage():
+    case = Case(InnerLoop(1, 0.3))
+    losses, _ = case.objective().losses_and_gradients(case.meta)
+    rollout, targets = case.rollouts[-1], case.targets[-1]
+    mean = (targets.advantages * rollout.mask).sum((1, 2)) / rollout.mask.sum((1, 2))
+    torch.testing.assert_close(losses, -mean, rtol=0, atol=1e-12)  # every ratio is 1
+
+
+def test_the_outer_loss_is_computed_on_the_rollout_after_adaptation():
+    case = Case(InnerLoop(1, 0.3))
+    before, _ = case.objective().losses_and_gradients(case.meta)
+    changed = case.targets[-1]._replace(advantages=case.targets[-1].advantages + 2.5)
+    case.targets[-1] = changed
+    after, _ = case.objective().losses_and_gradients(case.meta)
+    torch.testing.assert_close(after, before - 2.5, rtol=0, atol=1e-12)
+
+
+def test_kl_of_the_start_is_zero_and_grows_quadratically():
+    case = Case(InnerLoop(1, 0.3))
+    objective = case.objective()
+    _, rows = objective.losses_and_gradients(case.meta)
+    direction = rows.mean(0)
+    curvature = float(direction @ objective.fisher_vector_product(direction))
+    start = objective.measure(case.meta).kl
+    assert float(start.abs().max()) < 1e-14
+    small = unflatten(flatten(case.meta) + 1e-3 * direction, case.meta)
+    moved = objective.measure(small).kl
+    assert math.isclose(float(moved.mean()), 0.5 * 1e-6 * curvature, rel_tol=1e-2)
+
+
+def test_a_loss_that_is_not_finite_names_the_task():
+    case = Case(InnerLoop(1, 0.3))
+    advantages = case.targets[-1].advantages.clone()
+    advantages[1, 2, 3] = float("nan")
+    case.targets[-1] = case.targets[-1]._replace(advantages=advantages)
+    with pytest.raises(NonFiniteError, match="outer loss of task 1"):
+        case.objective().losses_and_gradients(case.meta)

@@ -1,0 +1,175 @@
+"""Adaptation curves and their intervals."""
+
+import numpy as np
+import pytest
+import torch
+
+from envs import HalfCheetahDir, PointNavigation
+from maml_rl.configuration.building import build_learner
+from maml_rl.evaluation.curves import adaptation_plot
+from maml_rl.evaluation.protocol import (
+    adaptation_curve,
+    bootstrap_interval,
+    evaluate,
+    gain,
+    summary,
+    task_groups,
+)
+from maml_rl.randomness import Key, Purpose
+from maml_rl.sampling import Sampler
+from tests.conftest import smoke_config
+
+
+def png_size(path):
+    """Read width and height from a PNG's header."""
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert content[-8:-4] == b"IEND"
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+
+
+def test_bootstrap_of_one_task_is_its_value():
+    assert bootstrap_interval(np.array([3.5]), np.random.default_rng(0)) == (3.5, 3.5)
+
+
+def test_bootstrap_of_two_tasks_is_their_range():
+    # a resample's mean is 0, 1 or 2 with probability 1/4, 1/2, 1/4: the 2.5 % tails lie in the ends
+    assert bootstrap_interval(np.array([0.0, 2.0]), np.random.default_rng(0)) == (0.0, 2.0)
+    # at 40 % the tails are 30 %: more than the 25 % of either end
+    assert bootstrap_interval(np.array([0.0, 2.0]), np.random.default_rng(0), level=0.4) == (1, 1)
+
+
+def test_bootstrap_of_coins_against_the_binomial():
+    # 10 tasks, 5 of them 1: a resample's sum is Binomial(10, 1/2), whose 2.5 % and 97.5 %
+    # quantiles are 2 and 8 (P(X <= 1) = 0.011, P(X <= 2) = 0.055)
+    values = np.array([0.0, 1.0] * 5)
+    assert bootstrap_interval(values, np.random.default_rng(1)) == (0.2, 0.8)
+
+
+def test_bootstrap_of_many_tasks_against_the_normal_approximation():
+    values = np.random.default_rng(0).normal(10.0, 3.0, size=400)
+    low, high = bootstrap_interval(values, np.random.default_rng(1))
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.02)
+    assert high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_bootstrap_against_a_loop():
+    values = np.array([1.0, -4.0, 2.5, 7.0])
+    rng, loop = np.random.default_rng(3), np.random.default_rng(3)
+    got = bootstrap_interval(values, rng, level=0.8, resamples=101)
+    index = loop.integers(4, size=(101, 4))
+    means = sorted(sum(values[i] for i in row) / 4 for row in index)
+    assert got == (means[10], means[90])  # of 101 sorted means, the 10 % and 90 % are whole ranks
+
+
+def test_the_curve_s_objects():
+    returns = np.array([[1.0, 3.0, 2.0], [2.0, 5.0, 5.0]])
+    curve = adaptation_curve(returns, Key(0))
+    assert [list(point) for point in curve] == [
+        ["step", "return_mean", "return_ci95", "per_task"]
+    ] * 2
+    assert [point["step"] for point in curve] == [0, 1]
+    assert [point["return_mean"] for point in curve] == [2.0, 4.0]
+    assert curve[1]["per_task"] == [2.0, 5.0, 5.0]
+    low, high = curve[0]["return_ci95"]
+    assert 1.0 <= low < 2.0 < high <= 3.0
+
+
+def test_the_same_resamples_serve_every_step():
+    returns = np.array([[1.0, 3.0, 2.0, 9.0]])
+    curve = adaptation_curve(np.concatenate([returns, returns + 5.0]), Key(4))
+    assert curve[1]["return_ci95"] == pytest.approx([x + 5.0 for x in curve[0]["return_ci95"]])
+    assert adaptation_curve(returns, Key(4)) == adaptation_curve(returns, Key(4))
+
+
+def test_the_gain_is_paired_by_task():
+    # tasks differ by hundreds, but each gains 1, 2 or 3: the interval is of the gains
+    gained = gain(np.array([[100.0, 0.0, -300.0], [101.0, 2.0, -297.0]]), Key(0))
+    assert gained["mean"] == 2.0
+    assert gained["ci95"] == [1.0, 3.0]
+
+
+def test_groups_of_a_finite_set():
+    tasks = {"direction": np.array([1.0, -1.0, -1.0, 1.0])}
+    groups = task_groups(HalfCheetahDir(), tasks)
+    assert {label: list(members) for label, members in groups.items()} == {
+        "forward": [True, False, False, True],
+        "backward": [False, True, True, False],
+    }
+    # a task that is not among them makes no group
+    assert list(task_groups(HalfCheetahDir(), {"direction": np.array([1.0])})) == ["forward"]
+    assert task_groups(PointNavigation(), {"goal": np.zeros((2, 2))}) == {}
+
+
+def run_evaluation(tasks, steps, seed=0, inner="sgd", threads=1):
+    distribution = PointNavigation(horizon=6)
+    learner = build_learner(smoke_config(f"inner={inner}"), distribution)
+    meta = learner.initialize(1)
+    before = {name: leaf.clone() for name, leaf in meta.items()}
+    key = Key(seed, (Purpose.TEST,))
+    result = evaluate(learner, meta, distribution, tasks, steps, 3, Sampler(threads), key)
+    assert all(torch.equal(meta[name], before[name]) for name in meta)
+    return result
+
+
+GOALS = {"goal": np.array([[0.4, 0.4], [-0.3, 0.2], [0.0, -0.5]])}
+
+
+def test_evaluation_takes_more_steps_than_training_did():
+    result = run_evaluation(GOALS, steps=3)  # the learner was built with one
+    assert result.returns.shape == (4, 3)
+    assert result.returns.dtype == np.float64
+    assert (result.returns < 0).all()
+    assert len(np.unique(result.returns)) == 12
+    assert result.groups == {}
+    shorter = run_evaluation(GOALS, steps=1)
+    assert np.array_equal(shorter.returns, result.returns[:2])
+
+
+def test_evaluation_repeats_and_depends_on_the_seed_alone():
+    result = run_evaluation(GOALS, steps=2)
+    assert np.array_equal(run_evaluation(GOALS, steps=2, threads=2).returns, result.returns)
+    assert not np.array_equal(run_evaluation(GOALS, steps=2, seed=1).returns, result.returns)
+
+
+def test_a_task_s_returns_do_not_depend_on_the_tasks_after_it():
+    first = run_evaluation({"goal": GOALS["goal"][:2]}, steps=1).returns
+    assert np.allclose(first, run_evaluation(GOALS, steps=1).returns[:, :2], rtol=1e-5)
+
+
+def result_of(groups):
+    returns = np.array([[1.0, 3.0, 2.0, 0.0, -1.0], [2.0, 5.0, 5.0, 4.0, 6.0]])
+    members = {f"group {i}": np.arange(5) == i for i in range(groups)}
+    from maml_rl.evaluation.protocol import Evaluation
+
+    return summary(Evaluation({}, returns, members), Key(0))
+
+
+def test_the_summary_holds_curve_gain_and_groups():
+    result = result_of(2)
+    assert list(result) == ["curve", "gain_of_first_step", "groups"]
+    assert [point["per_task"] for point in result["groups"]["group 1"]] == [[3.0], [5.0]]
+    assert result["gain_of_first_step"]["mean"] == pytest.approx(3.4)  # 1, 2, 3, 4, 7 over 5
+
+
+@pytest.mark.parametrize("groups", [0, 2, 5])
+def test_the_plot_is_a_png_with_every_group(groups, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+    scatter = Axes.scatter
+    monkeypatch.setattr(
+        Axes, "scatter", lambda *a, **k: drawn.append((a[1:], k["label"])) or scatter(*a, **k)
+    )
+    path = tmp_path / "evaluation" / "adaptation.png"
+    adaptation_plot(path, "a title", result_of(groups))
+    assert png_size(path) == (1200, 504)
+    assert [p.name for p in path.parent.iterdir()] == ["adaptation.png"]
+    if groups:
+        assert drawn == [
+            (([b], [a]), f"group {i}")
+            for i, (b, a) in enumerate([(1, 2), (3, 5), (2, 5), (0, 4), (-1, 6)][:groups])
+        ]
+    else:
+        assert drawn == [(([1, 3, 2, 0, -1], [2, 5, 5, 4, 6]), "all tasks")]

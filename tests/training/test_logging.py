@@ -1,0 +1,176 @@
+"""Metrics on the disk, TensorBoard's events, and the progress display."""
+
+import json
+import warnings
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from maml_rl.training.logging import Display, RunLogger, TensorBoard, duration
+
+
+def line(iteration, **more):
+    return {
+        "iteration": iteration,
+        "env_steps": 160_000 * iteration,
+        "return/step_0": -1.26,
+        "return/step_1": 5.0 + iteration,
+        "seconds": 4.0 * iteration,
+        "seconds/iteration": 4.0,
+        "seconds/steps_per_second": 40_000.4,
+        **more,
+    }
+
+
+def scalars(folder, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(folder))
+        events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+def test_one_json_line_per_iteration_and_the_size_after_it(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    logger = RunLogger(tensorboard=False, progress=False)
+    with logger.open(path, 0, 0):
+        for iteration in (1, 2):
+            assert logger.write(line(iteration)) == path.stat().st_size
+    read = [json.loads(text) for text in path.read_text().splitlines()]
+    assert read == [line(1), line(2)]
+
+
+def test_opening_again_cuts_back_to_the_checkpoint(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    logger = RunLogger(tensorboard=False, progress=False)
+    with logger.open(path, 0, 0):
+        kept = logger.write(line(1))
+        logger.write(line(2))
+    with path.open("a") as file:
+        file.write('{"iteration": 3, "env_')
+    with logger.open(path, 1, kept):
+        logger.write(line(2, again=1))
+    read = [json.loads(text) for text in path.read_text().splitlines()]
+    assert read == [line(1), line(2, again=1)]
+
+
+def test_tensorboard_holds_the_same_numbers(tmp_path):
+    logger = RunLogger(tensorboard=True, progress=False)
+    with logger.open(tmp_path / "metrics.jsonl", 0, 0):
+        kept = logger.write(line(1))
+        logger.write(line(2))
+    assert scalars(tmp_path, "return/step_1") == [(1, 6.0), (2, 7.0)]
+    with logger.open(tmp_path / "metrics.jsonl", 1, kept):
+        logger.write(line(2) | {"return/step_1": 70.0})
+    assert scalars(tmp_path, "return/step_1") == [(1, 6.0), (2, 70.0)]
+    assert len(list(tmp_path.glob("events.out.tfevents.*"))) == 2
+
+
+def test_without_tensorboard_there_are_no_events(tmp_path):
+    logger = RunLogger(tensorboard=False, progress=False)
+    with logger.open(tmp_path / "metrics.jsonl", 0, 0):
+        logger.write(line(1))
+        logger.show(line(1), 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_an_error_closes_the_files(tmp_path):
+    logger = RunLogger(tensorboard=True, progress=False)
+
+    def fail():
+        with logger.open(tmp_path / "metrics.jsonl", 0, 0):
+            logger.write(line(1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert scalars(tmp_path, "env_steps") == [(1, 160_000.0)]
+
+
+def test_plain_lines_where_the_output_is_no_terminal():
+    out = StringIO()
+    display = Display(Console(file=out, force_terminal=False))
+    with display.shown():
+        display.update(line(1), 0.25)
+        display.update(line(2) | {"validation/return/step_1": 6.25}, 0.5)
+    assert out.getvalue().splitlines() == [
+        # 4 s for a quarter of the run: 12 s are left
+        "iteration 1  env steps 0.16M  steps/s 40000  return before -1.3  after 6.0  left 0:00:12",
+        "iteration 2  env steps 0.32M  steps/s 40000  return before -1.3  after 7.0  "
+        "validation 6.2  left 0:00:08",
+    ]
+
+
+def test_time_left_counts_from_where_a_run_was_resumed():
+    out = StringIO()
+    display = Display(Console(file=out, force_terminal=False))
+    # 30 iterations of 40 were done in 1000 s before; since then each takes 4 s
+    display.update(line(31) | {"seconds": 1004.0}, 31 / 40)
+    assert out.getvalue().rstrip().endswith("left 0:00:36")  # 9 iterations
+
+
+def test_a_live_table_on_a_terminal():
+    out = StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=120))
+    with display.shown():
+        display.update(line(1), 0.25)
+        display.update(line(2), 0.5)
+    text = out.getvalue()
+    assert "\x1b[" in text  # the table is redrawn in place
+    for words in ("meta-training", "iteration", "env steps", "return before", "after", "left"):
+        assert words in text
+    assert "0.32M" in text
+    assert "0:00:08" in text
+
+
+def test_diagnostics_are_a_line_below_the_live_table():
+    out = StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=200))
+    with display.shown():
+        more = {"gain/step_1": 7.26, "inner/kl": 0.04321, "inner/grad_cosine": -0.126}
+        more |= {"outer/kl": 0.0199, "outer/gradient_cosine": 0.5, "policy/std": 0.994}
+        more |= {"outer/line_search_rejections": 2.0, "baseline/explained_variance": 0.83}
+        display.update(line(1, **more, **{"seconds/share_sampling": 0.404}), 0.25)
+    assert (
+        "gain +7.3  inner KL 0.0432  inner gradients' cosine -0.13  outer KL 0.0199  "
+        "outer gradients' cosine 0.50  rejections 2  explained variance 0.83  std 0.99  "
+        "sampling 40%"
+    ) in out.getvalue()
+
+
+def test_a_tensorboard_that_fails_costs_a_line_and_nothing_else(tmp_path, capsys, monkeypatch):
+    def full(self, iteration, metrics):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(TensorBoard, "log", full)
+    logger = RunLogger(tensorboard=True, progress=False)
+    with logger.open(tmp_path / "metrics.jsonl", 0, 0):
+        logger.write(line(1))
+        logger.write(line(2))
+    read = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert read == [line(1), line(2)]
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: TensorBoard gets no more metrics of this run, metrics.jsonl does "
+        "(OSError: no space left on device)."
+    ]
+
+
+def test_the_logger_shows_progress_unless_told_not_to(tmp_path, capsys):
+    logger = RunLogger(tensorboard=False, progress=True)
+    with logger.open(tmp_path / "metrics.jsonl", 0, 0):
+        logger.show(line(1), 1.0)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("iteration 1  env steps 0.16M")
+    assert out[0].endswith("left 0:00:00")
+    assert len(out) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05"), (360_000, "100:00:00")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,318 @@
+"""The training loop: what it reports and keeps, when it stops, and that resuming is exact."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from envs import UserError
+from maml_rl.configuration.building import build_trainer
+from maml_rl.errors import NonFiniteError
+from maml_rl.training.trainer import StopRequest
+from tests.conftest import (
+    assert_same_meta,
+    load,
+    read_metrics,
+    repeatable,
+    smoke_config,
+    train_smoke,
+)
+
+KEYS = {
+    *("iteration", "env_steps", "seconds", "seconds/sampling", "seconds/outer_loop"),
+    *("return/step_0", "return/step_1", "adaptation_gain", "outer/loss", "outer/kl"),
+    *("outer/accepted", "inner/grad_norm", "policy/std"),
+}
+
+
+def trainer(path, *overrides):
+    return build_trainer(smoke_config(*overrides), Path(path))
+
+
+def go_on(path, *overrides):
+    """Resume a run with a fresh trainer, as a new process does."""
+    again = trainer(path, *overrides)
+    again.run(again.resume())
+
+
+def test_the_metrics_are_those_the_design_lists(tmp_path):
+    train_smoke(tmp_path, "inner.steps=2", "trainer.iterations=3", "trainer.validate_every=2")
+    lines = read_metrics(tmp_path)
+    assert [line["iteration"] for line in lines] == [1, 2, 3]
+    for line in lines:
+        assert line.keys() >= KEYS | {"return/step_2"}
+        assert all(isinstance(value, int | float) for value in line.values())
+        assert all(np.isfinite(value) for value in line.values())
+        gain = line["return/step_2"] - line["return/step_0"]
+        assert line["adaptation_gain"] == pytest.approx(gain, abs=1e-12)
+        validation = {name for name in line if name.startswith("validation/")}
+        expected = {f"validation/return/step_{step}" for step in (0, 1, 2)}
+        assert validation == (expected if line["iteration"] == 2 else set())
+    steps = [line["env_steps"] for line in lines]
+    # each iteration: 3 collections of 2 tasks x 2 episodes x at most 10 steps
+    assert all(0 < step <= 120 for step in np.diff([0, *steps]))
+    assert np.all(np.diff([line["seconds"] for line in lines]) > 0)
+
+
+def test_trpo_keeps_its_bound(tmp_path):
+    train_smoke(tmp_path, "trainer.iterations=4", "outer.max_kl=0.005")
+    accepted = [line for line in read_metrics(tmp_path) if line["outer/accepted"]]
+    assert accepted
+    for line in accepted:
+        assert 0 < line["outer/kl"] <= 0.005
+        assert line["outer/loss_after"] < line["outer/loss"]
+
+
+def test_the_returns_are_those_of_the_stored_rewards(tmp_path):
+    """With a horizon of 1, a return is minus one distance, at most sqrt(2) * 0.6."""
+    metrics = train_smoke(tmp_path, "env.horizon=1", "trainer.iterations=1")
+    assert metrics["env_steps"] == 2 * 2 * 2
+    assert -0.85 <= metrics["return/step_0"] < 0
+    assert -0.85 <= metrics["return/step_1"] < 0
+
+
+def test_checkpoints_best_last_and_numbered(tmp_path):
+    train_smoke(tmp_path, "trainer.iterations=5")
+    folder = tmp_path / "checkpoints"
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["best.pt", "iteration_000002.pt", "iteration_000004.pt", "last.pt"]
+    scores = [line["validation/return/step_1"] for line in read_metrics(tmp_path)]
+    best = load(folder / "best.pt")
+    assert best["iteration"] == 1 + int(np.argmax(scores))
+    assert best["best_validation"] == max(scores)
+    last = load(folder / "last.pt")
+    assert last["iteration"] == 5
+    assert last["metrics_bytes"] == (tmp_path / "metrics.jsonl").stat().st_size
+    assert last["env_steps"] == read_metrics(tmp_path)[-1]["env_steps"]
+    assert load(folder / "iteration_000004.pt")["iteration"] == 4
+
+
+def test_a_run_starts_with_its_tasks_and_a_checkpoint(tmp_path):
+    run = trainer(tmp_path, "trainer.test_tasks=6")
+    progress = run.begin()
+    assert load(tmp_path / "checkpoints/last.pt")["iteration"] == 0
+    assert (progress.iteration, progress.env_steps, progress.best_validation) == (0, 0, None)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert (len(tasks["validation"]["goal"]), len(tasks["test"]["goal"])) == (2, 6)
+    assert json.loads((tmp_path / "provenance.json").read_text())["sampler_threads"] == 1
+    assert tasks["test"]["goal"][:2] != tasks["validation"]["goal"]
+
+
+def test_stored_tasks_are_the_seed_s_and_finite_ones_come_in_equal_counts(tmp_path):
+    one, other = trainer(tmp_path, "seed=1"), trainer(tmp_path, "seed=2")
+    assert np.array_equal(one.splits.test["goal"], trainer(tmp_path, "seed=1").splits.test["goal"])
+    assert not np.array_equal(one.splits.test["goal"], other.splits.test["goal"])
+    cheetah = trainer(tmp_path, "env=half_cheetah_dir")
+    assert list(cheetah.splits.test["direction"]) == [1.0, -1.0, 1.0, -1.0]
+    with pytest.raises(UserError, match="ask for a multiple of 2 tasks, not 3"):
+        trainer(tmp_path, "env=half_cheetah_dir", "trainer.test_tasks=3")
+
+
+def test_validation_is_keyed_apart_from_training(tmp_path):
+    """However often a run is validated, it trains the same."""
+    train_smoke(tmp_path / "a", "trainer.validate_every=1")
+    train_smoke(tmp_path / "b", "trainer.validate_every=9")
+    for one, other in zip(read_metrics(tmp_path / "a"), read_metrics(tmp_path / "b"), strict=True):
+        assert one["return/step_1"] == other["return/step_1"]
+        assert one["env_steps"] == other["env_steps"]
+
+
+def test_threads_do_not_change_the_result(tmp_path):
+    train_smoke(tmp_path / "a", "sampler.threads=1")
+    train_smoke(tmp_path / "b", "sampler.threads=2")
+    assert repeatable(read_metrics(tmp_path / "a")) == repeatable(read_metrics(tmp_path / "b"))
+    assert_same_meta(tmp_path / "a/checkpoints/last.pt", tmp_path / "b/checkpoints/last.pt")
+
+
+def test_env_steps_stop_the_run_at_the_iteration_that_reaches_them(tmp_path):
+    train_smoke(tmp_path / "long", "trainer.iterations=6")
+    steps = [line["env_steps"] for line in read_metrics(tmp_path / "long")]
+    for limit, expected in [(steps[2], 3), (steps[2] + 1, 4), (steps[2] - 1, 3), (1, 1)]:
+        path = tmp_path / str(limit)
+        train_smoke(path, "trainer.iterations=null", f"trainer.env_steps={limit}")
+        assert [line["iteration"] for line in read_metrics(path)] == list(range(1, expected + 1))
+    path = tmp_path / "both"
+    train_smoke(path, "trainer.iterations=2", f"trainer.env_steps={steps[3]}")
+    assert len(read_metrics(path)) == 2
+
+
+@pytest.mark.parametrize("damage", ["none", "killed while writing", "a line too many"])
+@pytest.mark.parametrize("algorithm", ["maml_trpo", "maml_adam"])
+def test_resuming_is_exact(algorithm, damage, tmp_path):
+    overrides = (f"algorithm={algorithm}", "inner=meta_sgd", "trainer.validate_every=2")
+    train_smoke(tmp_path / "whole", *overrides, "trainer.iterations=4")
+    path = tmp_path / "parts"
+    train_smoke(path, *overrides, "trainer.iterations=2")
+    if damage == "killed while writing":
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write('{"iteration": 3, "env_st')
+        (path / "checkpoints/last.partial.pt").write_bytes(b"half")
+        (path / "checkpoints/best.partial.pt").write_bytes(b"half")
+    if damage == "a line too many":
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write('{"iteration": 3}\n{"iteration": 4}\n')
+    go_on(path, *overrides, "trainer.iterations=4")
+    assert repeatable(read_metrics(path)) == repeatable(read_metrics(tmp_path / "whole"))
+    for name in ("last", "best", "iteration_000004"):
+        one, other = (tmp_path / run / f"checkpoints/{name}.pt" for run in ("whole", "parts"))
+        assert_same_meta(one, other)
+        first, second = load(one), load(other)
+        for key in ("iteration", "env_steps", "best_validation"):
+            assert first[key] == second[key]
+
+
+def test_resuming_from_the_first_checkpoint_is_the_whole_run(tmp_path):
+    train_smoke(tmp_path / "whole")
+    trainer(tmp_path / "parts").begin()
+    go_on(tmp_path / "parts")
+    one, other = (read_metrics(tmp_path / name) for name in ("whole", "parts"))
+    assert repeatable(one) == repeatable(other)
+
+
+def test_best_goes_on_right_after_resuming(tmp_path):
+    """A checkpoint that says nothing better was seen is replaced, one that says so is not."""
+    path = tmp_path / "run"
+    train_smoke(path, "trainer.iterations=2")
+    shutil.copytree(path, tmp_path / "high")
+    run = trainer(tmp_path / "high", "trainer.iterations=4")
+    progress = run.resume()
+    progress.best_validation = 1e9
+    before = (tmp_path / "high/checkpoints/best.pt").read_bytes()
+    run.run(progress)
+    assert (tmp_path / "high/checkpoints/best.pt").read_bytes() == before
+    run = trainer(path, "trainer.iterations=4")
+    progress = run.resume()
+    progress.best_validation = -1e9
+    run.run(progress)
+    assert load(path / "checkpoints/best.pt")["iteration"] in (3, 4)
+
+
+def test_resuming_uses_the_stored_tasks(tmp_path):
+    train_smoke(tmp_path)
+    run = trainer(tmp_path, "trainer.test_tasks=9", "trainer.validation_tasks=5")
+    run.resume()
+    assert (len(run.splits.test["goal"]), len(run.splits.validation["goal"])) == (4, 2)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    train_smoke(tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    go_on(tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_metrics_shorter_than_the_checkpoint_says_are_refused(tmp_path):
+    train_smoke(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is shorter than at the last checkpoint"):
+        trainer(tmp_path).resume()
+    path.unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl is shorter than at the last checkpoint"):
+        trainer(tmp_path).resume()
+
+
+OWN = """
+import numpy as np
+
+from envs import PointNavigation
+
+
+class Breaking(PointNavigation):
+    calls = 0
+
+    def reward(self, before, action, after, task):
+        type(self).calls += 1
+        value = super().reward(before, action, after, task).copy()
+        if type(self).calls > 26:
+            value[1] = {value}
+        return value
+"""
+
+
+@pytest.mark.parametrize("value", ["np.nan", "-np.inf"])
+def test_a_reward_that_is_not_finite_names_iteration_and_task(value, work):
+    name = f"breaking_{value[-3:]}"
+    (work / f"{name}.py").write_text(OWN.format(value=value))
+    # one step is tried before the run; an iteration is 2 collections x 10 steps: call 27 is step
+    # 5 of the second iteration
+    overrides = (
+        f"env._target_={name}.Breaking",
+        "trainer.iterations=4",
+        "trainer.validate_every=9",
+    )
+    run = trainer(work / "run", *overrides)
+    with pytest.raises(NonFiniteError) as caught:
+        run.run(run.begin())
+    assert (
+        str(caught.value)
+        == "iteration 2: breaking: the reward of task 1, episode 0, step 5 is not finite"
+    )
+    assert load(work / "run/checkpoints/last.pt")["iteration"] == 1
+    assert [line["iteration"] for line in read_metrics(work / "run")] == [1]
+    assert json.loads((work / "run/stopped.json").read_text()) == {"error": str(caught.value)}
+
+
+def test_parameters_that_are_not_finite_stop_the_run(tmp_path):
+    run = trainer(tmp_path)
+    progress = run.begin()
+    progress.meta["layers.0.weight"][0, 0] = torch.nan
+    with pytest.raises(
+        NonFiniteError, match="iteration 1: point_navigation: the action of task 0, episode 0, step"
+    ):
+        run.run(progress)
+    kept = load(tmp_path / "checkpoints/last.pt")["meta"]
+    assert all(leaf.isfinite().all() for leaf in kept.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_becomes_a_request_and_the_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert stop.requested is None
+        signal.raise_signal(number)
+        assert stop.requested == number
+        assert signal.getsignal(number) == before  # a second one acts at once
+    assert signal.getsignal(number) == before
+
+
+def test_a_stop_gives_up_the_iteration_under_way(tmp_path):
+    run = trainer(tmp_path, "trainer.iterations=50")
+    show = run.logger.show
+
+    def stop_after_three(metrics, fraction):
+        show(metrics, fraction)
+        if metrics["iteration"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    run.logger.show = stop_after_three
+    run.run(run.begin())
+    assert run.stop.requested == signal.SIGTERM
+    assert load(tmp_path / "checkpoints/last.pt")["iteration"] == 3
+    assert len(read_metrics(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("env_steps", "num_tasks", "num_episodes", "validate_every"),
+        *("validation_tasks", "validation_episodes", "test_tasks", "checkpoint_every"),
+    ],
+)
+def test_sizes_are_whole_numbers_of_at_least_one(name, tmp_path):
+    config = smoke_config()
+    for value in (0, -3, 1.5, "abc", True):
+        config.trainer[name] = value
+        with pytest.raises(UserError) as caught:
+            build_trainer(config, tmp_path)
+        words = f"trainer.{name} must be a whole number of at least 1, not {value!r}."
+        assert str(caught.value) == words
+
+
+def test_a_run_must_end_somewhere(tmp_path):
+    with pytest.raises(UserError, match=r"set trainer\.iterations or trainer\.env_steps"):
+        trainer(tmp_path, "trainer.iterations=null")
