@@ -186,7 +186,7 @@ def test_the_pages_say_shapes_and_link_to_pages_that_exist(build_api, tmp_path):
     )
     modules = [sys.modules[name] for name in names]
     assert build_api.build(modules, tmp_path) == []
-    page = (tmp_path / "maml_rl/rollout.html").read_text()
+    page = (tmp_path / "maml_rl/algorithm/rollout.html").read_text()
     fields = page[page.index('id="Rollout.observations"') : page.index('id="Rollout.actions"')]
     assert "[M, T, B, O]" in fields  # the comment beside the field
     assert "Alias for field number" not in page

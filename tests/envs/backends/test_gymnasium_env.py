@@ -15,7 +15,7 @@ from envs.backends.gymnasium.distribution import GymnasiumTasks
 from envs.protocol import TaskDistribution, count_tasks
 from envs.wrappers.task_observed import TaskObserved
 
-HERE = Path(__file__).stem  # what worker processes import this module as
+HERE = __name__  # what worker processes import this module as
 GRAVITIES = np.array([4.0, 9.81, 25.0])
 
 
@@ -237,7 +237,7 @@ def test_results_do_not_depend_on_the_number_of_processes_and_their_errors_are_n
     )
     assert str(error.value) == (
         f"walk: worker 2 of 2: task 2, episode 0, step raised ZeroDivisionError: the track is "
-        f"broken ({HERE}.py, line {line})"
+        f"broken ({Path(__file__).name}, line {line})"
     )
     assert not any(process.is_alive() for process in env._vector.processes)
     env.close()
