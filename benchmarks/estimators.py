@@ -38,7 +38,7 @@ from benchmarks.tabular import (
     visits,
 )
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
-from maml_rl.algorithm.baselines import Baseline, LinearFeatureBaseline
+from maml_rl.algorithm.baselines import Baseline, Bootstrap, LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.losses import (
     Loss,
     dice,
@@ -71,7 +71,7 @@ class TableBaseline:
     def __init__(self, table: Tensor) -> None:
         self.table = table  # [T, S], or [M, T, S] for M tasks of their own
 
-    def fit(self, rollout: Rollout, returns: Tensor) -> Tensor:
+    def fit(self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None = None) -> Tensor:
         """Return no weights, [M, 0]."""
         return returns.new_zeros(len(returns), 0)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from envs.arguments import number
-from maml_rl.algorithm.baselines import Baseline
+from envs.errors import UserError
+from maml_rl.algorithm.baselines import Baseline, Bootstrap
 from maml_rl.algorithm.returns import (
     continuation,
     discounted_sum,
@@ -23,15 +25,17 @@ class Targets(NamedTuple):
     """What losses weigh log-probabilities with, in the rollout's dtype.
 
     Advantages, rewards and values are in one unit: divided by `scale`, with the mean that
-    standardizing takes from the advantages added to the values.
+    standardizing takes from the advantages added to the values. `mean_return` and `scale` are in
+    the unit of the rewards that the estimator was given: those that the environments gave, or,
+    with algorithm.normalize_returns, those divided by the running standard deviation of returns.
     """
 
     advantages: Tensor  # [M, T, B]
     rewards: Tensor  # [M, T, B] discounted to the beginning of the episode, values at time-outs in
     values: Tensor  # [M, T, B] of the baseline, discounted likewise
     scale: Tensor  # [M] what the advantages were divided by
-    mean_return: Tensor  # [M] mean discounted return of an episode, in the unit of the rewards
-    explained_variance: Tensor  # [M] of the returns by the baseline, float64
+    mean_return: Tensor  # [M] mean discounted return of an episode, not divided by `scale`
+    explained_variance: Tensor  # [M] of what the baseline is fitted to, float64
 
     def tasks(self, start: int, stop: int) -> Targets:
         """Return the targets of tasks `start` to `stop`, as views."""
@@ -46,14 +50,17 @@ class AdvantageEstimator:
     """Fits the baseline to each task's rollout and estimates generalized advantages.
 
     The classic benchmarks are finite-horizon problems: the value after the last step is 0, and time
-    is among the baseline's features. `bootstrap_time_out=True` takes the baseline's value there.
+    is among the baseline's features. With `bootstrap_time_out=True` the time limit only cuts a
+    problem without end: the baseline's value stands in for what follows it, in the advantages and
+    in the returns that the baseline itself is fitted to (see `Baseline.fit`).
 
     Args:
         baseline: fitted anew to every rollout.
         discount: gamma, in [0, 1].
         gae_lambda: lambda, in [0, 1].
         standardize: scale each task's advantages to mean 0 and standard deviation 1.
-        bootstrap_time_out: value of the last state counts where the time limit cut an episode off.
+        bootstrap_time_out: value of the last state counts where the time limit cut an episode off;
+            for a discount below 1.
         held_out_baseline: score each episode by a baseline fitted to other episodes of its task
             (the odd ones by the even ones, and the reverse), so that it does not see its own noise;
             of a single episode the values are then 0.
@@ -75,6 +82,11 @@ class AdvantageEstimator:
         self.discount = number("algorithm.discount", discount, least=0, most=1)
         self.gae_lambda = number("algorithm.gae_lambda", gae_lambda, least=0, most=1)
         self.standardize = standardize
+        if bootstrap_time_out and self.discount == 1:
+            raise UserError(
+                "algorithm.bootstrap_time_out=true values a problem without end, whose return is "
+                "finite for a discount below 1: write algorithm.discount=0.99."
+            )
         self.bootstrap_time_out = bootstrap_time_out
         self.held_out_baseline = held_out_baseline
         self.discounted_visits = discounted_visits
@@ -87,21 +99,20 @@ class AdvantageEstimator:
             NonFiniteError: naming the task whose returns are not finite.
         """
         rewards, mask = rollout.rewards.double(), rollout.mask.double()
-        flow, returns = self._flow(rollout), self.returns(rollout)
-        values, final = self._values(rollout, returns)
-        next_values = torch.cat([values[:, 1:], final[:, None]], dim=1)
-        bootstrap = flow
-        if self.bootstrap_time_out:
-            bootstrap = continuation(
-                rollout.discounts, rollout.first, rollout.mask, final=True
-            ).double()
+        flow, ends = self._flow(rollout), self._time_outs(rollout)
+        bootstrap = partial(self._bootstrapped, ends, flow) if self.bootstrap_time_out else None
+        returns = self.returns(rollout)
+        values, final = self._values(rollout, returns, bootstrap)
+        following = torch.cat([values, final[:, None]], dim=1)
+        next_values = following[:, 1:]
         advantages = generalized_advantage(
-            rewards, values, next_values, self.discount, self.gae_lambda, flow, bootstrap
+            rewards, values, next_values, self.discount, self.gae_lambda, flow, flow + ends
         )
+        fitted = returns if bootstrap is None else returns + bootstrap(following[..., None])[..., 0]
         mean, scale = torch.zeros_like(rewards[:, :1, :1]), torch.ones_like(rewards[:, :1, :1])
         if self.standardize:
             advantages, mean, scale = standardize(advantages, mask)
-        cut_off = self.discount * (bootstrap - flow) * next_values  # what a time-out stands for
+        cut_off = self.discount * ends * next_values  # what a time-out stands for
         weights = self.discount ** step_in_episode(rollout.first)
         starts = rollout.first.double() * mask
         weighed = {
@@ -113,7 +124,7 @@ class AdvantageEstimator:
         }
         return Targets(
             **{name: leaf.to(rollout.rewards.dtype) for name, leaf in weighed.items()},
-            explained_variance=_explained_variance(values, returns, mask),
+            explained_variance=_explained_variance(values, fitted, mask),
         )
 
     def returns(self, rollout: Rollout) -> Tensor:
@@ -124,17 +135,32 @@ class AdvantageEstimator:
     def _flow(rollout: Rollout) -> Tensor:
         return continuation(rollout.discounts, rollout.first, rollout.mask).double()
 
-    def _values(self, rollout: Rollout, returns: Tensor) -> tuple[Tensor, Tensor]:
+    def _time_outs(self, rollout: Rollout) -> Tensor:
+        """Mark steps after which a time limit cut an episode off that goes on, [M, T, B]."""
+        if not self.bootstrap_time_out:
+            return torch.zeros_like(rollout.rewards, dtype=torch.float64)
+        through = continuation(rollout.discounts, rollout.first, rollout.mask, final=True)
+        return through.double() - self._flow(rollout)
+
+    def _bootstrapped(self, ends: Tensor, flow: Tensor, following: Tensor) -> Tensor:
+        """Discount values [M, T + 1, B, F] at time-outs to the steps before: see `Bootstrap`."""
+        terms = self.discount * ends[..., None] * following[:, 1:]
+        wide = flow[..., None].expand_as(terms).flatten(2)
+        return discounted_sum(terms.flatten(2), self.discount, wide).view_as(terms)
+
+    def _values(
+        self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the baseline's values [M, T, B] and those after the last step [M, B], float64."""
+
+        def fitted(mask: Tensor) -> tuple[Tensor, Tensor]:
+            weights = self.baseline.fit(rollout._replace(mask=mask), returns, bootstrap)
+            return self.baseline.values(weights, rollout)
+
         if not self.held_out_baseline:
-            return self.baseline.values(self.baseline.fit(rollout, returns), rollout)
+            return fitted(rollout.mask)
         odd = torch.arange(returns.shape[2], device=returns.device) % 2 == 1
-        halves = [
-            self.baseline.values(
-                self.baseline.fit(rollout._replace(mask=rollout.mask * fitted), returns), rollout
-            )
-            for fitted in (odd, ~odd)
-        ]
+        halves = [fitted(rollout.mask * half) for half in (odd, ~odd)]
         values, final = (
             torch.where(odd, by_even, by_odd) for by_odd, by_even in zip(*halves, strict=True)
         )

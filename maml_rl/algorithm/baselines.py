@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -12,12 +13,24 @@ from maml_rl.algorithm.returns import step_in_episode
 from maml_rl.algorithm.rollout import Rollout
 from maml_rl.errors import NonFiniteError
 
+Bootstrap = Callable[[Tensor], Tensor]
+"""What values bring into returns where a time limit cut episodes off; linear.
+
+bootstrap(values) takes the values of observations 0 ... T, [M, T + 1, B, F], and gives their share
+in the returns of steps 0 ... T - 1, [M, T, B, F]: gamma^n times the value n steps later, where the
+episode was cut off; 0 in episodes that the task ended.
+"""
+
 
 class Baseline(Protocol):
     """A value function fitted to each task's own returns."""
 
-    def fit(self, rollout: Rollout, returns: Tensor) -> Tensor:
-        """Fit to `returns` [M, T, B] and return each task's weights [M, F]."""
+    def fit(self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None = None) -> Tensor:
+        """Fit to `returns` [M, T, B] and return each task's weights [M, F].
+
+        With `bootstrap` the target is returns + bootstrap(its own values), and the values do not
+        depend on time within the episode.
+        """
         ...
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
@@ -45,29 +58,48 @@ class LinearFeatureBaseline:
         t = time[..., None] / 100.0
         return torch.cat([clipped, clipped**2, t, t**2, t**3, torch.ones_like(t)], dim=-1)
 
-    def fit(self, rollout: Rollout, returns: Tensor) -> Tensor:
+    def fit(self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None = None) -> Tensor:
         """Solve (X'DX + ridge I) w = X'D y per task, D the mask: [M, F].
 
+        With `bootstrap`, solve (X'D(X - P) + ridge I) w = X'D y, P the bootstrapped features: the
+        fixed point of fitting to targets that the fit itself completes, LSTD(1) (Boyan 2002). Time
+        has no weight there: a value counted in steps since the start could be any solution of
+        V(t) = r + gamma V(t + 1), since nothing says what follows the time limit (Pardo et al.
+        2018, section 3).
+
         Raises:
-            NonFiniteError: naming the task whose returns are not finite.
+            NonFiniteError: naming the task whose returns, or whose weights, are not finite.
         """
-        features = self.features(rollout.observations, step_in_episode(rollout.first)).flatten(1, 2)
+        own = self.features(rollout.observations, step_in_episode(rollout.first))
+        differences = own
+        if bootstrap is not None:
+            later = self.features(rollout.final_observations, torch.zeros_like(own[:, 0, :, 0]))
+            own[..., -4:-1] = later[..., -4:-1] = 0.0
+            differences = own - bootstrap(torch.cat([own, later[:, None]], dim=1))
+        features = own.flatten(1, 2)
         weighted = (features * rollout.mask.double().flatten(1, 2)[..., None]).mT
-        gram = weighted @ features
+        gram = weighted @ differences.flatten(1, 2)
         target = weighted @ returns.double().flatten(1, 2)[..., None]
-        finite = torch.isfinite(target).flatten(1).all(dim=1)
-        if not finite.all():
-            task = int((~finite).nonzero()[0])
-            raise NonFiniteError(f"a return of task {task} is not finite")
+        _raise_unless_finite("a return of task {} is not finite", target)
+        return self._solved(gram, target)[..., 0]
+
+    def _solved(self, gram: Tensor, target: Tensor) -> Tensor:
+        """Solve (gram + ridge I) w = target per task, the ridge as small as goes: [M, F, 1]."""
         identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
         ridge = torch.full((len(gram), 1, 1), self.ridge, dtype=gram.dtype, device=gram.device)
         for _ in range(10):
             weights, failed = torch.linalg.solve_ex(gram + ridge * identity, target)
             wrong = (failed > 0) | ~torch.isfinite(weights).all(-1).all(-1)
             if not wrong.any():
-                break
+                return weights
             ridge[wrong] *= 10.0
-        return weights[..., 0]
+        weights[wrong] = torch.nan
+        _raise_unless_finite(
+            f"the baseline of task {{}} has no finite weights, whatever its ridge up to "
+            f"{float(ridge.max()) / 10:g}",
+            weights,
+        )
+        return weights
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Predict values [M, T, B] and the value after the last step [M, B], float64."""
@@ -75,3 +107,10 @@ class LinearFeatureBaseline:
         values = self.features(rollout.observations, time) @ weights[:, None, :, None]
         final = self.features(rollout.final_observations, time[:, -1] + 1) @ weights[:, :, None]
         return values[..., 0], final[..., 0]
+
+
+def _raise_unless_finite(message: str, rows: Tensor) -> None:
+    """Raise `message` with the number of the first task whose row [M, ...] is not finite."""
+    finite = torch.isfinite(rows).flatten(1).all(dim=1)
+    if not finite.all():
+        raise NonFiniteError(message.format(int((~finite).nonzero()[0])))

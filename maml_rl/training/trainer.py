@@ -12,6 +12,8 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any
 
+import torch
+
 from envs.arguments import integer_at_least
 from envs.errors import SimulationError, UserError
 from envs.protocol import (
@@ -30,7 +32,7 @@ from maml_rl.algorithm.meta_learner import (
     trial_returns,
 )
 from maml_rl.algorithm.outer_loop import OuterUpdate
-from maml_rl.algorithm.outer_loop.objectives import group_size
+from maml_rl.algorithm.outer_loop.objectives import graph_memory, group_size
 from maml_rl.algorithm.outer_loop.update import State
 from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import CheckpointError, NonFiniteError
@@ -139,9 +141,9 @@ class Trainer:
         progress = Progress(meta)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.write_splits(self.splits)
-        size = group_size(
-            self.learner.policy, self.num_tasks, self.distribution.horizon, self.num_episodes
-        )
+        shape = (self.num_tasks, self.distribution.horizon, self.num_episodes)
+        memory = graph_memory(torch.device(self.learner.device))
+        size = group_size(self.learner.policy, *shape, memory=memory)
         recorded = {"sampler_threads": self.sampler.threads, "group_size": size}
         self.folder.write_provenance(self.seed, recorded)
         self._save(progress, "last")

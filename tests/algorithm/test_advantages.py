@@ -16,7 +16,7 @@ class FixedValues:
     def __init__(self, values, final):
         self.predicted = values, final
 
-    def fit(self, rollout, returns):
+    def fit(self, rollout, returns, bootstrap=None):
         self.returns = returns
         return torch.empty(len(returns), 0)
 
@@ -121,18 +121,120 @@ def test_the_baseline_is_fitted_to_discounted_returns():
     assert baseline.returns.numpy()[happened] == pytest.approx(expected[happened], rel=1e-6)
 
 
+def loop_values(data, returns, discount, bootstrap):
+    """Values [M, T, B] and [M, B] of the linear baseline; its targets completed by themselves.
+
+    Per task, w = (X'X + ridge I)^-1 X'(y + C X_final w), solved for w with the inverse of
+    I - (X'X + ridge I)^-1 X'C X_final; with bootstrapping, time has no column.
+    """
+    baseline = LinearFeatureBaseline()
+    values, final = np.zeros((M, T, B)), np.zeros((M, B))
+    columns = [*range(4), 7] if bootstrap else list(range(8))  # o, o^2, 1 of o, o^2, t, t^2, t^3, 1
+
+    def row(observation, step):
+        time = torch.tensor(float(step), dtype=torch.float64)
+        return baseline.features(observation, time).numpy()[columns]
+
+    for m in range(M):
+        rows, carried, aims, places = [], [], [], []
+        for b, episodes in EPISODES.items():
+            for start, stop in episodes:
+                cut_off = stop == T and bootstrap
+                for t in range(start, stop):
+                    rows.append(row(data.observations[m, t, b], t - start))
+                    last = row(data.final_observations[m, b], stop - start)
+                    carried.append(cut_off * discount ** (stop - t) * last)
+                    aims.append(returns[m, t, b])
+                    places.append((m, t, b))
+        x, c, y = np.array(rows), np.array(carried), np.array(aims)
+        fit = np.linalg.solve(x.T @ x + 1e-5 * np.eye(len(columns)), x.T)
+        weights = np.linalg.solve(np.eye(len(columns)) - fit @ c, fit @ y)
+        for place, own in zip(places, x, strict=True):
+            values[place] = own @ weights
+        for b, episodes in EPISODES.items():
+            start, stop = episodes[-1]
+            final[m, b] = row(data.final_observations[m, b], stop - start) @ weights
+    return values, final
+
+
 @pytest.mark.parametrize("bootstrap", [False, True])
 def test_with_the_linear_baseline_they_equal_the_loop_too(bootstrap):
-    data, baseline = rollout(), LinearFeatureBaseline()
+    data = rollout()
     zeros = torch.zeros(M, T, B)
     returns = loop_advantages(data, zeros, zeros[:, 0], 0.95, 1.0, False)
-    weights = baseline.fit(data, torch.from_numpy(np.nan_to_num(returns)))
-    values, final = baseline.values(weights, data)
-    estimate = AdvantageEstimator(baseline, 0.95, 0.9, False, bootstrap)
+    values, final = loop_values(data, returns, 0.95, bootstrap)
+    estimate = AdvantageEstimator(LinearFeatureBaseline(), 0.95, 0.9, False, bootstrap)
     expected = loop_advantages(data, values, final, 0.95, 0.9, bootstrap)
     happened = data.mask.numpy() > 0
     found = estimate(data).advantages.numpy()[happened]
     assert found == pytest.approx(expected[happened], rel=1e-4, abs=1e-4)
+
+
+def endless(discount, observed, rewards, **options):
+    """Targets of a problem without end, cut off after its rewards [T], observed as [T + 1]."""
+    steps = len(rewards)
+    first = torch.zeros(1, steps, 2)
+    first[:, 0] = 1
+    seen = torch.as_tensor(observed, dtype=torch.float32)[None, :, None, None].expand(1, -1, 2, 1)
+    pay = torch.as_tensor(rewards, dtype=torch.float32)[None, :, None].expand(1, -1, 2)
+    data = Rollout(
+        observations=seen[:, :-1],
+        actions=torch.zeros(1, steps, 2, 1),
+        rewards=pay,
+        discounts=torch.ones(1, steps, 2),
+        first=first,
+        mask=torch.ones(1, steps, 2),
+        log_probs=torch.zeros(1, steps, 2),
+        final_observations=seen[:, -1],
+        state=None,
+        info={},
+    )
+    estimate = AdvantageEstimator(
+        LinearFeatureBaseline(1e-9),
+        discount,
+        standardize=False,
+        bootstrap_time_out=True,
+        **options,
+    )
+    return estimate(data)
+
+
+@pytest.mark.parametrize("held_out_baseline", [False, True])
+@pytest.mark.parametrize("steps", [5, 100])
+@pytest.mark.parametrize("observed", [0.0, 0.7])
+def test_a_constant_reward_for_ever_is_worth_a_hundred(steps, observed, held_out_baseline):
+    # 1 + 0.99 + 0.99^2 + ... = 1 / (1 - 0.99) = 100, at every step and after the last
+    targets = endless(
+        0.99, [observed] * (steps + 1), [1.0] * steps, held_out_baseline=held_out_baseline
+    )
+    weights = 0.99 ** torch.arange(steps)[None, :, None].expand(1, -1, 2)
+    torch.testing.assert_close(targets.values, 100 * weights, rtol=1e-5, atol=1e-5)
+    assert targets.advantages.abs().max() < 1e-3  # nothing is better than expected
+    supplied = targets.rewards[:, -1] / weights[:, -1] - 1  # at the time-out, beside the reward
+    assert supplied.tolist() == [[pytest.approx(0.99 * 100, rel=1e-5)] * 2]
+
+
+def test_two_states_in_turn_for_ever_have_the_values_of_bellmans_equation():
+    # Reward 1 in state 0, 0 in state 1, in turn; discount 1/2: V0 = 1 + V1 / 2, V1 = V0 / 2, so
+    # V0 = 4/3 and V1 = 2/3; the time limit cuts off in state 1, after 3 steps.
+    targets = endless(0.5, [0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 1.0])
+    values = targets.values[0, :, 0] * torch.tensor([1.0, 2.0, 4.0])
+    assert values.tolist() == pytest.approx([4 / 3, 2 / 3, 4 / 3], rel=1e-6)
+    assert targets.advantages.abs().max() < 1e-6
+    assert targets.explained_variance.tolist() == pytest.approx([1.0])
+
+
+def test_a_problem_without_end_needs_a_discount():
+    with pytest.raises(UserError, match=r"^algorithm\.bootstrap_time_out=true .*discount=0\.99"):
+        AdvantageEstimator(LinearFeatureBaseline(), discount=1.0, bootstrap_time_out=True)
+
+
+def test_mean_return_is_in_the_unit_of_the_rewards_given():
+    data = rollout()
+    for standardize in (False, True):
+        estimate = AdvantageEstimator(LinearFeatureBaseline(), standardize=standardize)
+        plain, tripled = estimate(data), estimate(data._replace(rewards=3 * data.rewards))
+        torch.testing.assert_close(tripled.mean_return, 3 * plain.mean_return)
 
 
 def test_advantages_are_divided_by_their_standard_deviation_per_task():

@@ -170,6 +170,20 @@ def test_the_ridge_grows_only_for_tasks_that_need_it(monkeypatch):
     assert torch.equal(weights[[0, 2]], usual[[0, 2]])
 
 
+def test_a_task_that_no_ridge_helps_is_named(monkeypatch):
+    solve = torch.linalg.solve_ex
+
+    def failing(matrix, target):
+        weights, info = solve(matrix, target)
+        weights[2] = torch.nan
+        return weights, info
+
+    monkeypatch.setattr(torch.linalg, "solve_ex", failing)
+    words = "the baseline of task 2 has no finite weights, whatever its ridge up to 10000"
+    with pytest.raises(NonFiniteError, match=words):
+        LinearFeatureBaseline().fit(rollout(), returns())
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_returns_that_are_not_finite_are_refused(wrong):
     targets = returns()

@@ -342,15 +342,17 @@ def test_the_value_after_a_cut_off_is_of_other_episodes_too():
     # even one's two values come from the louder episodes
     change = (after - before)[5]
     assert change[1::2].tolist() == pytest.approx([3.0, 3.0], abs=1e-4)
-    features = LinearFeatureBaseline().features
+    features = LinearFeatureBaseline().features(rollout.final_observations[2], torch.zeros(5))
+    timeless = np.delete(np.arange(features.shape[-1]), [-4, -3, -2])  # t, t^2, t^3
+    final = features.numpy()[:, timeless]
+    carried = 0.9 ** (6 - np.arange(6))[:, None, None] * final[1::2]  # to the steps before
     weights = []
     for rewards in (rollout.rewards, louder):
         own = rollout._replace(rewards=rewards)
-        x, y = numpy_features(own)[2][:, 1::2], to_go(own, 0.9)[2][:, 1::2]
-        x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1)
-        weights.append(np.linalg.solve(x.T @ x + 0.1 * np.eye(x.shape[1]), x.T @ y))
-    last = numpy_features(rollout)[2, 5, 0]
-    final = features(rollout.final_observations[2, :1], torch.tensor([6.0]))[0].numpy()
+        x, y = numpy_features(own)[2][:, 1::2, timeless], to_go(own, 0.9)[2][:, 1::2]
+        x, y, z = x.reshape(-1, x.shape[-1]), y.reshape(-1), (x - carried).reshape(-1, x.shape[-1])
+        weights.append(np.linalg.solve(x.T @ z + 0.1 * np.eye(x.shape[1]), x.T @ y))
+    last, final = numpy_features(rollout)[2, 5, 0, timeless], final[0]
     expected = (0.9 * final - last) @ (weights[1] - weights[0])
     assert change[0::2].tolist() == pytest.approx([expected] * 3, abs=1e-3)
 

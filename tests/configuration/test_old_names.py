@@ -29,7 +29,9 @@ def test_nested_targets_are_renamed_and_others_left():
     rename(config)
     assert config.env._target_ == "envs.wrappers.combined.Union"
     assert [own._target_ for own in config.env.members] == ["envs.tasks.ant.AntDir", "envs.AntGoal"]
-    assert config["inner"]["update"]["_target_"] == "maml_rl.algorithm.inner_loop.update_rules.MetaSGD"
+    assert (
+        config["inner"]["update"]["_target_"] == "maml_rl.algorithm.inner_loop.update_rules.MetaSGD"
+    )
     assert config.policy._target_ == "mine.Policy"
     assert current_name("maml_rl.outer_loop.TRPO") == "maml_rl.algorithm.outer_loop.TRPO"
 

@@ -328,7 +328,7 @@ def test_a_time_out_before_the_horizon_is_valued_where_that_is_asked_for():
     class Elapsed:
         """A baseline that values a state at a hundred times the steps it shows."""
 
-        def fit(self, rollout, returns):
+        def fit(self, rollout, returns, bootstrap=None):
             return torch.zeros(len(returns), 1)
 
         def values(self, weights, rollout):

@@ -1,7 +1,8 @@
 """The outer objective: the loss after adaptation, as a function of the meta-parameters.
 
-Tasks are handled in groups whose activations fit the cache. Every task's derivative is a row of its
-own, and rows are summed in task order, so that results do not depend on the size of a group.
+Tasks are handled in groups whose activations fit the cache, or on a GPU whose graphs fit its
+memory. Every task's derivative is a row of its own, and rows are summed in task order, so that
+results do not depend on the size of a group.
 """
 
 from __future__ import annotations
@@ -45,16 +46,45 @@ def _flatten_rows(leaves: Sequence[Tensor]) -> Tensor:
     return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], dim=1)
 
 
-def group_size(policy: Policy, num_tasks: int, steps: int, slots: int) -> int:
+def group_size(
+    policy: Policy, num_tasks: int, steps: int, slots: int, memory: int | None = None
+) -> int:
     """Choose how many tasks are differentiated together, from the shape [M, T, B] alone.
 
     Policies with memory go through their rollouts step after step: a step's activations are what
     must fit the cache, and those of all steps the memory.
+
+    Args:
+        policy: its widest layer counts.
+        num_tasks: M.
+        steps: T.
+        slots: B.
+        memory: bytes that the graphs of a group may take, where the memory of a GPU is the bound;
+            None: the CPU's cache is.
     """
     row = slots * policy.widest
+    if memory is not None:
+        return max(1, min(num_tasks, memory // graph_bytes(policy, 1, steps, slots)))
     if not policy.recurrent:
         return max(1, min(num_tasks, CACHE_ELEMENTS // (steps * row)))
     return max(1, min(num_tasks, CACHE_ELEMENTS // row, GRAPH_ELEMENTS // (steps * row)))
+
+
+def graph_bytes(
+    policy: Policy, num_tasks: int, steps: int, slots: int, rollouts: int = 2, itemsize: int = 4
+) -> int:
+    """Estimate the bytes of the graph of an adaptation (measured: ~20 layers' activations)."""
+    return 20 * rollouts * num_tasks * steps * slots * policy.widest * itemsize
+
+
+def graph_memory(device: torch.device) -> int | None:
+    """Bytes that graphs may take on a device: a quarter of a GPU's memory; None on the CPU.
+
+    Of all its memory, not of what is free, so that a run that is resumed has the same groups.
+    """
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory) // 4
 
 
 class _Group(NamedTuple):
@@ -93,7 +123,8 @@ class PostAdaptationObjective:
         keep_graphs: keep the graphs of a gradient for Fisher-vector products, within the budget.
         tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
         graph_budget: bytes of graphs that may be kept between products; what exceeds it is
-            recomputed, with the same result.
+            recomputed, with the same result. None takes `graph_memory` of the rollouts' device, on
+            the CPU GRAPH_BUDGET.
         terms: of the loss.
         fixed: parameters that are no part of what is learned, leaves [*s].
     """
@@ -106,16 +137,24 @@ class PostAdaptationObjective:
         targets: Sequence[Targets],
         keep_graphs: bool = True,
         tasks_per_group: int | None = None,
-        graph_budget: int = GRAPH_BUDGET,
+        graph_budget: int | None = None,
         terms: Sequence[Term] = (post_adaptation_surrogate,),
         fixed: Params | None = None,
     ) -> None:
         self.policy, self.inner = policy, inner
         self.rollouts, self.targets = rollouts, targets
         self.terms, self.fixed = terms, fixed or {}
-        self.num_tasks = len(rollouts[-1].rewards)
-        self.tasks_per_group = tasks_per_group or group_size(policy, *rollouts[-1].rewards.shape)
-        self._keep = keep_graphs and self._graph_bytes() <= graph_budget
+        rewards = rollouts[-1].rewards
+        self.num_tasks = len(rewards)
+        memory, (steps, slots) = graph_memory(rewards.device), rewards.shape[1:]
+        self.tasks_per_group = tasks_per_group or group_size(
+            policy, self.num_tasks, steps, slots, memory
+        )
+        whole = graph_bytes(
+            policy, self.num_tasks, steps, slots, len(rollouts), rewards.element_size()
+        )
+        budget = graph_budget if graph_budget is not None else memory or GRAPH_BUDGET
+        self._keep = keep_graphs and whole <= budget
         self._meta: Params = {}
         self._groups: dict[int, _Group] = {}
         self._references: dict[int, list[Distribution]] = {}
@@ -252,11 +291,6 @@ class PostAdaptationObjective:
 
     def _count(self, start: int) -> int:
         return min(self.tasks_per_group, self.num_tasks - start)
-
-    def _graph_bytes(self) -> int:
-        """Estimate what keeping every group's graph takes (measured: ~20 layers' activations)."""
-        last = self.rollouts[-1].rewards
-        return 20 * len(self.rollouts) * last.numel() * self.policy.widest * last.element_size()
 
 
 def _grad(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:

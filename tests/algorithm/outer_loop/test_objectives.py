@@ -1,6 +1,7 @@
 """The meta-gradient and the Fisher product against learn2learn, finite differences, autograd."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,12 @@ import torch
 from maml_rl.algorithm.inner_loop.learn2learn import Learn2LearnMAML, Learn2LearnMetaSGD
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.inner_loop.update_rules import MetaSGD
-from maml_rl.algorithm.outer_loop.objectives import flatten, group_size, unflatten
+from maml_rl.algorithm.outer_loop.objectives import (
+    flatten,
+    graph_memory,
+    group_size,
+    unflatten,
+)
 from maml_rl.algorithm.policies import DiagonalGaussian, GaussianMLP
 from maml_rl.errors import NonFiniteError
 from tests.support.engine import Case
@@ -166,6 +172,25 @@ def test_group_size_follows_from_shapes_alone():
     assert group_size(policy, 40, 100, 20) == 2  # 2 x 2000 x 64 activations of a layer
     assert group_size(policy, 5, 6, 4) == 5
     assert group_size(GaussianMLP(20, 6, (1000,)), 40, 100, 20) == 1
+
+
+def test_on_a_gpu_a_group_is_as_large_as_its_memory():
+    policy = GaussianMLP(20, 6, (64, 64))
+    # a task's graph: 20 layers' activations x 2 rollouts x 2000 steps x 64 units x 4 bytes
+    task = 20 * 2 * 2000 * 64 * 4
+    assert group_size(policy, 40, 100, 20, memory=35 * 2**30) == 40
+    assert group_size(policy, 40, 100, 20, memory=10 * task) == 10
+    assert group_size(policy, 40, 100, 20, memory=10 * task - 1) == 9
+    assert group_size(policy, 40, 100, 20, memory=1) == 1
+    recurrent = GaussianMLP(20, 6, (), memory_size=64)
+    assert group_size(recurrent, 40, 100, 20, memory=30 * task) == 10  # three gates
+
+
+def test_graphs_may_take_a_quarter_of_a_gpus_memory(monkeypatch):
+    properties = SimpleNamespace(total_memory=140 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert graph_memory(torch.device("cuda")) == 35 * 2**30
+    assert graph_memory(torch.device("cpu")) is None
 
 
 def test_surrogate_at_the_start_is_minus_the_mean_advantage():

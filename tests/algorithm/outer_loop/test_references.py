@@ -548,7 +548,9 @@ def test_gbml_can_adapt_a_context_along_with_the_rest():
     assert relative(rows, reference.rows()) < 1e-11
 
 
-@pytest.mark.parametrize("outer", [TRPO(), Adam(0.05), PPO(0.05, epochs=2)], ids=["trpo", "adam", "ppo"])
+@pytest.mark.parametrize(
+    "outer", [TRPO(), Adam(0.05), PPO(0.05, epochs=2)], ids=["trpo", "adam", "ppo"]
+)
 def test_the_context_begins_at_zero_and_no_outer_step_moves_it(outer):
     case = Case(InnerLoop(2, 1.0, adapted=["context"]), **SMALL, context_size=3)
     learner = MetaLearner(case.policy, LinearFeatureBaseline(), case.inner, outer)

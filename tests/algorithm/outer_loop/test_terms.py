@@ -263,7 +263,7 @@ def test_terms_of_earlier_policies_go_through_first_order_learn2learn_too(kind, 
 class Zero:
     """No baseline."""
 
-    def fit(self, rollout, returns):
+    def fit(self, rollout, returns, bootstrap=None):
         return torch.zeros(len(returns), 1, dtype=torch.float64)
 
     def values(self, weights, rollout):
