@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,18 +14,34 @@ from envs.errors import UserError
 from envs.protocol import Tasks
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
 from maml_rl.algorithm.baselines import Baseline
+from maml_rl.algorithm.diagnostics import gradient_rows, inner_step_metrics
 from maml_rl.algorithm.inner_loop.loop import STATISTICS, InnerLoop, InnerStep, stack
 from maml_rl.algorithm.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
 from maml_rl.algorithm.outer_loop.objectives import raise_unless_finite
 from maml_rl.algorithm.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
-from maml_rl.algorithm.outer_loop.update import State, mean_cosine
+from maml_rl.algorithm.outer_loop.update import State
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.policies.mlp import merge_moments
 from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.randomness import Key, Purpose
-from maml_rl.sampling import Collector
 
 RETURN_MOMENTS = tuple(f"{STATISTICS}return_{name}" for name in ("mean", "variance", "count"))
+
+
+class Collector(Protocol):
+    """Runs M policies, each in its task."""
+
+    num_tasks: int  # M
+
+    def collect(self, params: Params, tasks: Tasks, key: Key) -> Rollout:
+        """Run every task's policy (leaves [M, *s]) for one batch of episodes.
+
+        Args:
+            params: each task's parameters, leaves [M, *s].
+            tasks: leaves [M, ...].
+            key: address of the random numbers; the same key and parameters give the same rollout.
+        """
+        ...
 
 
 class Experience(NamedTuple):
@@ -173,7 +189,7 @@ class MetaLearner:
             if step < steps:
                 scale = step_scale(step, self.inner.steps, later_scale)
                 taken = self.inner.step(self.policy, params, rows, rollouts[-1], targets[-1], scale)
-                gradients = _gradient_rows(taken)
+                gradients = gradient_rows(taken)
                 raise_unless_finite("inner gradient", gradients)
                 norms.append(gradients.norm(dim=1))
                 inner_steps.append(taken)
@@ -191,37 +207,10 @@ class MetaLearner:
         norms = experience.grad_norms
         return {
             **({"inner/grad_norm": float(torch.stack(norms).mean())} if norms else {}),
-            **self._inner_step_metrics(experience),
+            **inner_step_metrics(self.policy, experience.inner_steps, experience.rollouts),
             "baseline/explained_variance": float(experience.targets[0].explained_variance.mean()),
             **self.policy.metrics(self.inner.initial_params(meta)),
         }
-
-    def _inner_step_metrics(self, experience: Experience) -> dict[str, float]:
-        """Return how far inner steps move the policies, and how much the tasks' gradients agree.
-
-        The gradients are those of the first step, where all tasks have the same parameters.
-        """
-        if not experience.inner_steps:
-            return {}
-        divergences = torch.stack(
-            [
-                self._step_kl(taken, rollout)
-                for taken, rollout in zip(experience.inner_steps, experience.rollouts, strict=False)
-            ]
-        )
-        cosine = mean_cosine(_gradient_rows(experience.inner_steps[0]))
-        return {
-            "inner/kl": float(divergences.mean()),
-            **({} if cosine is None else {"inner/grad_cosine": cosine}),
-        }
-
-    @torch.no_grad()
-    def _step_kl(self, taken: InnerStep, rollout: Rollout) -> Tensor:
-        """Return the mean of KL(before || after) on the rollout that an inner step used, [M]."""
-        after, _, _ = self.policy.distribution(
-            taken.params, rollout.observations, rollout.state, rollout.first
-        )
-        return taken.distribution.mean_kl(after, rollout.mask)
 
     def outer_step(
         self, meta: Params, state: State, experience: Experience, progress: float = 0.0
@@ -276,11 +265,6 @@ class MetaLearner:
         return statistics
 
 
-def _gradient_rows(taken: InnerStep) -> Tensor:
-    """Concatenate an inner step's gradients to one row a task, [M, P]."""
-    return torch.cat([leaf.flatten(1) for leaf in taken.grads.values()], dim=1)
-
-
 def step_scale(step: int, trained: int, later_scale: float | Sequence[float]) -> float:
     """Return what inner step `step`, from 0, is scaled by: 1 within the number trained with."""
     beyond = step - max(trained, 1)
@@ -289,35 +273,3 @@ def step_scale(step: int, trained: int, later_scale: float | Sequence[float]) ->
     if isinstance(later_scale, Sequence):
         return later_scale[min(beyond, len(later_scale) - 1)]
     return later_scale
-
-
-def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
-    """Return the mean return over tasks before adaptation and after each inner step."""
-    return {
-        f"{prefix}return/step_{step}": float(rollout.mean_return().mean())
-        for step, rollout in enumerate(rollouts)
-    }
-
-
-def trial_returns(rollout: Rollout, prefix: str) -> dict[str, float]:
-    """Return the mean return over tasks and trials of their first and of their last episode.
-
-    Empty where an episode is no part of a trial of several.
-    """
-    returns = rollout.episode_returns()
-    if returns.shape[1] == 1:
-        return {}
-    return {
-        f"{prefix}return/first_episode": float(returns[:, 0].mean()),
-        f"{prefix}return/last_episode": float(returns[:, -1].mean()),
-    }
-
-
-def success_rates(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
-    """Return the mean success rate over tasks likewise, where the environments tell it."""
-    rates = [rollout.success_rate() for rollout in rollouts]
-    return {
-        f"{prefix}success/step_{step}": float(rate.mean())
-        for step, rate in enumerate(rates)
-        if rate is not None
-    }

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from envs.protocol import TaskDistribution, Tasks, count_tasks, task_at
 from envs.wrappers.trials import Trials
+from maml_rl.algorithm.diagnostics import task_returns, task_success
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.evaluation.statistics import Values, bootstrap_interval
 from maml_rl.randomness import Key, Purpose
 from maml_rl.sampling import Sampler
-from maml_rl.trained.adapted import task_returns, task_success
 
 MOST_GROUPS = 6  # columns of the table of returns
 

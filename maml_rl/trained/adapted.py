@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.errors import UserError
 from envs.protocol import TaskDistribution, Tasks, count_tasks, task_at
+from maml_rl.algorithm.diagnostics import Values
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.sampling.actions import applied_actions
 from maml_rl.trained.export import export_policy
 from maml_rl.trained.rollout_files import save_rollouts
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,14 +144,3 @@ class Adapted:
     def save(self, path: str | Path) -> Path:
         """Write rollouts and tasks as an npz file; see `save_rollouts`."""
         return save_rollouts(path, self.rollouts, self.tasks)
-
-
-def task_returns(rollouts: Sequence[Rollout]) -> Values:
-    """Return the mean return of each task's episodes, by rollout: [K + 1, M]."""
-    return np.stack([rollout.mean_return().numpy() for rollout in rollouts])
-
-
-def task_success(rollouts: Sequence[Rollout]) -> Values | None:
-    """Return the share of each task's episodes that succeeded, likewise; None: not told."""
-    rates = [rate for rollout in rollouts if (rate := rollout.success_rate()) is not None]
-    return np.stack([rate.numpy() for rate in rates]) if rates else None

@@ -21,6 +21,7 @@ from envs.protocol import (
     held_out,
     take_tasks,
 )
+from maml_rl.algorithm.diagnostics import task_returns, task_success
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
@@ -30,7 +31,7 @@ from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
 from maml_rl.sampling.one_env import EpisodesInTurn
-from maml_rl.trained.adapted import Adapted, AdaptedPolicy, task_returns, task_success
+from maml_rl.trained.adapted import Adapted, AdaptedPolicy
 
 Env = gymnasium.Env[Any, Any]
 
@@ -244,8 +245,7 @@ class Trained:
     ) -> AdaptedPolicy:
         network = self.learner.policy
         in_turn = EpisodesInTurn(env, self.distribution, network, num_episodes)
-        collector: Any = in_turn
-        experience = self.learner.collect(collector, self.meta, {}, steps, key, later_scale)
+        experience = self.learner.collect(in_turn, self.meta, {}, steps, key, later_scale)
         returns = task_returns(experience.rollouts)[:, 0]
         return AdaptedPolicy(
             self.distribution, network, experience.adapted, in_turn.row.task, returns

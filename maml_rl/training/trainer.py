@@ -24,13 +24,8 @@ from envs.protocol import (
     held_out,
     stored_tasks,
 )
-from maml_rl.algorithm.meta_learner import (
-    Experience,
-    MetaLearner,
-    mean_returns,
-    success_rates,
-    trial_returns,
-)
+from maml_rl.algorithm.diagnostics import mean_returns, success_rates, trial_returns
+from maml_rl.algorithm.meta_learner import Experience, MetaLearner
 from maml_rl.algorithm.outer_loop import OuterUpdate
 from maml_rl.algorithm.outer_loop.objectives import graph_memory, group_size
 from maml_rl.algorithm.outer_loop.update import State

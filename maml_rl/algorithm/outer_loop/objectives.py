@@ -142,7 +142,6 @@ class PostAdaptationObjective:
         fixed: Params | None = None,
     ) -> None:
         self.policy, self.inner = policy, inner
-        self.rollouts, self.targets = rollouts, targets
         self.terms, self.fixed = terms, fixed or {}
         rewards = rollouts[-1].rewards
         self.num_tasks = len(rewards)
@@ -155,6 +154,13 @@ class PostAdaptationObjective:
         )
         budget = graph_budget if graph_budget is not None else memory or GRAPH_BUDGET
         self._keep = keep_graphs and whole <= budget
+        self._parts = {
+            start: (
+                [rollout.tasks(start, start + self._count(start)) for rollout in rollouts],
+                [target.tasks(start, start + self._count(start)) for target in targets],
+            )
+            for start in self._starts()
+        }
         self._meta: Params = {}
         self._groups: dict[int, _Group] = {}
         self._references: dict[int, list[Distribution]] = {}
@@ -199,7 +205,7 @@ class PostAdaptationObjective:
         rows = []
         for start in self._starts():
             stacked = stack(meta | self.fixed, self._count(start))
-            adapted = self.inner.adapt(self.policy, stacked, *self._of(start))
+            adapted = self.inner.adapt(self.policy, stacked, *self._parts[start])
             moved = (adapted[name] - stacked[name] for name in meta)
             rows.append(_flatten_rows(list(moved)))
         all_rows = torch.cat(rows)
@@ -265,7 +271,7 @@ class PostAdaptationObjective:
 
     def _replay(self, start: int, rows: Params) -> Replayed:
         """Adapt the tasks from `start`, whose rows of what is learned are given, leaves [G, *s]."""
-        rollouts, targets = self._of(start)
+        rollouts, targets = self._parts[start]
         whole = rows | stack(self.fixed, self._count(start))
         adaptation = self.inner.replay(self.policy, whole, rollouts[:-1], targets[:-1])
         last = rollouts[-1]
@@ -279,12 +285,6 @@ class PostAdaptationObjective:
         return Replayed(
             distributions, rollouts, targets, known, slice(start, start + self._count(start))
         )
-
-    def _of(self, start: int) -> tuple[list[Rollout], list[Targets]]:
-        """Return the rollouts and targets of the tasks from `start`."""
-        stop = start + self._count(start)
-        rollouts = [rollout.tasks(start, stop) for rollout in self.rollouts]
-        return rollouts, [target.tasks(start, stop) for target in self.targets]
 
     def _starts(self) -> range:
         return range(0, self.num_tasks, self.tasks_per_group)

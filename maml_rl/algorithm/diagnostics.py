@@ -1,0 +1,105 @@
+"""Numbers that describe adaptations: returns and success of tasks, what inner steps did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maml_rl.algorithm.inner_loop.loop import InnerStep
+from maml_rl.algorithm.outer_loop.update import mean_cosine
+from maml_rl.algorithm.policies import Policy
+from maml_rl.algorithm.rollout import Rollout
+
+Values = NDArray[np.float64]
+
+
+def task_returns(rollouts: Sequence[Rollout]) -> Values:
+    """Mean return of each task's episodes, by rollout: [K + 1, M]."""
+    return np.stack([rollout.mean_return().numpy() for rollout in rollouts])
+
+
+def task_success(rollouts: Sequence[Rollout]) -> Values | None:
+    """Share of each task's episodes that succeeded, [K + 1, M]; None where none is recorded."""
+    rates = [rate for rollout in rollouts if (rate := rollout.success_rate()) is not None]
+    return np.stack([rate.numpy() for rate in rates]) if rates else None
+
+
+def mean_returns(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Mean return over tasks before adaptation and after each inner step."""
+    return {
+        f"{prefix}return/step_{step}": float(rollout.mean_return().mean())
+        for step, rollout in enumerate(rollouts)
+    }
+
+
+def trial_returns(rollout: Rollout, prefix: str) -> dict[str, float]:
+    """Mean return over tasks and trials of their first and of their last episode.
+
+    Empty where an episode is no part of a trial of several.
+    """
+    returns = rollout.episode_returns()
+    if returns.shape[1] == 1:
+        return {}
+    return {
+        f"{prefix}return/first_episode": float(returns[:, 0].mean()),
+        f"{prefix}return/last_episode": float(returns[:, -1].mean()),
+    }
+
+
+def success_rates(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Mean success rate over tasks before adaptation and after each inner step.
+
+    Empty where the environments record no success.
+    """
+    rates = [rollout.success_rate() for rollout in rollouts]
+    return {
+        f"{prefix}success/step_{step}": float(rate.mean())
+        for step, rate in enumerate(rates)
+        if rate is not None
+    }
+
+
+def gradient_rows(taken: InnerStep) -> Tensor:
+    """Gradients of an inner step, one row a task, [M, P]."""
+    return torch.cat([leaf.flatten(1) for leaf in taken.grads.values()], dim=1)
+
+
+def inner_step_metrics(
+    policy: Policy, inner_steps: Sequence[InnerStep], rollouts: Sequence[Rollout]
+) -> dict[str, float]:
+    """How far inner steps move the policies, and how much the tasks' gradients agree.
+
+    The gradients are those of the first step, where all tasks have the same parameters. Empty
+    without inner steps.
+
+    Args:
+        policy: runs stacked parameters.
+        inner_steps: K of them.
+        rollouts: that the steps used, K of them or one more.
+    """
+    if not inner_steps:
+        return {}
+    divergences = torch.stack(
+        [
+            step_kl(policy, taken, rollout)
+            for taken, rollout in zip(inner_steps, rollouts, strict=False)
+        ]
+    )
+    cosine = mean_cosine(gradient_rows(inner_steps[0]))
+    return {
+        "inner/kl": float(divergences.mean()),
+        **({} if cosine is None else {"inner/grad_cosine": cosine}),
+    }
+
+
+@torch.no_grad()
+def step_kl(policy: Policy, taken: InnerStep, rollout: Rollout) -> Tensor:
+    """Mean of KL(before || after) on the rollout that an inner step used, [M]."""
+    after, _, _ = policy.distribution(
+        taken.params, rollout.observations, rollout.state, rollout.first
+    )
+    return taken.distribution.mean_kl(after, rollout.mask)
