@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,11 @@ from maml_rl.reporting.comparison import (
     tables,
 )
 from maml_rl.reporting.groups import Group
-from maml_rl.runs.data import RunData, read_run
+from maml_rl.runs.data import RunData, keep_run, read_run
 from maml_rl.wording import bracketed, number_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, IMAGES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "images"
-KEPT = (
-    "metrics.jsonl",
-    "provenance.json",
-    ".hydra/config.yaml",
-    ".hydra/overrides.yaml",
-    "evaluation/evaluation.json",
-)
 ALGORITHMS = {  # by the name of their node, in the order of the tables
     "maml_trpo": "MAML, TRPO",
     "maml_05": "MAML, TRPO, step size 0.5",
@@ -66,42 +58,34 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "random": "random initialization",
     "oracle": "oracle",
 }
-FIRST_RUN = "half_cheetah_dir/seed_0"  # of `make train`
+FIRST_RUN = "half_cheetah_dir/seed_0.json"  # of `make train`
 MARKS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40)  # million env steps
 ABSOLUTE = re.compile(r"(?<==)/(?:[^/\"\s]+/)*([^/\"\s]+)")  # the value of an option
 BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def keep(run: Path, name: str) -> None:
-    """Copy a run's metrics, configuration and evaluation into results/<name>.
+    """Write a run's metrics, configuration and evaluation to results/<name>.json.
 
     Absolute paths of the machine are cut to their last part in what was run.
     """
-    target = RESULTS / name
-    target.mkdir(parents=True, exist_ok=True)
-    for part in KEPT:
-        if (run / part).is_file():
-            shutil.copyfile(run / part, target / Path(part).name)
-    for name_of_copy in ("provenance.json", "overrides.yaml"):
-        copy = target / name_of_copy
-        if copy.is_file():
-            copy.write_text(ABSOLUTE.sub(r"\1", copy.read_text()))
+    keep_run(run, RESULTS / f"{name}.json", lambda line: ABSOLUTE.sub(r"\1", line))
 
 
 def kept(experiment: str) -> list[RunData]:
-    """Read the kept runs of an experiment, by the names of their folders.
+    """Read the kept runs of an experiment, by the names of their files.
 
     Raises:
         UserError: where there is none.
     """
-    runs = [read_run(path.parent) for path in sorted((RESULTS / experiment).glob("*/config.yaml"))]
+    runs = [read_run(path) for path in sorted((RESULTS / experiment).glob("*.json"))]
     if not runs:
         raise UserError(f"results/{experiment} holds no run: python -m benchmarks.results --keep")
     return runs
 
 
 def comparison_of(task: str) -> Comparison:
-    """Compare the kept runs of all algorithms on a task: results/<task>_<algorithm>/seed_<n>.
+    """Compare the kept runs of all algorithms on a task: results/<task>_<algorithm>/seed_<n>.json.
 
     Those of the task itself are MAML's with TRPO, where it has no folder of its own.
     """
@@ -110,7 +94,7 @@ def comparison_of(task: str) -> Comparison:
         folder = RESULTS / f"{task}_{algorithm}"
         if algorithm == "maml_trpo" and not folder.is_dir():
             folder = RESULTS / task
-        runs = [read_run(path.parent) for path in sorted(folder.glob("seed_[0-9]/config.yaml"))]
+        runs = [read_run(path) for path in sorted(folder.glob("seed_[0-9].json"))]
         if runs:
             groups.append(Group(label, {}, runs))
     return compare_groups(groups)
@@ -168,7 +152,7 @@ def runs_block(experiment: str) -> str:
         form = number_format([end for point in curves[0] for end in point["return_ci95"]])
         for points in zip(*curves, strict=True):
             cells = [bracketed(one["return_mean"], one["return_ci95"], form) for one in points]
-            rows.append([run.path.name.replace("_", " "), after(points[0]["step"]), *cells])
+            rows.append([run.path.stem.replace("_", " "), after(points[0]["step"]), *cells])
     return written((["run", "", "all tasks", *groups], rows))
 
 
@@ -178,7 +162,7 @@ def training_block(experiment: str) -> str:
     longest = max(run.env_steps for run in runs) / 1e6
     marks = [mark for mark in MARKS if mark <= longest + 0.1]
     rows = [
-        [run.path.name.replace("_", " "), *(_at([smoothed(run)], mark) for mark in marks)]
+        [run.path.stem.replace("_", " "), *(_at([smoothed(run)], mark) for mark in marks)]
         for run in runs
     ]
     return written((["", *(f"{mark}M" for mark in marks)], rows))
@@ -194,7 +178,7 @@ def optimum_block(experiment: str) -> str:
         form = number_format([end for point in curve for end in point["return_ci95"]])
         cells = [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve]
         shares = [f"{curve[step]['return_mean'] / best:.2f}" for step in (1, len(curve) - 1)]
-        rows.append([run.path.name.replace("_", " "), *cells, f"{best:.1f}", *shares])
+        rows.append([run.path.stem.replace("_", " "), *cells, f"{best:.1f}", *shares])
     steps = [after(point["step"]) for point in curve]
     shares = [f"share {after(1)}", f"share {after(len(curve) - 1)}"]
     return written((["run", *steps, "optimum", *shares], rows))

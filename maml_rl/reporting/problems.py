@@ -14,7 +14,7 @@ from maml_rl.errors import CheckpointError
 from maml_rl.evaluation.statistics import Interval, bootstrap_interval
 from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.checkpoint import load_checkpoint
-from maml_rl.runs.data import CONFIGS, RunData
+from maml_rl.runs.data import CONFIG, RunData
 from maml_rl.wording import bracketed, command, number_format
 
 
@@ -75,7 +75,7 @@ def _reason(stopped: Path) -> str:
 
 
 def _broken_checkpoints(run: RunData) -> Iterator[str]:
-    if not (run.path / CONFIGS[0]).is_file():
+    if not (run.path / CONFIG).is_file():
         return  # kept in results/, without weights
     names = run.folder.checkpoint_names()
     if not names:
@@ -88,7 +88,7 @@ def _broken_checkpoints(run: RunData) -> Iterator[str]:
 
 
 def _broken_tasks(run: RunData) -> Iterator[str]:
-    if not (run.path / CONFIGS[0]).is_file():
+    if not (run.path / CONFIG).is_file():
         return  # kept in results/, without tasks
     try:
         run.folder.read_splits()

@@ -30,7 +30,7 @@ from maml_rl.files import replacing
 from maml_rl.randomness import Key, Purpose
 from maml_rl.reporting.comparison import Comparison, after, compared, tables, terms
 from maml_rl.reporting.problems import gain_of_first_step, problems, return_format
-from maml_rl.runs.data import CONFIGS, FILM_TITLES, RunData, find_runs, read_run
+from maml_rl.runs.data import FILM_TITLES, RunData, find_runs, read_run
 from maml_rl.wording import bracketed, command, python
 
 USAGE = """usage: python -m maml_rl.reporting <folder> [<folder> ...] [out=<page>]
@@ -526,11 +526,8 @@ def _failed(view: View) -> str:
 
 
 def _config(view: View) -> str:
-    found = [view.run.path / name for name in CONFIGS if (view.run.path / name).is_file()]
-    text = found[0].read_text(errors="replace") if found else "missing"
-    name = "config.yaml"
-    if view.run.sessions and view.run.config:
-        text, name = OmegaConf.to_yaml(view.run.config), "config.yaml, with what resuming changed"
+    text = OmegaConf.to_yaml(view.run.config) if view.run.config else "missing"
+    name = "config.yaml, with what resuming changed" if view.run.sessions else "config.yaml"
     return f"<details><summary>{name}</summary>\n<pre>{escape(text)}</pre></details>\n"
 
 

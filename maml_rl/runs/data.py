@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +15,19 @@ from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from envs.protocol import snake_case
 from maml_rl.evaluation.statistics import Values
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
+from maml_rl.runs.kept import is_kept_run, read_kept_run, write_kept_run
 
-CONFIGS = (".hydra/config.yaml", "config.yaml")  # of a run; of one kept in results/
-EVALUATIONS = ("evaluation/evaluation.json", "evaluation.json")
+CONFIG = ".hydra/config.yaml"
+EVALUATION = "evaluation/evaluation.json"
 FILM_TITLES = "films.json"  # what films of an evaluation show, by their names
 TRACES = ("tasks.json", "metrics.jsonl", "checkpoints")  # beside the configuration, one at least
+DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
 PROTOCOL = ("split", "num_tasks", "num_episodes")  # what evaluation.json must say beside its curve
 
 
@@ -125,9 +128,10 @@ def _per_task(curve: Sequence[Mapping[str, Any]]) -> Values:
 
 
 def is_run(path: Path) -> bool:
-    """Say whether a folder holds a run, or what results/ keeps of one."""
-    has_config = any((path / name).is_file() for name in CONFIGS)
-    return has_config and any((path / name).exists() for name in TRACES)
+    """Whether a folder holds a run, or a file is a kept one (`maml_rl.runs.kept`)."""
+    if path.is_file():
+        return is_kept_run(path)
+    return (path / CONFIG).is_file() and any((path / name).exists() for name in TRACES)
 
 
 def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
@@ -152,7 +156,7 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
             folders = sorted((Path(one) for one in glob.glob(text, recursive=True)), key=natural)
             if not folders:
                 raise UserError(f"{key}={text} matches nothing; give the folders of runs.")
-        elif not folders[0].is_dir():
+        elif not folders[0].is_dir() and not is_run(folders[0]):
             raise UserError(f"{key}={text}: there is no such folder; give the folder of a run.")
         runs = [run for folder in folders for run in _below(folder)]
         if not runs:
@@ -182,21 +186,63 @@ def natural(name: str | Path) -> list[tuple[int, int, str]]:
 
 def read_run(path: Path) -> RunData:
     """Read a run; what is damaged is left out and named in `faults`."""
+    if path.is_file():
+        return _kept_run(path)
     faults: list[str] = []
     origin = _json_object(path / "provenance.json", faults)
     return RunData(
         path=path,
-        config=_config(path, _changed(origin, faults), faults),
+        config=_config(_loaded(path / CONFIG), CONFIG, _changed(origin, faults), faults),
         metrics=_metrics(path / "metrics.jsonl", faults),
-        evaluation=_evaluation(path, faults),
+        evaluation=_evaluation(path / EVALUATION, faults),
         provenance=origin,
-        overrides=_overrides(path),
+        overrides=_overrides(path / ".hydra/overrides.yaml"),
         faults=faults,
     )
 
 
-def _first(path: Path, names: Sequence[str]) -> Path:
-    return next((path / name for name in names if (path / name).is_file()), path / names[0])
+def _kept_run(path: Path) -> RunData:
+    """Read a run that is one file."""
+    faults: list[str] = []
+    try:
+        content = read_kept_run(path)
+        config = OmegaConf.create(content["config"])
+        origin, overrides = content["provenance"], content["overrides"]
+        metrics, evaluation = content["metrics"], content["evaluation"]
+        if evaluation is not None:
+            _check_evaluation(evaluation)
+    except (*DAMAGES, OmegaConfBaseException):
+        return RunData(path, {}, [], None, {}, [], [f"{path.name} is damaged: it holds no run."])
+    changed = _changed(origin, faults)
+    config = _config(config, path.name, changed, faults)
+    return RunData(path, config, metrics, evaluation, origin, overrides, faults)
+
+
+def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
+    """Write what is worth keeping of a run's folder to one file.
+
+    Args:
+        run: the folder.
+        path: ends in .json.
+        clean: applied to the command and the overrides, which may name a person's folders.
+
+    Raises:
+        UserError: naming what cannot be read.
+    """
+    data = read_run(run)
+    if data.faults:
+        raise UserError(f"{run} cannot be kept: {data.faults[0]}")
+    provenance = dict(data.provenance)
+    if "command" in provenance:
+        provenance["command"] = [clean(str(part)) for part in provenance["command"]]
+    content = {
+        "config": OmegaConf.to_container(OmegaConf.load(run / CONFIG)),
+        "overrides": [clean(line) for line in data.overrides],
+        "provenance": provenance,
+        "evaluation": data.evaluation,
+        "metrics": data.metrics,
+    }
+    write_kept_run(path, content)
 
 
 def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
@@ -207,27 +253,34 @@ def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _config(path: Path, changed: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    """Read the configuration, with what was changed when the run was resumed."""
-    file = _first(path, CONFIGS)
+def _loaded(file: Path) -> Any:
+    """A configuration as it is stored; None where it cannot be read."""
     try:
-        stored: Any = OmegaConf.load(file)
+        return OmegaConf.load(file)
+    except Exception:  # the YAML parser's errors have no common public base
+        return None
+
+
+def _config(
+    stored: Any, name: str, changed: Mapping[str, Any], faults: list[str]
+) -> dict[str, Any]:
+    """The configuration with what was changed when the run was resumed; `name` is its file's."""
+    try:
         apply_changes(stored, changed)
         config = OmegaConf.to_container(stored, resolve=False)
-    except Exception:  # the YAML parser's errors have no common public base
+    except (UserError, ValueError, AttributeError, OmegaConfBaseException):
         config = None
     if not isinstance(config, dict):
-        faults.append(f"{file.relative_to(path)} cannot be read as YAML.")
+        faults.append(f"{name} cannot be read as YAML.")
         return {}
     missing = [name for name in ("env", "algorithm") if not isinstance(config.get(name), Mapping)]
     if missing:
-        faults.append(f"{file.relative_to(path)} is not whole: it has no {missing[0]}.")
+        faults.append(f"{name} is not whole: it has no {missing[0]}.")
         return {}
     return {str(key): value for key, value in config.items()}
 
 
-def _overrides(path: Path) -> list[str]:
-    file = _first(path, (".hydra/overrides.yaml", "overrides.yaml"))
+def _overrides(file: Path) -> list[str]:
     try:
         return [str(line) for line in OmegaConf.load(file)]
     except Exception:  # missing or damaged: the configuration says it all
@@ -264,15 +317,14 @@ def _json_object(file: Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def _evaluation(path: Path, faults: list[str]) -> dict[str, Any] | None:
-    file = _first(path, EVALUATIONS)
+def _evaluation(file: Path, faults: list[str]) -> dict[str, Any] | None:
     known = len(faults)
     content = _json_object(file, faults)
     if not content:
         return None
     try:
         _check_evaluation(content)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
+    except DAMAGES:
         del faults[known:]
         faults.append(f"{file.name} is damaged: it does not hold an evaluation.")
         return None

@@ -33,7 +33,7 @@ def kept(tmp_path, monkeypatch):
 
     def keep(name, *arguments, **settings):
         results.keep(make_run(tmp_path / "runs" / name, *arguments, **settings), name)
-        return tmp_path / "results" / name
+        return tmp_path / "results" / f"{name}.json"
 
     return keep
 
@@ -66,8 +66,8 @@ def test_what_is_kept_of_a_run_can_be_compared_and_holds_no_weights(tmp_path, ke
     (tmp_path / "runs" / "task" / "seed_3" / "checkpoints").mkdir()
     (tmp_path / "runs" / "task" / "seed_3" / "checkpoints" / "last.pt").write_bytes(b"weights")
     results.keep(tmp_path / "runs" / "task" / "seed_3", "task/seed_3")
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"config.yaml", "overrides.yaml", "metrics.jsonl", "evaluation.json"}
+    assert [path.name for path in folder.parent.iterdir()] == ["seed_3.json"]
+    assert b"weights" not in folder.read_bytes()
     run = read_run(folder)
     assert run.seed == 3
     assert run.faults == []
@@ -79,7 +79,7 @@ def test_no_path_of_the_machine_is_kept(tmp_path, kept):
     command = ["train.py", "hydra.run.dir=/some/where/run_0", "env.velocities=[0,3]", "a=out/b"]
     (run / "provenance.json").write_text(json.dumps({"command": command}))
     results.keep(run, "task/own")
-    found = json.loads((results.RESULTS / "task/own/provenance.json").read_text())["command"]
+    found = read_run(results.RESULTS / "task/own.json").provenance["command"]
     assert found == ["train.py", "hydra.run.dir=run_0", "env.velocities=[0,3]", "a=out/b"]
 
 

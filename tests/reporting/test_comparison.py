@@ -112,7 +112,7 @@ def test_a_run_is_read(tmp_path):
 
 
 def test_runs_kept_in_results_are_read():
-    run = read_run(ROOT / "results/half_cheetah_dir/seed_0")
+    run = read_run(ROOT / "results/half_cheetah_dir/seed_0.json")
     assert (run.env, run.algorithm, run.seed) == ("half_cheetah_dir", "maml_trpo", 0)
     assert (run.iterations, run.env_steps) == (150, 12_000_000)
     assert run.returns.shape == (4, 40)
@@ -345,7 +345,7 @@ def test_runs_of_other_tasks_are_compared_with_those_that_met_theirs(tmp_path):
     again = compared(runs_of(*paths)).result
     assert again["groups"][1]["curve"][1]["improvement"] == 0.75
     assert [task_set(run) for run in runs_of(*paths)] == ["seed 0", "seed 1", "seed 0", "seed 1"]
-    assert task_set(read_run(ROOT / "results/half_cheetah_dir/seed_1")) == "finite"
+    assert task_set(read_run(ROOT / "results/half_cheetah_dir/seed_1.json")) == "finite"
     # of other seeds alone nothing can be said: seed 0's tasks are easier by 100
     apart = compared(runs_of(paths[1], paths[2]))
     assert "improvement" not in apart.result["groups"][1]["curve"][1]

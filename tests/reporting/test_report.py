@@ -337,7 +337,9 @@ def test_what_resumed_sessions_changed_is_told(tmp_path, quick):
 def test_code_with_changes_and_kept_runs(tmp_path):
     run = read_run(add_provenance(make_run(tmp_path / "run"), git_modified=True))
     assert problems(run)[-1].startswith("The code had uncommitted changes")
-    assert problems(read_run(ROOT / "results/half_cheetah_dir/seed_1")) == []  # kept, no weights
+    assert (
+        problems(read_run(ROOT / "results/half_cheetah_dir/seed_1.json")) == []
+    )  # kept, no weights
 
 
 def test_many_iterations_are_drawn_by_means(tmp_path):
@@ -427,7 +429,7 @@ def test_the_sections_in_a_browser(tmp_path):
 @needs_browser
 @pytest.mark.parametrize(("light", "background"), [(0, (21, 25, 29)), (1, (255, 255, 255))])
 def test_the_page_on_a_dark_and_on_a_light_screen(tmp_path, light, background):
-    page = report([ROOT / "results/half_cheetah_dir/seed_0"], tmp_path / "page.html")
+    page = report([ROOT / "results/half_cheetah_dir/seed_0.json"], tmp_path / "page.html")
     picture = tmp_path / "page.png"
     shown = (f"--screenshot={picture}", "--window-size=1000,1800")
     _, console, requests = browse(
