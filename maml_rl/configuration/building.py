@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from gymnasium.spaces.utils import flatdim
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from envs.arguments import integer_at_least, one_of
 from envs.checking.contract import probe
@@ -25,13 +23,11 @@ from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
-from maml_rl.configuration.old_names import rename
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
-from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
+from maml_rl.runs.folder import RunFolder
 from maml_rl.training.logging import Metrics
 from maml_rl.training.trainer import Trainer
 
-OWN = ("maml_rl.", "envs.")
 NODES = {  # what a class named by a stored configuration must offer, by node
     "env": ("sample", "make", "finite_tasks", "describe"),
     "env.set_task": ("sample", "apply"),
@@ -197,80 +193,6 @@ def trained_initialization(path: str, learner: MetaLearner) -> Params:
     meta = load_checkpoint(checkpoint)["meta"]
     check_architecture(meta, learner.initialize(0), checkpoint)
     return meta
-
-
-def stored_config(folder: RunFolder) -> DictConfig:
-    """Read the configuration of a run, with what was changed on resuming it.
-
-    What could run other code is refused.
-
-    Raises:
-        UserError: if the file is damaged, or names a _target_ that is not of this project and not a
-            class of the kind its node needs.
-    """
-    changed = changed_settings(folder.read_provenance())
-    try:
-        config = OmegaConf.load(folder.config)
-        if isinstance(config, DictConfig):
-            apply_changes(config, changed)
-        OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
-    except UserError:
-        raise
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
-    except Exception as error:  # the YAML parser's errors have no common public base
-        if type(error).__module__.startswith("yaml"):
-            raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
-        raise
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{folder.config} is not a run's configuration.")
-    needed = ("seed", "device", *(name for name in NODES if "." not in name))
-    missing = [name for name in needed if name not in config]
-    if missing:
-        raise UserError(f"{folder.config} is not a run's configuration: it has no {missing[0]}.")
-    if "requires" in config.algorithm:  # until November 2026 it was the algorithm's
-        config.requires = config.algorithm.pop("requires")
-    rename(config)
-    for key, target in _targets(config, ""):
-        _check_target(key, str(target), folder)
-    return config
-
-
-def _targets(node: Any, key: str) -> list[tuple[str, str]]:
-    found = []
-    if isinstance(node, DictConfig):
-        for name, value in node.items_ex(resolve=False):
-            if name == "_target_":
-                found.append((key, value))
-            elif name == "set_task" and isinstance(value, str):  # a class by its dotted path
-                found.append((f"{key}.set_task", value))
-            found += _targets(value, f"{key}.{name!s}".strip("."))
-    elif OmegaConf.is_list(node):
-        for index, value in enumerate(node):
-            found += _targets(value, f"{key}.{index}")
-    return found
-
-
-def _check_target(key: str, target: str, folder: RunFolder) -> None:
-    refusal = UserError(
-        f"{folder.config} names {key}._target_={target}, which is no class for that node: it was "
-        f"not called."
-    )
-    node = key
-    if key.startswith("env."):  # the members of a union or of a split, and what sets their tasks
-        node = "env.set_task" if key.endswith(".set_task") else "env"
-    if node not in NODES:
-        raise refusal
-    if not target.startswith(OWN) and target.partition(".")[0] in sys.stdlib_module_names:
-        raise refusal
-    try:
-        found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{folder.config} names {key}._target_={target}, not found here."
-        ) from error
-    if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[node]):
-        raise refusal
 
 
 def _node(config: DictConfig, name: str, **arguments: Any) -> Any:

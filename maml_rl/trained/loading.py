@@ -25,7 +25,8 @@ from maml_rl.algorithm.diagnostics import task_returns, task_success
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
-from maml_rl.configuration.building import build_distribution, build_learner, stored_config
+from maml_rl.configuration.building import build_distribution, build_learner
+from maml_rl.configuration.stored import stored_config
 from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder

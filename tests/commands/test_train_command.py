@@ -14,7 +14,8 @@ import torch
 from omegaconf import OmegaConf
 
 from envs import SimulationError, UserError
-from maml_rl.configuration.building import build_trainer, stored_config
+from maml_rl.configuration.building import build_trainer
+from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.runs.data import read_run
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings

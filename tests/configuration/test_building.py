@@ -10,10 +10,10 @@ from maml_rl.configuration.building import (
     build_learner,
     build_run,
     build_trainer,
-    stored_config,
     train,
     trained_initialization,
 )
+from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import CheckpointError
 from maml_rl.runs.checkpoint import save_checkpoint
 from maml_rl.runs.folder import RunFolder

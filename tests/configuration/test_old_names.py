@@ -4,8 +4,8 @@ import pkgutil
 
 from omegaconf import OmegaConf
 
-from maml_rl.configuration.building import stored_config
 from maml_rl.configuration.old_names import MOVED, current_name, rename
+from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.folder import RunFolder
 
 

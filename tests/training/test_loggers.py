@@ -10,7 +10,8 @@ import pytest
 
 from envs import UserError
 from maml_rl.commands.cli import compose
-from maml_rl.configuration.building import build_trainer, stored_config, train
+from maml_rl.configuration.building import build_trainer, train
+from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.loggers import MlflowLogger, WandbLogger
 from tests.conftest import assert_same_meta, read_metrics, repeatable
