@@ -1,6 +1,7 @@
 # make setup       .venv with the project, its tools and learn2learn
 # make train       meta-train the default experiment, evaluate it, print the table and where the plot is
-# make test        format, lint, types and tests: what CI runs
+# make test        format, lint, types, floors and tests: what CI runs
+# make quick       format, lint, floors and the quick tests: a minute
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
 # make docs        the API reference, docs/api/index.html; fails on a public symbol without a docstring
 # make results     the tables and figures of docs/results.md from the run data kept in results/
@@ -14,8 +15,9 @@ STAMP := $(VENV)/.set-up
 LEARN2LEARN = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["learn2learn"])')
 RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
+PARALLEL := --numprocesses auto --dist worksteal # as many processes as cores
 
-.PHONY: setup train test docs results bench format metaworld
+.PHONY: setup train test quick docs results bench format metaworld
 
 setup: $(STAMP)
 
@@ -45,7 +47,14 @@ test: setup metaworld
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest $(PARALLEL) --cov
+
+quick: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest $(PARALLEL) -q -m "not slow"
 
 docs: setup
 	$(BIN)/python docs/build_api.py

@@ -1,6 +1,5 @@
 """What the tests of the commands share: a folder to work in, calls in process, one trained run."""
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +8,11 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from maml_rl.commands.cli import compose, status_of
+from maml_rl.commands.cli import status_of
 from maml_rl.commands.evaluate import evaluate_command
 from maml_rl.commands.train import train_command
-from maml_rl.configuration.building import train
 
 torch.set_num_threads(1)  # as the commands do
-
-ROOT = Path(__file__).resolve().parent.parent
-QUIET = ("logger.tensorboard=false", "logger.progress=false", "sampler.threads=1")
 
 
 @dataclass
@@ -92,39 +87,3 @@ def trained_run(tmp_path_factory):
 def run_copy(trained_run, work):
     """A copy of the trained run that a test may damage: ./run."""
     return Path(shutil.copytree(trained_run, work / "run"))
-
-
-def smoke_config(*overrides):
-    """Compose experiment=smoke without reports."""
-    return compose("config", ["experiment=smoke", *QUIET, *overrides])
-
-
-def train_smoke(path, *overrides):
-    """Train a smoke run below the command line; return its last metrics."""
-    return train(smoke_config(*overrides), Path(path))
-
-
-def read_metrics(path):
-    """Read metrics.jsonl."""
-    return [json.loads(line) for line in (Path(path) / "metrics.jsonl").read_text().splitlines()]
-
-
-def repeatable(metrics):
-    """Leave out what depends on the machine."""
-    return [
-        {k: v for k, v in line.items() if not k.startswith(("seconds", "machine/"))}
-        for line in metrics
-    ]
-
-
-def load(path):
-    """Load a checkpoint as anybody may."""
-    return torch.load(path, weights_only=True)
-
-
-def assert_same_meta(first, second):
-    """Compare two checkpoints' meta-parameters to the bit."""
-    one, other = load(first)["meta"], load(second)["meta"]
-    assert list(one) == list(other)
-    for name in one:
-        assert torch.equal(one[name], other[name]), name

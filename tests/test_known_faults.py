@@ -12,93 +12,20 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
-from torch.distributions import Independent, Normal
 
-from envs import HalfCheetahDir, PointNavigation, Step
-from envs.protocol import draw_tasks
+from envs import HalfCheetahDir, PointNavigation
 from envs.wrappers.task_observed import TaskObserved
 from maml_rl.algorithm.advantages import AdvantageEstimator
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.rollout import Rollout, masked_mean
 from maml_rl.commands.train import resume
-from maml_rl.configuration.building import build_distribution, build_learner, build_trainer
+from maml_rl.configuration.building import build_trainer
 from maml_rl.randomness import Key, Purpose
-from maml_rl.sampling import Sampler
-from tests.conftest import load, read_metrics, repeatable, smoke_config, train_smoke
-
-
-class Corridor:
-    """Task m's episodes end after `length` steps of `pay` each; observed: steps so far, and 1."""
-
-    name, horizon = "corridor", 6
-    observation_space = spaces.Box(-np.inf, np.inf, (2,))
-    action_space = spaces.Box(-1.0, 1.0, (2,))
-
-    def sample(self, num_tasks, rng):
-        return {"length": rng.integers(2, 7, num_tasks), "pay": rng.normal(size=num_tasks)}
-
-    def finite_tasks(self):
-        return None
-
-    def describe(self, task):
-        return f"length {task['length']}"
-
-    def make(self, num_tasks, slots_per_task, threads=1):
-        return BatchedCorridor((num_tasks, slots_per_task))
-
-
-class BatchedCorridor:
-    def __init__(self, shape):
-        self.shape = shape
-
-    def set_tasks(self, tasks):
-        self.length, self.pay = (tasks[name][:, None] for name in ("length", "pay"))
-
-    def _seen(self):
-        return np.stack([self.elapsed, np.ones(self.shape)], -1)
-
-    def reset(self, rngs):
-        self.elapsed = np.zeros(self.shape)
-        return self._seen()
-
-    def step(self, actions, active):
-        self.elapsed = self.elapsed + active
-        reward = self.pay + 0.1 * np.clip(actions, -1, 1).sum(-1)
-        return Step(self._seen(), reward, self.elapsed >= self.length, {})
-
-    def close(self):
-        pass
-
-
-class Built:
-    """What the commands build from experiment=smoke and overrides, and a first experience."""
-
-    def __init__(self, *overrides, distribution=None, num_tasks=3, num_episodes=4, tasks=None):
-        self.config = smoke_config(*overrides)
-        self.distribution = distribution or build_distribution(self.config)
-        self.learner = build_learner(self.config, self.distribution)
-        self.meta = self.learner.initialize(3)
-        self.num_tasks, self.num_episodes = num_tasks, num_episodes
-        self.tasks = tasks or draw_tasks(self.distribution, num_tasks, np.random.default_rng(5))
-        self.collector = Sampler(1).collector(
-            self.distribution, self.learner.policy, num_tasks, num_episodes
-        )
-
-    def collect(self, meta=None, steps=None, key=0, later_scale=1.0):
-        steps = self.learner.inner.steps if steps is None else steps
-        return self.learner.collect(
-            self.collector, meta or self.meta, self.tasks, steps, Key(key), later_scale
-        )
-
-    def outer_step(self, experience, meta=None, state=None):
-        return self.learner.outer_step(meta or self.meta, state or {}, experience)
-
-    def log_probs(self, params, rollout):
-        """Log densities of the rollout's actions, by torch's own distribution."""
-        mean, log_std = self.learner.policy.distribution(params, rollout.observations)[0]
-        return Independent(Normal(mean, log_std.exp()), 1).log_prob(rollout.actions)
+from tests.support.built import Built, first_moments, numpy_features, read_tasks, to_go
+from tests.support.corridor import Corridor
+from tests.support.run_files import load, read_metrics, repeatable
+from tests.support.smoke import smoke_config, train_smoke
 
 
 def scaled(targets, by):
@@ -146,12 +73,6 @@ def test_fault_1_the_meta_loss_on_the_batch_before_adaptation():
     assert last.rewards.shape == (3, 10, 4)
 
 
-def first_moments(update):
-    """Adam's first moments after one step: a tenth of the gradient, as one vector."""
-    states = update.state["state"]
-    return torch.cat([states[index]["exp_avg"].flatten() for index in sorted(states)])
-
-
 def test_fault_2_a_baseline_that_is_not_the_one_fitted():
     """garage's optimizer held another copy of the value function than the one used.
 
@@ -179,25 +100,6 @@ def test_fault_2_a_baseline_that_is_not_the_one_fitted():
                 stale = returns[m][happened] - previous[m][happened]
                 assert np.abs(x.T @ stale).max() > 0.1
         previous = values
-
-
-def numpy_features(rollout):
-    """Features of Duan et al. 2016 of episodes that begin with the rollout, [M, T, B, F]."""
-    seen = np.clip(rollout.observations.double().numpy(), -10, 10)
-    time = np.broadcast_to(np.arange(seen.shape[1])[None, :, None], seen.shape[:3]) / 100.0
-    ones = np.ones_like(time)
-    powers = np.stack([time, time**2, time**3, ones], -1)
-    return np.concatenate([seen, seen**2, powers], -1)
-
-
-def to_go(rollout, discount):
-    """Discounted returns to go of single episodes, [M, T, B], by a loop."""
-    rewards, mask = rollout.rewards.double().numpy(), rollout.mask.numpy()
-    returns, carry = np.zeros_like(rewards), np.zeros_like(rewards[:, 0])
-    for t in reversed(range(rewards.shape[1])):
-        carry = mask[:, t] * (rewards[:, t] + discount * carry)
-        returns[:, t] = carry
-    return returns
 
 
 def test_fault_3_advantages_divided_by_their_variance():
@@ -253,11 +155,6 @@ def test_fault_4_one_adaptation_step_whatever_number_was_asked_for(run_copy, eva
             name: leaf - size * grad
             for (name, leaf), grad in zip(params.items(), grads, strict=True)
         }
-
-
-def read_tasks(folder, split):
-    stored = json.loads((folder / "tasks.json").read_text())[split]
-    return {name: np.asarray(leaf) for name, leaf in stored.items()}
 
 
 @pytest.mark.parametrize("inner", ["sgd", "learn2learn_maml"])
@@ -541,7 +438,7 @@ def test_tasks_that_end_early_train(tmp_path):
     """The corridor above runs through a whole iteration, unequal lengths and all."""
     metrics = train_smoke(
         tmp_path,
-        "env._target_=tests.test_known_faults.Corridor",
+        "env._target_=tests.support.corridor.Corridor",
         "~env.horizon",
         "trainer.iterations=1",
         "trainer.num_tasks=4",

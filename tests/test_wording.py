@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from maml_rl import wording
 from maml_rl.wording import bracketed, command, counted, number_format, option, shown
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 PROGRAM = wording._program  # which other tests replace
 

@@ -6,22 +6,9 @@ from envs import UserError
 from maml_rl.algorithm.advantages import AdvantageEstimator
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.rollout import Rollout
+from tests.support.baselines import FixedValues
 
 M, T, B = 2, 8, 3
-
-
-class FixedValues:
-    """A baseline whose predictions are given."""
-
-    def __init__(self, values, final):
-        self.predicted = values, final
-
-    def fit(self, rollout, returns, bootstrap=None):
-        self.returns = returns
-        return torch.empty(len(returns), 0)
-
-    def values(self, weights, rollout):
-        return self.predicted
 
 
 def rollout(seed=0):

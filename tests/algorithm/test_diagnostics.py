@@ -19,8 +19,10 @@ from maml_rl.algorithm.outer_loop.update import direction_metrics, mean_cosine
 from maml_rl.algorithm.policies import CategoricalMLP
 from maml_rl.randomness import Key
 from maml_rl.sampling import Collector
-from tests.conftest import ROOT, assert_same_meta, read_metrics, repeatable, train_smoke
 from tests.support.engine import Case, Plain
+from tests.support.paths import ROOT
+from tests.support.run_files import assert_same_meta, read_metrics, repeatable
+from tests.support.smoke import train_smoke
 
 
 def test_the_mean_cosine_by_hand():

@@ -10,8 +10,8 @@ from benchmarks import results
 from benchmarks.published import PUBLISHED
 from envs.errors import UserError
 from maml_rl.runs.data import read_run
-from tests.evaluation.test_evaluation import png_size
-from tests.reporting.test_comparison import make_run
+from tests.support.run_files import png_size
+from tests.support.written_runs import make_run
 
 FLAT = np.full((3, 4), 5.0)  # two inner steps, four tasks
 

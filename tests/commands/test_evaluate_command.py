@@ -11,9 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 
 import maml_rl
-from tests.commands.test_train_command import OsSystem, everything, process
-from tests.conftest import QUIET, load, smoke_config, train_smoke
-from tests.evaluation.test_evaluation import png_size
+from tests.support.hostile_pickles import OsSystem
+from tests.support.processes import process
+from tests.support.run_files import everything, load, png_size
+from tests.support.smoke import QUIET, smoke_config, train_smoke
 
 FAST = ("run=run", "num_episodes=2", "steps=2", "threads=1")
 

@@ -24,27 +24,13 @@ from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
 from maml_rl.training.logging import RunLogger
 from maml_rl.training.trainer import Trainer
-from tests.algorithm.test_advantages import FixedValues
-from tests.commands.test_train_command import SMOKE
-from tests.conftest import (
-    ROOT,
-    assert_same_meta,
-    load,
-    read_metrics,
-    repeatable,
-    smoke_config,
-    train_smoke,
-)
 from tests.support.bandit import SignBandit
-from tests.test_known_faults import (
-    Built,
-    Corridor,
-    first_moments,
-    numpy_features,
-    read_tasks,
-    to_go,
-)
-from tests.training.test_trainer import go_on
+from tests.support.baselines import FixedValues
+from tests.support.built import Built, first_moments, numpy_features, read_tasks, to_go
+from tests.support.corridor import Corridor
+from tests.support.paths import ROOT
+from tests.support.run_files import assert_same_meta, load, read_metrics, repeatable
+from tests.support.smoke import SMOKE, go_on, smoke_config, train_smoke
 
 ALGORITHMS = sorted(path.stem for path in (ROOT / "conf/algorithm").glob("*.yaml"))
 STATISTICS = ("observation_mean", "observation_variance", "observation_count")

@@ -1,10 +1,8 @@
 """train.py: runs, run folders, resuming, signals, sweeps, and wrong inputs."""
 
-import hashlib
 import json
 import pickle
 import signal
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -19,28 +17,11 @@ from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.runs.data import read_run
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
-from tests.conftest import QUIET, ROOT, assert_same_meta, load, read_metrics, repeatable
-
-SMOKE = ("experiment=smoke", *QUIET)
-
-
-def everything(folder):
-    """Name every file and folder below `folder`, with a digest of its content."""
-    return {
-        str(path.relative_to(folder)): path.is_file() and hashlib.sha256(path.read_bytes()).digest()
-        for path in folder.rglob("*")
-    }
-
-
-def process(*arguments, cwd, program="train.py"):
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / program), *arguments],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
+from tests.support.hostile_pickles import OsSystem
+from tests.support.paths import ROOT
+from tests.support.processes import process
+from tests.support.run_files import assert_same_meta, everything, load, read_metrics, repeatable
+from tests.support.smoke import SMOKE
 
 # What a run leaves.
 
@@ -445,15 +426,6 @@ def test_resuming_what_is_damaged_is_refused(run_copy, train_cli):
         "To go on from an earlier one, copy it over last.pt; there is best, 2."
     )
     assert not Path("ran").exists()
-
-
-class OsSystem:
-    """Makes the file ./ran when it is unpickled."""
-
-    def __reduce__(self):
-        import os
-
-        return os.system, ("touch ran",)
 
 
 # Starting from a trained initialization.

@@ -17,7 +17,7 @@ from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import CheckpointError
 from maml_rl.runs.checkpoint import save_checkpoint
 from maml_rl.runs.folder import RunFolder
-from tests.conftest import smoke_config, train_smoke
+from tests.support.smoke import smoke_config, train_smoke
 
 
 def test_train_returns_its_metrics_and_can_be_called_again(tmp_path):

@@ -8,7 +8,9 @@ from omegaconf import OmegaConf
 
 from maml_rl.commands.cli import compose, config_directory
 from maml_rl.configuration.building import build_trainer, train
-from tests.conftest import ROOT, read_metrics, smoke_config, train_smoke
+from tests.support.paths import ROOT
+from tests.support.run_files import read_metrics
+from tests.support.smoke import smoke_config, train_smoke
 
 NODES = sorted(
     (path.parent.name, path.stem)

@@ -5,8 +5,9 @@ import re
 import pytest
 import torch
 
-from tests.commands.test_train_command import SMOKE, everything
-from tests.conftest import ROOT, load
+from tests.support.paths import ROOT
+from tests.support.run_files import everything, load
+from tests.support.smoke import SMOKE
 
 # (arguments, words that say what is wrong and where, words that say what to write instead)
 WRONG = [

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from maml_rl.commands.cli import compose
 from maml_rl.configuration.building import build_distribution, build_learner
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "coming_from.md").read_text()
 GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from envs.tools.check import check_command
 from maml_rl.commands.evaluate import evaluate_command
 from maml_rl.commands.train import train_command
-from tests.conftest import ROOT, read_metrics
+from tests.support.paths import ROOT
+from tests.support.run_files import read_metrics
 
 PAGE = (ROOT / "docs" / "new_task_distribution.md").read_text()
 FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))

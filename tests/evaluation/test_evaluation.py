@@ -17,15 +17,8 @@ from maml_rl.evaluation.protocol import (
 )
 from maml_rl.randomness import Key, Purpose
 from maml_rl.sampling import Sampler
-from tests.conftest import smoke_config
-
-
-def png_size(path):
-    """Read width and height from a PNG's header."""
-    content = path.read_bytes()
-    assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert content[-8:-4] == b"IEND"
-    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
+from tests.support.run_files import png_size
+from tests.support.smoke import smoke_config
 
 
 def test_bootstrap_of_one_task_is_its_value():

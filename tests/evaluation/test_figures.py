@@ -14,7 +14,7 @@ from envs.wrappers.task_observed import TaskObserved
 from maml_rl.algorithm.rollout import Rollout
 from maml_rl.evaluation import trajectories as figures
 from maml_rl.evaluation.curves import save_png
-from tests.evaluation.test_evaluation import png_size
+from tests.support.run_files import png_size
 
 M, T, B = 3, 4, 2
 

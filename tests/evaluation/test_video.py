@@ -25,9 +25,10 @@ from maml_rl.algorithm.policies import CategoricalMLP
 from maml_rl.algorithm.policies.gaussian import DiagonalGaussian
 from maml_rl.commands import main
 from maml_rl.evaluation import films as video
-from tests.commands.test_train_command import everything, process
-from tests.conftest import ROOT
 from tests.support.films import gif, mp4
+from tests.support.paths import ROOT
+from tests.support.processes import process
+from tests.support.run_files import everything
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 from scipy import stats
 
 from envs.errors import UserError
@@ -27,72 +26,9 @@ from maml_rl.reporting.groups import grouped, task_set
 from maml_rl.reporting.problems import outdated
 from maml_rl.runs.checkpoint import save_checkpoint
 from maml_rl.runs.data import find_runs, read_run
-from tests.conftest import ROOT
-from tests.evaluation.test_evaluation import png_size
-
-BEFORE, AFTER = [1.0, 2.0, 3.0, -4.0], [10.0, 20.0, 30.0, 40.0]
-TWO = np.array([BEFORE, AFTER])  # [K + 1, M]: one inner step, four tasks
-
-
-def make_run(path, returns=TWO, seed=0, iterations=3, evaluation=(), goals=None, **settings):
-    """Write the files of a run as train.py and evaluate.py leave them, without weights."""
-    config = OmegaConf.create(
-        {
-            "env": {"_target_": "envs.PointNavigation", "preset": None, "horizon": None},
-            "outer": {"_target_": "maml_rl.algorithm.outer_loop.TRPO", "max_kl": 0.01},
-            "trainer": {"iterations": 3, "env_steps": None, "checkpoint_every": 50},
-            "algorithm": {"name": "maml_trpo"},
-            "sampler": {"threads": None},
-            "observe_task": False,
-            "init_from": None,
-            "seed": seed,
-        }
-    )
-    for key, value in settings.items():
-        OmegaConf.update(config, key.replace("__", "."), value)
-    (path / ".hydra").mkdir(parents=True)
-    OmegaConf.save(config, path / ".hydra" / "config.yaml")
-    OmegaConf.save(["experiment=mine", f"seed={seed}"], path / ".hydra" / "overrides.yaml")
-    tasks = (np.eye(4, 2) + seed).tolist() if goals is None else goals
-    (path / "tasks.json").write_text(json.dumps({name: {"goal": tasks} for name in SPLITS}))
-    rows = [metrics_row(i, 10.0 * i + seed) for i in range(1, iterations + 1)]
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if returns is not None:
-        write_evaluation(path, np.asarray(returns, dtype=float), dict(evaluation))
-    return path
-
-
-SPLITS = ("validation", "test")
-
-
-def metrics_row(iteration, after):
-    return {
-        "iteration": iteration,
-        "env_steps": 1000 * iteration,
-        "return/step_0": -1.0 * iteration,
-        "return/step_1": after,
-        "outer/kl": 0.001 * iteration,
-        "outer/accepted": 1.0,
-        "outer/loss": 0.5,
-        "outer/loss_after": 0.25,
-        "seconds": 2.0 * iteration,
-        "seconds/iteration": 2.0,
-        "seconds/sampling": 1.5,
-        "seconds/outer_loop": 0.4,
-        "seconds/steps_per_second": 500.0,
-    }
-
-
-def write_evaluation(path, returns, changes):
-    said = {
-        **{"env": "point_navigation", "algorithm": "maml_trpo", "checkpoint": "best"},
-        **{"split": "test", "num_tasks": returns.shape[1], "num_episodes": 20},
-        **{"trained_steps": 1, "later_scale": 0.5, "seed": 0},
-        **summary(Evaluation({}, returns, {}), Key(0)),
-        **changes,
-    }
-    (path / "evaluation").mkdir(exist_ok=True)
-    (path / "evaluation" / "evaluation.json").write_text(json.dumps(said))
+from tests.support.paths import ROOT
+from tests.support.run_files import png_size
+from tests.support.written_runs import AFTER, TWO, make_run, write_evaluation
 
 
 def runs_of(*paths):

@@ -18,8 +18,8 @@ from maml_rl.reporting import report as module
 from maml_rl.reporting.problems import problems
 from maml_rl.reporting.report import SECTIONS, report, report_command
 from maml_rl.runs.data import read_run
-from tests.conftest import ROOT
-from tests.reporting.test_comparison import TWO, make_run, metrics_row, write_evaluation
+from tests.support.paths import ROOT
+from tests.support.written_runs import TWO, make_run, metrics_row, write_evaluation
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VOID = ("meta", "img", "br")

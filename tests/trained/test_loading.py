@@ -20,7 +20,8 @@ from maml_rl.errors import CheckpointError
 from maml_rl.randomness import Key, Purpose
 from maml_rl.sampling.one_env import EpisodesInTurn
 from maml_rl.trained.loading import load
-from tests.conftest import QUIET, ROOT
+from tests.support.paths import ROOT
+from tests.support.smoke import QUIET
 
 
 def smoke_run(tmp_path_factory, name, *overrides):

@@ -14,8 +14,8 @@ from maml_rl.configuration.building import build_trainer, train
 from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.loggers import MlflowLogger, WandbLogger
-from tests.conftest import assert_same_meta, read_metrics, repeatable
-from tests.training.test_logging import line, scalars
+from tests.support.run_files import assert_same_meta, read_metrics, repeatable, scalars
+from tests.support.written_runs import line
 
 CHOICES = ("wandb", "mlflow")
 NAMES = {"wandb": "Weights & Biases", "mlflow": "MLflow"}

@@ -1,36 +1,14 @@
 """Metrics on the disk, TensorBoard's events, and the progress display."""
 
 import json
-import warnings
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
 from maml_rl.training.logging import Display, RunLogger, TensorBoard, duration
-
-
-def line(iteration, **more):
-    return {
-        "iteration": iteration,
-        "env_steps": 160_000 * iteration,
-        "return/step_0": -1.26,
-        "return/step_1": 5.0 + iteration,
-        "seconds": 4.0 * iteration,
-        "seconds/iteration": 4.0,
-        "seconds/steps_per_second": 40_000.4,
-        **more,
-    }
-
-
-def scalars(folder, name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-        events = EventAccumulator(str(folder))
-        events.Reload()
-    return [(event.step, event.value) for event in events.Scalars(name)]
+from tests.support.run_files import scalars
+from tests.support.written_runs import line
 
 
 def test_one_json_line_per_iteration_and_the_size_after_it(tmp_path):

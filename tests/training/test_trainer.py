@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,30 +12,14 @@ from envs import UserError
 from maml_rl.configuration.building import build_trainer
 from maml_rl.errors import NonFiniteError
 from maml_rl.training.trainer import StopRequest
-from tests.conftest import (
-    assert_same_meta,
-    load,
-    read_metrics,
-    repeatable,
-    smoke_config,
-    train_smoke,
-)
+from tests.support.run_files import assert_same_meta, load, read_metrics, repeatable
+from tests.support.smoke import go_on, smoke_config, train_smoke, trainer
 
 KEYS = {
     *("iteration", "env_steps", "seconds", "seconds/sampling", "seconds/outer_loop"),
     *("return/step_0", "return/step_1", "adaptation_gain", "outer/loss", "outer/kl"),
     *("outer/accepted", "inner/grad_norm", "policy/std"),
 }
-
-
-def trainer(path, *overrides):
-    return build_trainer(smoke_config(*overrides), Path(path))
-
-
-def go_on(path, *overrides):
-    """Resume a run with a fresh trainer, as a new process does."""
-    again = trainer(path, *overrides)
-    again.run(again.resume())
 
 
 def test_the_metrics_are_those_the_design_lists(tmp_path):

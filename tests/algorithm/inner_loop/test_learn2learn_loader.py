@@ -9,7 +9,8 @@ import pytest
 from envs import UserError
 from maml_rl.algorithm.inner_loop import learn2learn_loader
 from maml_rl.configuration.building import build_trainer
-from tests.conftest import ROOT, smoke_config
+from tests.support.paths import ROOT
+from tests.support.smoke import smoke_config
 
 
 def python(code, *path):

@@ -27,9 +27,10 @@ from maml_rl.algorithm.outer_loop.objectives import flatten, unflatten
 from maml_rl.configuration.building import build_distribution, build_learner
 from maml_rl.randomness import Key
 from maml_rl.sampling import Collector
-from tests.conftest import ROOT, smoke_config
 from tests.support.bandit import SignBandit
 from tests.support.engine import Case, Plain, directions, relative, slope
+from tests.support.paths import ROOT
+from tests.support.smoke import smoke_config
 
 RATE = 0.3
 SMALL = {"hidden_sizes": (3, 2)}

@@ -10,7 +10,7 @@ from envs.backends.tabular import RandomMDP
 from envs.checking.contract import TaskDistributionContract
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
-from tests.conftest import smoke_config
+from tests.support.smoke import smoke_config
 
 # Two states, two actions. In state 0 action 0 stays for 1, action 1 pays 0 and goes to state 1 with
 # probability 3/4; in state 1 action 0 stays for 3, action 1 goes back to 0 for 2.

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from envs import TaskObserved, UserError
 from envs.tasks.ant import AntDir, AntGoal, AntHeading, AntVel
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 # Two tasks of each distribution, neither along an axis.
 TASKS = {

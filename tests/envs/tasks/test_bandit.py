@@ -8,7 +8,7 @@ from envs.checking.contract import TaskDistributionContract
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
 from envs.tasks.bandit import MultiArmedBandit
-from tests.conftest import smoke_config
+from tests.support.smoke import smoke_config
 
 
 class TestMultiArmedBandit(TaskDistributionContract):

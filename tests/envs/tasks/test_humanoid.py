@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from envs.tasks.humanoid import HumanoidDir
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 HEADINGS = np.array([[0.6, -0.8], [-0.28, 0.96]])
 

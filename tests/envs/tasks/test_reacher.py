@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from envs.tasks.reacher import ReacherGoal
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 GOALS = np.array([[0.05, -0.12], [-0.15, 0.08]])
 

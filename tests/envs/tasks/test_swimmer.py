@@ -7,7 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from envs.tasks.swimmer import SwimmerDir, SwimmerGoal
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 TASKS = {
     SwimmerDir: {"direction": np.array([1.0, -1.0])},

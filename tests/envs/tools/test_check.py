@@ -9,7 +9,7 @@ from envs import UserError
 from envs.checking import contract
 from envs.tools.arguments import read, status_of
 from envs.tools.check import check_command
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 MINE = """
 import numpy as np

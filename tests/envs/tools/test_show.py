@@ -13,7 +13,7 @@ from envs.protocol import task_at
 from envs.registry import build
 from envs.tools import rendering, show
 from envs.tools.arguments import status_of
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 
 class Painted:

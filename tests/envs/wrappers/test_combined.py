@@ -16,7 +16,7 @@ from envs.wrappers.combined import HeldOut, Union
 from envs.wrappers.task_observed import TaskObserved
 from maml_rl.configuration.building import build_distribution
 from maml_rl.evaluation.protocol import task_groups
-from tests.conftest import smoke_config
+from tests.support.smoke import smoke_config
 
 
 class Wide(PointNavigation):

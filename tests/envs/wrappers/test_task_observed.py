@@ -14,7 +14,8 @@ from maml_rl.algorithm.policies import GaussianMLP
 from maml_rl.configuration.building import build_distribution
 from maml_rl.randomness import Key
 from maml_rl.sampling.collector import Collector
-from tests.conftest import read_metrics, smoke_config, train_smoke
+from tests.support.run_files import read_metrics
+from tests.support.smoke import smoke_config, train_smoke
 
 
 class Leaves:
