@@ -9,7 +9,7 @@ import pytest
 
 from envs.tools.check import check_command
 from maml_rl.commands.cli import compose
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
