@@ -1,6 +1,6 @@
 """docs/results.md from the kept run data: `make results`, or `python -m benchmarks.results`.
 
-Rewrites every block of the page that stands between `<!-- <block> <argument> -->` and
+Rewrites every block of that page and of docs/metrics.md that stands between `<!-- <block> <argument> -->` and
 `<!-- end -->` and draws its figures, and the README's first picture, into docs/images/, from what
 results/ holds: configurations, metrics and evaluations, no weights. The sentences around the blocks
 are the page's own.
@@ -30,10 +30,12 @@ from maml_rl.reporting.comparison import (
 )
 from maml_rl.reporting.groups import Group
 from maml_rl.runs.data import RunData, keep_run, read_run
+from maml_rl.training.metrics import metric_table
 from maml_rl.wording import bracketed, number_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, IMAGES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "images"
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
 ALGORITHMS = {  # by the name of their node, in the order of the tables
     "maml_trpo": "MAML, TRPO",
     "maml_05": "MAML, TRPO, step size 0.5",
@@ -197,6 +199,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "runs": runs_block,
     "training": training_block,
     "optimum": optimum_block,
+    "metrics": metric_table,
 }
 
 
@@ -246,6 +249,7 @@ def main() -> None:
     draw(page, IMAGES)
     draw_first_run(IMAGES)
     PAGE.write_text(page)
+    METRICS_PAGE.write_text(renewed(METRICS_PAGE.read_text()))
 
 
 if __name__ == "__main__":

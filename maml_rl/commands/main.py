@@ -29,6 +29,15 @@ def evaluate_main() -> None:
         guarded(evaluate_command)
 
 
+def report_main() -> None:
+    """Make the HTML page of runs."""
+    with _quiet_interrupt():
+        from maml_rl.commands.cli import guarded
+        from maml_rl.commands.report import report_command
+
+        guarded(report_command)
+
+
 @contextmanager
 def _quiet_interrupt() -> Iterator[None]:
     """Exit with 130 where Ctrl-C comes while the heavy imports are under way."""

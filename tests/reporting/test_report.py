@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maml_rl.reporting import report as module
+from maml_rl.commands.report import report_command
+from maml_rl.reporting import blocks, media
 from maml_rl.reporting.problems import problems
-from maml_rl.reporting.report import SECTIONS, report, report_command
+from maml_rl.reporting.report import report
+from maml_rl.reporting.sections import SECTIONS
 from maml_rl.runs.data import read_run
 from tests.support.paths import ROOT
 from tests.support.written_runs import TWO, make_run, metrics_row, write_evaluation
@@ -87,7 +89,7 @@ def fine_run(path, **options):
 @pytest.fixture
 def quick(monkeypatch):
     """Leave the drawing of the figures out, where their texts are what counts."""
-    monkeypatch.setattr(module, "svg", lambda figure: b"<svg/>")
+    monkeypatch.setattr(blocks, "svg", lambda figure: b"<svg/>")
 
 
 NO_WEIGHTS = "There is no checkpoint."
@@ -208,7 +210,7 @@ def test_everything_is_escaped(tmp_path, quick):
 
 
 def test_films_are_in_the_page_or_linked(tmp_path, monkeypatch, quick):
-    monkeypatch.setattr(module, "LARGEST_FILE", 10)
+    monkeypatch.setattr(media, "LARGEST_FILE", 10)
     folder = fine_run(tmp_path / "run") / "evaluation"
     (folder / "before_adaptation.mp4").write_bytes(b"small")
     (folder / "after & one.mp4").write_bytes(b"larger than ten")
@@ -228,7 +230,7 @@ def test_films_are_in_the_page_or_linked(tmp_path, monkeypatch, quick):
     page = Page(report([tmp_path / "run"], tmp_path / "out" / "page.html"))
     links = [values["href"] for tag, values in page.tags if tag == "a"]
     assert "../run/evaluation/after%20%26%20one.mp4" in links
-    monkeypatch.setattr(module, "LARGEST_PAGE", 6)
+    monkeypatch.setattr(media, "LARGEST_PAGE", 6)
     page = Page(report([tmp_path / "run"]))
     assert len(page.sources("video")) == 1
     assert "paths (0.0 MB" in page.text
@@ -354,11 +356,11 @@ def test_the_command(call, work, quick):
     done = call(report_command, "run", "ru*", "out=pages/x.html")
     assert done.out == "report: pages/x.html\n"
     assert call(report_command, "r*").out == "report: report.html\n"
-    assert "usage: python -m maml_rl.reporting <folder>" in call(report_command, "--help").out
+    assert "usage: python -m maml_rl.commands.report <folder>" in call(report_command, "--help").out
     (work / "taken").touch()
     (work / "a.html").mkdir()
     for arguments, words in [
-        ((), " -m maml_rl.reporting <run folder>."),
+        ((), " -m maml_rl.commands.report <run folder>."),
         (("nowhere",), "folder=nowhere: there is no such folder"),
         (("pages",), "folder=pages holds no run"),
         (("--fast", "run"), "--fast is unknown; give folders of runs, and out=<page>."),
