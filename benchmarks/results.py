@@ -1,9 +1,9 @@
 """docs/results.md from the kept run data: `make results`, or `python -m benchmarks.results`.
 
-Rewrites every block of that page and of docs/metrics.md that stands between `<!-- <block> <argument> -->` and
-`<!-- end -->` and draws its figures, and the README's first picture, into docs/images/, from what
-results/ holds: configurations, metrics and evaluations, no weights. The sentences around the blocks
-are the page's own.
+Rewrites every block of that page and of docs/metrics.md that stands between
+`<!-- <block> <argument> -->` and `<!-- end -->` and draws its figures, and the README's first
+picture, into docs/images/, from what results/ holds: configurations, metrics and evaluations, no
+weights. The sentences around the blocks are the page's own.
 `--keep <run folder> <experiment>/<run>` first copies what is worth keeping of a run into results/.
 """
 

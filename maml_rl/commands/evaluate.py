@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,7 @@ from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
 from maml_rl.commands.cli import compose, config_directory, parse_overrides
+from maml_rl.commands.tracking import track_evaluation
 from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.evaluation.films import record
 from maml_rl.evaluation.protocol import Evaluation, evaluate, evaluate_trials, summary
@@ -132,7 +134,7 @@ def _options_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 def _evaluate_run(run: str, options: DictConfig) -> None:
     """Evaluate one run and write what was found into its folder, or the one that `out` names."""
     folder = RunFolder.existing(run, "run")
-    place = _place(folder, options.out)
+    place, began = _place(folder, options.out), time.time()
     steps, episodes, seed = _sizes(options)
     later_scale = step_scales(options.later_scale)
     video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
@@ -171,6 +173,8 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         print(f"rollouts: {shown(path)}")
     if video:
         _videos(place, distribution, learner, meta, evaluation, sampler, key, later_scale)
+    if place == folder.evaluation and grid is None:
+        track_evaluation(folder, began)
     _notes(folder, place, options, trained)
 
 

@@ -25,7 +25,7 @@ from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder
-from maml_rl.training.logging import Metrics
+from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.trainer import Trainer
 
 NODES = {  # what a class named by a stored configuration must offer, by node
@@ -68,6 +68,16 @@ def build_trainer(config: DictConfig, path: Path) -> Trainer:
         folder=RunFolder(path),
         seed=config.seed,
     )
+
+
+def build_logger(config: DictConfig) -> RunLogger | None:
+    """Build what a run reports to; None where a class of the user's takes no evaluations.
+
+    Raises:
+        UserError: where a package is missing, or a value is wrong.
+    """
+    logger = _node(config, "logger")
+    return logger if isinstance(logger, RunLogger) else None
 
 
 def build_distribution(config: DictConfig) -> TaskDistribution:

@@ -27,11 +27,12 @@ MOVED = {  # modules, before the first release
     "maml_rl.inner_loop": "maml_rl.algorithm.inner_loop.loop",
     "maml_rl.learn2learn_inner": "maml_rl.algorithm.inner_loop.learn2learn",
     "maml_rl.loggers": "maml_rl.training.loggers",
-    "maml_rl.logging": "maml_rl.training.logging",
+    "maml_rl.logging": "maml_rl.training.loggers",
     "maml_rl.meta_learner": "maml_rl.algorithm.meta_learner",
     "maml_rl.outer_loop": "maml_rl.algorithm.outer_loop",
     "maml_rl.policies": "maml_rl.algorithm.policies",
     "maml_rl.trainer": "maml_rl.training.trainer",
+    "maml_rl.training.logging": "maml_rl.training.loggers",
     "maml_rl.update_rules": "maml_rl.algorithm.inner_loop.update_rules",
 }
 NAMES = ("_target_", "set_task")  # keys whose strings are dotted paths

@@ -37,7 +37,8 @@ from maml_rl.runs.checkpoint import check_architecture, load_checkpoint, save_ch
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Collector, Sampler
 from maml_rl.sampling.collector import authors_code
-from maml_rl.training.logging import Metrics, RunLogger
+from maml_rl.training.loggers import Metrics, RunLogger
+from maml_rl.training.progress import Heading
 
 
 @dataclass
@@ -191,13 +192,17 @@ class Trainer:
         collector = self.sampler.collector(
             self.distribution, self.learner.policy, self.num_tasks, self.num_episodes
         )
-        start, kept = progress.iteration, progress.metrics_bytes
+        start, kept = progress.env_steps, progress.metrics_bytes
+        heading = Heading(
+            *(self.distribution.name, self.learner.name, self.seed),
+            *(self.iterations, self.env_steps, progress.iteration),
+        )
         with (
             closing(collector),
             self.folder.locked(),
             self._recorded(progress),
             self.stop,
-            self.logger.open(self.folder.metrics, start, kept) as logger,
+            self.logger.open(self.folder.metrics, start, kept, heading) as logger,
         ):
             while not self.finished(progress) and not self.stop.requested:
                 finished = self._iterate(collector, progress)

@@ -13,7 +13,7 @@ from maml_rl.evaluation.protocol import evaluate, evaluate_trials
 from maml_rl.randomness import Key
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
-from maml_rl.training.logging import RunLogger
+from maml_rl.training.loggers import RunLogger
 from maml_rl.training.trainer import Trainer
 from tests.support.bandit import SignBandit
 

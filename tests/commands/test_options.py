@@ -22,7 +22,7 @@ from maml_rl.configuration.building import build_learner
 from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
-from maml_rl.training.logging import RunLogger
+from maml_rl.training.loggers import RunLogger
 from maml_rl.training.trainer import Trainer
 from tests.support.bandit import SignBandit
 from tests.support.baselines import FixedValues

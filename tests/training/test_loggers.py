@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -29,7 +30,9 @@ class Runs(dict):
     calls = 0
 
     def run(self, number):
-        return self.setdefault(number, SimpleNamespace(begun=[], logged=[], ended=[]))
+        return self.setdefault(
+            number, SimpleNamespace(begun=[], logged=[], ended=[], summary={}, artifacts=[])
+        )
 
     def check(self, call):
         self.calls += 1
@@ -46,8 +49,9 @@ def fake_wandb(runs):
     class Run:
         def __init__(self, number):
             self.kept = runs.run(number)
+            self.summary = self.kept.summary
 
-        def log(self, metrics, step):
+        def log(self, metrics, step=None):
             runs.check("log")
             self.kept.logged.append((step, dict(metrics)))
 
@@ -62,6 +66,7 @@ def fake_wandb(runs):
 
     module = ModuleType("wandb")
     module.init, module.Settings = init, lambda **options: options
+    module.Image, module.Video = Path, lambda path, format: (Path(path), format)
     return {"wandb": module}
 
 
@@ -83,10 +88,11 @@ def fake_mlflow(runs):
             assert name in self.experiments
             return SimpleNamespace(experiment_id="7")
 
-        def create_run(self, experiment_id, run_name):
+        def create_run(self, experiment_id, run_name, tags):
             runs.check("begin")
             number = f"run{len(runs)}"
             own = {"experiment": experiment_id, "name": run_name, "uri": self.uri, "params": {}}
+            own["tags"] = tags
             runs.run(number).begun.append(own)
             return SimpleNamespace(info=SimpleNamespace(run_id=number))
 
@@ -102,6 +108,10 @@ def fake_mlflow(runs):
             steps = {step for *_, step in metrics}
             values = {name: value for name, value, _, _ in metrics}
             runs.run(run_id).logged.append((*steps, values))
+
+        def log_artifact(self, run_id, local_path, artifact_path):
+            assert artifact_path == "evaluation"
+            runs.run(run_id).artifacts.append(Path(local_path).name)
 
         def set_terminated(self, run_id, status):
             runs.check("close")
@@ -128,8 +138,13 @@ def runs(monkeypatch):
 
 
 def given(path):
-    """What a tracker must have got of a run: (iteration, the other metrics)."""
-    return [(entry.pop("iteration"), entry) for entry in read_metrics(path)]
+    """What a tracker must have got of a run: (environment steps, metrics)."""
+    return [(entry["env_steps"], entry) for entry in read_metrics(path)]
+
+
+def iterations(run):
+    """The iterations that a tracker got of a run."""
+    return [metrics["iteration"] for _, metrics in run.logged]
 
 
 def test_the_nodes_are_these_classes():
@@ -139,6 +154,8 @@ def test_the_nodes_are_these_classes():
         "progress": True,
         "project": "maml_rl",
         "mode": "offline",
+        "group": None,
+        "tags": [],
     }
     assert compose("config", ["logger=mlflow"]).logger == {
         "_target_": "maml_rl.training.loggers.MlflowLogger",
@@ -146,6 +163,7 @@ def test_the_nodes_are_these_classes():
         "progress": True,
         "experiment": "maml_rl",
         "tracking_uri": None,
+        "tags": {},
     }
 
 
@@ -156,11 +174,11 @@ def test_a_tracker_gets_what_metrics_jsonl_has_and_changes_nothing_else(choice, 
     assert repeatable(read_metrics("run")) == repeatable(read_metrics("plain"))
     assert_same_meta("run/checkpoints/last.pt", "plain/checkpoints/last.pt")
     assert runs.only.logged == given("run")
-    assert [step for step, _ in runs.only.logged] == [1, 2]
+    assert iterations(runs.only) == [1, 2]
     assert runs.only.ended == [0]
     events = scalars(work / "run", "return/step_1")
     returns = [entry["return/step_1"] for entry in read_metrics("run")]
-    assert [step for step, _ in events] == [1, 2]
+    assert [step for step, _ in events] == [80, 160]  # 2 tasks x 2 episodes x 10 steps, twice
     assert [value for _, value in events] == pytest.approx(returns, rel=1e-6)  # float32
 
 
@@ -174,6 +192,8 @@ def test_weights_and_biases_is_begun_offline_in_the_run_folder(runs, work, train
     assert json.loads((work / "my/run/trackers.json").read_text()) == {"wandb": begun["id"]}
     assert begun["resume"] is None
     assert begun["settings"]["silent"]
+    assert begun["group"] == "point_navigation, maml_trpo"
+    assert begun["tags"] == ["point_navigation", "maml_trpo"]
     assert os.environ["WANDB_ERROR_REPORTING"] == ""  # what was set is left as it was
 
 
@@ -184,6 +204,12 @@ def test_mlflow_is_begun_in_a_database_in_the_run_folder(runs, work, train_cli):
     assert begun["name"] == "my/run"
     assert begun["params"]["seed"] == "7"
     assert begun["params"]["trainer.num_tasks"] == "2"
+    assert begun["tags"] == {
+        "environment": "point_navigation",
+        "algorithm": "maml_trpo",
+        "seed": "7",
+        "group": "point_navigation, maml_trpo",
+    }
     experiments = sys.modules["mlflow"].MlflowClient.experiments
     assert experiments == {"maml_rl": f"file://{work}/my/run/mlartifacts"}
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -203,7 +229,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(choice, runs, work
     assert train_cli(*SMOKE, f"logger={choice}", "hydra.run.dir=run").status == 0
     assert train_cli("resume=run", "trainer.iterations=3").status == 0
     assert runs.only.logged == given("run")
-    assert [step for step, _ in runs.only.logged] == [1, 2, 3]
+    assert iterations(runs.only) == [1, 2, 3]
     assert runs.only.ended == [0, 0]
     # Weights & Biases opens a segment a session; MLflow's run keeps its first parameters
     assert len(runs.only.begun) == (2 if choice == "wandb" else 1)
@@ -224,7 +250,7 @@ def test_a_run_begun_without_a_tracker_goes_on_with_one(runs, work, train_cli):
     outcome = train_cli("resume=run", *choice, "trainer.iterations=4")
     assert (outcome.status, "iteration 3" in outcome.out) == (0, False)  # progress=false stays
     assert runs.only.logged == given("run")[2:]
-    assert [step for step, _ in runs.only.logged] == [3, 4]
+    assert iterations(runs.only) == [3, 4]
     assert runs.only.begun[0]["project"] == "mine"
 
 
@@ -255,11 +281,11 @@ def test_a_tracker_that_fails_costs_a_line_and_nothing_else(choice, fails, runs,
     assert read_metrics(work) == [line(1), line(2)]
     # begin: tried once; log: begun and a log; close: begun, two logs and a close
     assert runs.calls == {"begin": 1, "log": 2, "close": 4}[fails]
-    assert scalars(work, "return/step_1") == [(1, 6.0), (2, 7.0)]
+    assert scalars(work, "return/step_1") == [(160_000, 6.0), (320_000, 7.0)]
     runs.fails = ""  # opened again it is tried again
-    with logger.open(work / "metrics.jsonl", 2, kept):
+    with logger.open(work / "metrics.jsonl", 320_000, kept):
         logger.write(line(3))
-    assert [run.logged[-1][0] for run in runs.values()][-1] == 3
+    assert [run.logged[-1][0] for run in runs.values()][-1] == 480_000
     assert capsys.readouterr().err == ""
 
 
@@ -313,7 +339,9 @@ def test_a_run_is_read_where_the_package_is_missing(
     assert stored_config(RunFolder(work / "run")).logger._target_.startswith(
         "maml_rl.training.loggers."
     )
-    assert evaluate_cli("run=run", "num_episodes=1", "threads=1").status == 0
+    done = evaluate_cli("run=run", "num_episodes=1", "threads=1")
+    assert done.status == 0
+    assert done.error.startswith("warning: the evaluation was not logged: logger=")
 
 
 @pytest.mark.parametrize(
@@ -322,6 +350,9 @@ def test_a_run_is_read_where_the_package_is_missing(
         (lambda: WandbLogger(mode="on"), "logger.mode=on is unknown; choose one of"),
         (lambda: WandbLogger(project=""), "logger.project must be a text, such as"),
         (lambda: WandbLogger(project=3), "logger.project must be a text, such as"),
+        (lambda: WandbLogger(tags="mine"), "logger.tags must be a list of texts, such as"),
+        (lambda: WandbLogger(group=""), "logger.group must be a text, such as"),
+        (lambda: MlflowLogger(tags=["mine"]), "logger.tags must name tags, such as"),
         (lambda: MlflowLogger(experiment=""), "logger.experiment must be a text, such as"),
         (lambda: MlflowLogger(tracking_uri=5000), "logger.tracking_uri must be a text, such as"),
     ],
@@ -329,6 +360,44 @@ def test_a_run_is_read_where_the_package_is_missing(
 def test_wrong_options_are_named(make, words, runs):
     with pytest.raises(UserError, match=words.replace("[", r"\[")):
         make()
+
+
+def test_groups_and_tags_are_chosen(runs, work, train_cli, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_GROUP", "of the day")
+    run = (*SMOKE, "trainer.iterations=1")
+    assert train_cli(*run, "logger=wandb", "logger.tags=[mine]", "hydra.run.dir=a").status == 0
+    assert train_cli(*run, "logger=wandb", "logger.group=abc", "hydra.run.dir=b").status == 0
+    assert train_cli(*run, "logger=mlflow", "+logger.tags.by=me", "hydra.run.dir=c").status == 0
+    one, other, mlflow = (run.begun[0] for run in runs.values())
+    assert (one["group"], one["tags"][-1]) == ("of the day", "mine")
+    assert other["group"] == "abc"
+    assert (mlflow["tags"]["by"], mlflow["tags"]["seed"]) == ("me", "0")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_an_evaluation_goes_to_the_tracker_too(choice, runs, work, train_cli, evaluate_cli):
+    assert train_cli(*SMOKE, f"logger={choice}", "hydra.run.dir=run").status == 0
+    trained = len(runs.only.logged)
+    assert evaluate_cli("run=run", "checkpoint=last", "num_episodes=2", "threads=1").err == ""
+    curve = json.loads(Path("run/evaluation/evaluation.json").read_text())["curve"]
+    after_one = curve[1]["return_mean"]
+    pictures = {"adaptation", "tasks", "trajectories"}
+    if choice == "wandb":
+        assert runs.only.summary["evaluation/return/step_1"] == after_one
+        assert runs.only.summary["evaluation/env_steps"] == 160
+        assert set(runs.only.logged[-1][1]) == {f"evaluation/{name}" for name in pictures}
+        assert runs.only.begun[-1]["id"] == runs.only.begun[0]["id"]
+    else:
+        step, values = runs.only.logged[-1]
+        assert (step, values["evaluation/return/step_1"]) == (160, after_one)
+        assert {Path(name).stem for name in runs.only.artifacts} == pictures
+        assert runs.only.ended == [0]  # its status stays
+    assert len(runs.only.logged) == trained + 1
+    gains = curve[1]["return_mean"] - curve[0]["return_mean"]
+    events = scalars(work / "run", "evaluation/gain/step_1")
+    assert events == [(160, pytest.approx(gains, rel=1e-5))]
+    evaluate_cli("run=run", "num_episodes=1", "threads=1", "out=elsewhere")
+    assert len(runs.only.logged) == trained + 1
 
 
 def needs(module):
@@ -369,5 +438,5 @@ def test_the_real_mlflow_in_its_database(work, train_cli):
     assert run.data.params["policy.hidden_sizes"] == "[8]"
     for name in ("return/step_1", "outer/gradient_cosine", "seconds/share_sampling"):
         history = [(one.step, one.value) for one in client.get_metric_history(number, name)]
-        assert history == [(entry["iteration"], entry[name]) for entry in read_metrics("run")]
+        assert history == [(entry["env_steps"], entry[name]) for entry in read_metrics("run")]
     assert sorted(path.name for path in work.iterdir()) == ["run"]

@@ -1,0 +1,128 @@
+"""What trackers tell of a run beside its metrics: its configuration, its title, its labels.
+
+Which run of a tracker a run folder belongs to is kept in trackers.json, so that a resumed run goes
+on in the same one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+
+from envs.errors import UserError
+from envs.protocol import snake_case
+from maml_rl.files import write_json
+from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
+
+
+class Labels(NamedTuple):
+    """What runs are found and grouped by."""
+
+    environment: str
+    algorithm: str
+    seed: str
+
+    @property
+    def group(self) -> str:
+        """Runs that differ by their seeds are of one group."""
+        return f"{self.environment}, {self.algorithm}"
+
+
+def stored_configuration(folder: Path) -> dict[str, Any]:
+    """A run's configuration as it is now; empty where it was begun from Python without one."""
+    run = RunFolder(folder)
+    if not run.config.is_file():
+        return {}
+    stored: Any = OmegaConf.load(run.config)
+    apply_changes(stored, changed_settings(run.read_provenance()))
+    config: Any = OmegaConf.to_container(stored, resolve=True)
+    return config
+
+
+def stored_yaml(folder: Path) -> str:
+    """A run's configuration as YAML."""
+    return str(OmegaConf.to_yaml(OmegaConf.create(stored_configuration(folder))))
+
+
+def labels(folder: Path) -> Labels | None:
+    """A run's environment, algorithm and seed; None where its configuration does not tell."""
+    config = stored_configuration(folder)
+    try:
+        environment = snake_case(str(config["env"]["_target_"]).rpartition(".")[2])
+        return Labels(environment, str(config["algorithm"]["name"]), str(config["seed"]))
+    except (KeyError, TypeError):
+        return None
+
+
+def title(folder: Path) -> str:
+    """A run's folder and the one above, which tell runs of a sweep apart."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested dictionary with their dotted keys."""
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def known_run(folder: Path, tracker: str) -> str | None:
+    """The id of the tracker's run that belongs to a run folder; None where there is none."""
+    path = folder / "trackers.json"
+    known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
+    return known.get(tracker)
+
+
+def remember_run(folder: Path, tracker: str, run_id: str) -> None:
+    """Keep the id of the tracker's run in the run folder."""
+    path = folder / "trackers.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, known | {tracker: run_id})
+
+
+def require(choice: str, modules: Sequence[str]) -> None:
+    """Import what a choice of logger needs.
+
+    Raises:
+        UserError: naming the extra that brings it.
+    """
+    for module in modules:
+        try:
+            with quiet():
+                import_module(module)
+        except ImportError as error:
+            raise UserError(
+                f"logger={choice} needs the package {module}, which cannot be imported here: "
+                f"pip install maml_rl[{choice}], or leave logger={choice} away."
+            ) from error
+
+
+def text(key: str, value: object) -> str:
+    """A text that is not empty.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{key} must be a text, such as {key}=maml_rl, not {value!r}.")
+    return value
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Keep a package's own warnings and notes out of the terminal."""
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
