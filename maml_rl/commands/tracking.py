@@ -38,7 +38,7 @@ def track_evaluation(folder: RunFolder, since: float) -> None:
         for file in sorted(folder.evaluation.iterdir())
         if file.suffix in PICTURES and file.stat().st_mtime >= since
     }
-    logger.add_evaluation(folder.path, *(steps or [0])[-1:], results(run.evaluation), pictures)
+    logger.add_evaluation(folder.path, (steps or [0])[-1], results(run.evaluation), pictures)
 
 
 def results(evaluation: Mapping[str, Any]) -> dict[str, float]:
