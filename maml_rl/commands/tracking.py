@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs.errors import UserError
-from maml_rl.configuration.building import build_logger, one_line, stored_config
+from maml_rl.configuration.building import build_logger, one_line
+from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.data import read_run
 from maml_rl.runs.folder import RunFolder
 
