@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import learning_maml
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 PAGE = (ROOT / "docs" / "learning_maml.md").read_text()
 TEXT, PRINTED = PAGE.split("## What the command prints")
