@@ -4,6 +4,7 @@ import pkgutil
 import re
 import shlex
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -79,6 +80,10 @@ def test_every_module_that_is_named_imports(page):
     named |= {span for span in SPAN.findall(text) if re.fullmatch(r"(maml_rl|envs)(\.\w+)+", span)}
     for name in named:
         pkgutil.resolve_name(name)
+    for name in re.findall(r"python -m ((?:maml_rl|envs|benchmarks|docs)[\w.]*)", text):
+        assert find_spec(name).origin.endswith(".py"), name
+        package = (ROOT / name.replace(".", "/")).is_dir()
+        assert not package or find_spec(f"{name}.__main__"), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
