@@ -71,35 +71,10 @@ class LinearFeatureBaseline:
             NonFiniteError: naming the task whose returns, or whose weights, are not finite.
         """
         own = self.features(rollout.observations, step_in_episode(rollout.first))
-        differences = own
+        later = self.features(rollout.final_observations, torch.zeros_like(own[:, 0, :, 0]))
         if bootstrap is not None:
-            later = self.features(rollout.final_observations, torch.zeros_like(own[:, 0, :, 0]))
             own[..., -4:-1] = later[..., -4:-1] = 0.0
-            differences = own - bootstrap(torch.cat([own, later[:, None]], dim=1))
-        features = own.flatten(1, 2)
-        weighted = (features * rollout.mask.double().flatten(1, 2)[..., None]).mT
-        gram = weighted @ differences.flatten(1, 2)
-        target = weighted @ returns.double().flatten(1, 2)[..., None]
-        _raise_unless_finite("a return of task {} is not finite", target)
-        return self._solved(gram, target)[..., 0]
-
-    def _solved(self, gram: Tensor, target: Tensor) -> Tensor:
-        """Solve (gram + ridge I) w = target per task, the ridge as small as goes: [M, F, 1]."""
-        identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        ridge = torch.full((len(gram), 1, 1), self.ridge, dtype=gram.dtype, device=gram.device)
-        for _ in range(10):
-            weights, failed = torch.linalg.solve_ex(gram + ridge * identity, target)
-            wrong = (failed > 0) | ~torch.isfinite(weights).all(-1).all(-1)
-            if not wrong.any():
-                return weights
-            ridge[wrong] *= 10.0
-        weights[wrong] = torch.nan
-        _raise_unless_finite(
-            f"the baseline of task {{}} has no finite weights, whatever its ridge up to "
-            f"{float(ridge.max()) / 10:g}",
-            weights,
-        )
-        return weights
+        return least_squares(own, later, rollout.mask, returns, self.ridge, bootstrap)
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Predict values [M, T, B] and the value after the last step [M, B], float64."""
@@ -107,6 +82,55 @@ class LinearFeatureBaseline:
         values = self.features(rollout.observations, time) @ weights[:, None, :, None]
         final = self.features(rollout.final_observations, time[:, -1] + 1) @ weights[:, :, None]
         return values[..., 0], final[..., 0]
+
+
+def least_squares(
+    features: Tensor,
+    final: Tensor,
+    mask: Tensor,
+    returns: Tensor,
+    ridge: float,
+    bootstrap: Bootstrap | None,
+) -> Tensor:
+    """Solve (X'D(X - P) + ridge I) w = X'D y per task, D the mask, P the bootstrapped features.
+
+    Args:
+        features: X, [M, T, B, F] in float64.
+        final: after the last step, [M, B, F].
+        mask: D, [M, T, B].
+        returns: y, [M, T, B].
+        ridge: multiplied by ten, for the tasks that need it, until there is a finite solution.
+        bootstrap: gives P; None for 0.
+
+    Returns:
+        w, [M, F].
+
+    Raises:
+        NonFiniteError: naming the task whose returns, or whose weights, are not finite.
+    """
+    rows = features.flatten(1, 2)
+    differences = rows
+    if bootstrap is not None:
+        differences = rows - bootstrap(torch.cat([features, final[:, None]], dim=1)).flatten(1, 2)
+    weighted = (rows * mask.double().flatten(1, 2)[..., None]).mT
+    gram = weighted @ differences
+    target = weighted @ returns.double().flatten(1, 2)[..., None]
+    _raise_unless_finite("a return of task {} is not finite", target)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    ridges = torch.full((len(gram), 1, 1), ridge, dtype=gram.dtype, device=gram.device)
+    for _ in range(10):
+        weights, failed = torch.linalg.solve_ex(gram + ridges * identity, target)
+        wrong = (failed > 0) | ~torch.isfinite(weights).all(-1).all(-1)
+        if not wrong.any():
+            return weights[..., 0]
+        ridges[wrong] *= 10.0
+    weights[wrong] = torch.nan
+    largest = float(ridges.max()) / 10
+    _raise_unless_finite(
+        f"the baseline of task {{}} has no finite weights, whatever its ridge up to {largest:g}",
+        weights,
+    )
+    return weights[..., 0]
 
 
 def _raise_unless_finite(message: str, rows: Tensor) -> None:

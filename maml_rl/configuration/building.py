@@ -40,8 +40,10 @@ NODES = {  # what a class named by a stored configuration must offer, by node
         "discrete",
         "recurrent",
     ),
+    "policy.activation": (),  # a function by its dotted path
     "baseline": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
+    "inner.loss": ("__call__",),
     "inner.update": ("learned",),
     "outer": ("check", "terms", "update", "keeps_graphs", "differentiates"),
     "algorithm": ("collect", "outer_step"),

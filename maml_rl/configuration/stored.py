@@ -62,6 +62,8 @@ def _targets(node: Any, key: str) -> list[tuple[str, str]]:
                 found.append((key, value))
             elif name == "set_task" and isinstance(value, str):  # a class by its dotted path
                 found.append((f"{key}.set_task", value))
+            elif name == "activation" and isinstance(value, str) and "." in value:
+                found.append((f"{key}.activation", value))
             found += _targets(value, f"{key}.{name!s}".strip("."))
     elif OmegaConf.is_list(node):
         for index, value in enumerate(node):
@@ -87,5 +89,14 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
         raise UserError(
             f"{folder.config} names {key}._target_={target}, not found here."
         ) from error
-    if not isinstance(found, type) or not all(hasattr(found, part) for part in NODES[node]):
+    if node == "policy.activation" and callable(found):
+        return
+    if not isinstance(found, type) or not all(_offers(found, part) for part in NODES[node]):
         raise refusal
+
+
+def _offers(found: type, part: str) -> bool:
+    """Whether a class defines a method or attribute; every class can be called, so not by that."""
+    if part == "__call__":
+        return any(part in vars(base) for base in found.__mro__)
+    return hasattr(found, part)

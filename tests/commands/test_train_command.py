@@ -563,7 +563,10 @@ WRONG = [
     ("policy.hidden_sizes=5", "policy.hidden_sizes must be a list in brackets, such as [5], "),
     ("policy.hidden_sizes=[0]", "policy.hidden_sizes must be a whole number of at least 1, not 0"),
     ("policy.hidden_sizes=[a]", "policy.hidden_sizes must be a whole number of at least 1, not"),
-    ("policy.activation=gelu", "policy.activation=gelu is unknown; choose one of relu, tanh."),
+    (
+        "policy.activation=gleu",
+        "policy.activation=gleu is unknown; choose one of elu, gelu, relu, ",
+    ),
     ("policy.initial_std=0", "policy.initial_std must be a finite number above 0, not 0."),
     ("baseline.ridge=-1", "baseline.ridge must be a finite number above 0, not -1."),
     ("sampler.threads=0", "sampler.threads must be a whole number of at least 1, not 0."),

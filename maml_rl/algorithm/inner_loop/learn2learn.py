@@ -17,6 +17,7 @@ from envs.arguments import one_of
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.learn2learn_loader import load_learn2learn
 from maml_rl.algorithm.inner_loop.loop import InnerLoop, InnerStep, detached
+from maml_rl.algorithm.inner_loop.losses import Loss, per_task
 from maml_rl.algorithm.inner_loop.update_rules import LEARNED, SGD, MetaSGD, UpdateRule
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.policies.distribution import rebuilt
@@ -29,7 +30,7 @@ class Learn2LearnMAML(InnerLoop):
     Args:
         steps: K, inner steps in training; evaluation may take more.
         step_size: of each step.
-        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
+        loss: as in `InnerLoop`.
         first_order: drop second derivatives.
         adapted: what adapts, as in `InnerLoop`; the clone's other parameters are frozen.
         dice_decay: lambda of Loaded DiCE, in [0, 1].
@@ -41,7 +42,7 @@ class Learn2LearnMAML(InnerLoop):
         self,
         steps: int = 1,
         step_size: float = 0.1,
-        loss: str = "likelihood_ratio",
+        loss: str | Loss = "likelihood_ratio",
         first_order: bool = False,
         adapted: Sequence[str] | None = None,
         dice_decay: float = 1.0,
@@ -83,7 +84,8 @@ class Learn2LearnMAML(InnerLoop):
                 learner = self.learner(module, its_meta, scale).clone()
                 rollouts = rollout.tasks(task, task + 1)
                 distribution = learner(rollouts.observations)
-                loss = self.loss(distribution, rollouts, targets.tasks(task, task + 1)).sum()
+                own_targets = targets.tasks(task, task + 1)
+                loss = per_task(self.loss, distribution, rollouts, own_targets).sum()
             leaves = torch.autograd.grad(loss, [own[name] for name in names], retain_graph=True)
             grads.append(dict(zip(names, leaves, strict=True)))
             if differentiable and self.first_order:  # adapt() frees the loss's graph
@@ -129,7 +131,7 @@ class Learn2LearnGBML(Learn2LearnMAML):
             factors kept positive semi-definite).
         steps: K, inner steps in training; evaluation may take more.
         step_size: of each step.
-        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
+        loss: as in `InnerLoop`.
         first_order: drop second derivatives.
         adapted: what adapts, as in `InnerLoop`.
         dice_decay: lambda of Loaded DiCE, in [0, 1].
@@ -140,7 +142,7 @@ class Learn2LearnGBML(Learn2LearnMAML):
         transform: str = "meta_curvature",
         steps: int = 1,
         step_size: float = 0.1,
-        loss: str = "likelihood_ratio",
+        loss: str | Loss = "likelihood_ratio",
         first_order: bool = False,
         adapted: Sequence[str] | None = None,
         dice_decay: float = 1.0,

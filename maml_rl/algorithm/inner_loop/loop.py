@@ -11,7 +11,7 @@ import torch
 from envs.arguments import integer_at_least, number, one_of
 from envs.errors import UserError
 from maml_rl.algorithm.advantages import Targets
-from maml_rl.algorithm.inner_loop.losses import LOSSES, Loss
+from maml_rl.algorithm.inner_loop.losses import LOSSES, Loss, per_task
 from maml_rl.algorithm.inner_loop.update_rules import LEARNED, SGD, UpdateRule
 from maml_rl.algorithm.policies import Distribution, Policy
 from maml_rl.algorithm.policies.distribution import rebuilt
@@ -77,7 +77,7 @@ def inner_step(
         distribution, _, _ = policy.distribution(
             params, rollout.observations, rollout.state, rollout.first
         )
-        losses = loss(distribution, rollout, targets)
+        losses = per_task(loss, distribution, rollout, targets)
         leaves = torch.autograd.grad(
             losses.sum(),
             [params[name] for name in adapted],
@@ -100,7 +100,8 @@ class InnerLoop:
         steps: K, inner steps in training; evaluation may take more. 0 trains one policy for all
             tasks, without adaptation.
         step_size: of each step (what it multiplies is up to the update rule).
-        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice".
+        loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice"; or a loss itself (see
+            `Loss`), as inner.loss._target_ builds one.
         first_order: drop second derivatives.
         adapted: what adapts: parts of the policy ("head", "body", "context"), names of parameters
             or patterns such as "layers.2.*"; None adapts all.
@@ -114,7 +115,7 @@ class InnerLoop:
         self,
         steps: int = 1,
         step_size: float = 0.1,
-        loss: str = "likelihood_ratio",
+        loss: str | Loss = "likelihood_ratio",
         first_order: bool = False,
         adapted: Sequence[str] | None = None,
         update: UpdateRule | None = None,
@@ -123,12 +124,15 @@ class InnerLoop:
         self.steps = integer_at_least("inner.steps", steps, 0)
         self.step_size = number("inner.step_size", step_size, above=0)
         decay = number("inner.dice_decay", dice_decay, least=0, most=1)
-        self.loss_name = one_of("inner.loss", loss, LOSSES)
+        if callable(loss):
+            self.loss_name, self.loss = type(loss).__name__, loss
+        else:
+            self.loss_name = one_of("inner.loss", loss, LOSSES)
+            self.loss = LOSSES[loss](decay)
         if decay != 1 and loss != "loaded_dice":
             raise UserError(
-                f"inner.dice_decay={decay:g} is for inner.loss=loaded_dice, not {loss}."
+                f"inner.dice_decay={decay:g} is for inner.loss=loaded_dice, not {self.loss_name}."
             )
-        self.loss = LOSSES[loss](decay)
         self.first_order = first_order
         if adapted is not None and not all(isinstance(entry, str) for entry in adapted):
             raise UserError(

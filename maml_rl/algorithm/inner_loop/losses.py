@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from envs.errors import UserError
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.policies import Distribution
 from maml_rl.algorithm.returns import decayed_sum
@@ -100,6 +101,22 @@ def loaded_dice_terms(
     """
     through = decayed_sum(ratios, decay, first)
     return targets.advantages * (through.exp() - (through - ratios).exp())
+
+
+def per_task(loss: Loss, distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
+    """Evaluate a loss, [M].
+
+    Raises:
+        UserError: if it does not give one number a task.
+    """
+    losses = loss(distribution, rollout, targets)
+    if losses.shape != rollout.rewards.shape[:1]:
+        raise UserError(
+            f"inner.loss={type(loss).__name__} must give one number a task, of shape "
+            f"{list(rollout.rewards.shape[:1])}, not {list(losses.shape)}: write "
+            f"masked_mean(terms, rollout.mask), of maml_rl.algorithm.rollout."
+        )
+    return losses
 
 
 LOSSES: dict[str, Callable[[float], Loss]] = {

@@ -14,6 +14,7 @@ from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, fla
 from maml_rl.algorithm.outer_loop.terms import Term, post_adaptation_surrogate
 from maml_rl.algorithm.outer_loop.update import SCHEDULES, OuterUpdate, State, direction_metrics
 from maml_rl.algorithm.policies import Policy
+from maml_rl.algorithm.policies.activations import ACTIVATIONS, has_forward_mode
 from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import NonFiniteError
 
@@ -84,11 +85,17 @@ class TRPO:
         self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:
-        """Refuse an inner loop without Fisher products.
+        """Refuse an inner loop or an activation without Fisher products.
 
         Raises:
-            UserError: if the inner loop cannot be differentiated in forward mode.
+            UserError: if one of them cannot be differentiated in forward mode.
         """
+        activation = getattr(policy, "activation", None)
+        if activation is not None and not has_forward_mode(activation):
+            raise UserError(
+                f"policy.activation: torch has no Fisher products through {activation.__name__}: "
+                f"use outer=adam or outer=ppo, or one of {', '.join(ACTIVATIONS)}."
+            )
         if not inner.forward_mode:
             raise UserError(
                 "inner.first_order=true through learn2learn has no Fisher products: use "

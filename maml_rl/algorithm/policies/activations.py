@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
+
+from envs.arguments import one_of
+from envs.errors import UserError
 
 
 class _Tanh(torch.autograd.Function):
@@ -40,3 +47,67 @@ def tanh(x: Tensor) -> Tensor:
     if torch.is_inference_mode_enabled():
         return _Tanh.forward(x)
     return _Tanh.apply(x)
+
+
+def elu(x: Tensor) -> Tensor:
+    """Return x where it is above 0, exp(x) - 1 elsewhere; torch's own has no forward mode."""
+    return torch.where(x > 0, x, torch.expm1(x.clamp_max(0)))
+
+
+def silu(x: Tensor) -> Tensor:
+    """Return x / (1 + exp(-x)); torch's own has no forward mode through its derivative."""
+    return x * x.sigmoid()
+
+
+Activation = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "tanh": tanh,
+    "relu": torch.relu,
+    "elu": elu,
+    "gelu": functional.gelu,
+    "silu": silu,
+    "softplus": functional.softplus,
+}
+
+
+def activation_named(name: object) -> Activation:
+    """Return one of ACTIVATIONS, or the function at a dotted path (torch.atan).
+
+    Raises:
+        UserError: if there is none, or it does not give each number its own, [*s] for [*s].
+    """
+    if not isinstance(name, str) or "." not in name:
+        return ACTIVATIONS[one_of("policy.activation", name, ACTIVATIONS)]
+    try:
+        function: Activation = pkgutil.resolve_name(name)
+        column = torch.linspace(-1.0, 1.0, 3)
+        fits = torch.equal(function(column)[1:], function(column[1:]))
+    except Exception as error:  # anything may stand at a path that somebody wrote
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"policy.activation={name} is no activation: name a function of a tensor, such as "
+            f"torch.atan ({why})."
+        ) from error
+    if not fits:
+        raise UserError(
+            f"policy.activation={name} must give each number its own value, whatever the others "
+            f"are, as torch.atan does."
+        )
+    return function
+
+
+def has_forward_mode(function: Activation) -> bool:
+    """Whether torch can carry derivatives forward through the function's own derivative.
+
+    Fisher products need it; torch has it for most of its functions, not for all.
+    """
+    column = torch.linspace(-1.0, 1.0, 3)
+    try:
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(column.requires_grad_(), torch.ones(3))
+            slope = torch.autograd.grad(function(dual).sum(), dual)
+            forward_ad.unpack_dual(slope[0])
+    except (NotImplementedError, RuntimeError):
+        return False
+    return True

@@ -73,12 +73,13 @@ class CategoricalMLP(MLP):
         observation_size: O.
         action_size: A, the number of actions.
         hidden_sizes: units of each hidden layer.
-        activation: "tanh" or "relu".
+        activation: "tanh", "relu", "elu", "gelu", "silu", "softplus", or a function's dotted path.
         context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
         bias: of the layers.
         memory_size: units of a gated recurrent unit between the observations and the layers, which
             may then be none; 0 for a policy that remembers nothing.
+        layer_normalization: normalize what hidden layers give before the activation.
     """
 
     discrete = True
@@ -93,6 +94,7 @@ class CategoricalMLP(MLP):
         normalize_observations: bool = False,
         bias: bool = True,
         memory_size: int = 0,
+        layer_normalization: bool = False,
     ) -> None:
         super().__init__(
             observation_size,
@@ -103,6 +105,7 @@ class CategoricalMLP(MLP):
             normalize_observations,
             bias,
             memory_size,
+            layer_normalization,
         )
 
     def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:

@@ -78,13 +78,14 @@ class GaussianMLP(MLP):
         observation_size: O.
         action_size: A.
         hidden_sizes: units of each hidden layer.
-        activation: "tanh" or "relu".
+        activation: "tanh", "relu", "elu", "gelu", "silu", "softplus", or a function's dotted path.
         initial_std: standard deviation at the start.
         minimum_std: floor of the standard deviation.
         context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
         memory_size: units of a gated recurrent unit between the observations and the layers, which
             may then be none; 0 for a policy that remembers nothing.
+        layer_normalization: normalize what hidden layers give before the activation.
     """
 
     discrete = False
@@ -100,6 +101,7 @@ class GaussianMLP(MLP):
         context_size: int = 0,
         normalize_observations: bool = False,
         memory_size: int = 0,
+        layer_normalization: bool = False,
     ) -> None:
         if len(hidden_sizes) == 0 and memory_size == 0:
             raise UserError(
@@ -113,6 +115,7 @@ class GaussianMLP(MLP):
             context_size,
             normalize_observations,
             memory_size=memory_size,
+            layer_normalization=layer_normalization,
         )
         self.initial_std = number("policy.initial_std", initial_std, above=0)
         self.minimum_log_std = math.log(number("policy.minimum_std", minimum_std, above=0))

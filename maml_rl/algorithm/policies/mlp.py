@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from envs.arguments import integer_at_least, one_of
-from maml_rl.algorithm.policies.activations import tanh
-from maml_rl.algorithm.policies.recurrent import PREFIX, GatedUnit, gated_unit
+from envs.arguments import integer_at_least
+from maml_rl.algorithm.policies.activations import activation_named
+from maml_rl.algorithm.policies.recurrent import GatedUnit, gated_unit
 from maml_rl.algorithm.rollout import Params, Rollout
 
-ACTIVATIONS = {"tanh": tanh, "relu": torch.relu}
+LAYER_EPSILON = 1e-5  # torch.nn.LayerNorm's
+NO_LAYERS = ("context", "log_std")  # parameters of neither head nor body
 CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
 
 
@@ -32,11 +33,13 @@ class MLP(nn.Module):
         observation_size: O.
         action_size: A.
         hidden_sizes: units of each hidden layer.
-        activation: "tanh" or "relu".
+        activation: "tanh", "relu", "elu", "gelu", "silu", "softplus", or a function's dotted path.
         context_size: values appended to every observation, parameters of the policy; 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
         bias: of the layers.
         memory_size: units of the recurrent unit; 0 for none.
+        layer_normalization: normalize what hidden layers give before the activation, with a learned
+            gain and bias (Ba et al. 2016).
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class MLP(nn.Module):
         normalize_observations: bool = False,
         bias: bool = True,
         memory_size: int = 0,
+        layer_normalization: bool = False,
     ) -> None:
         super().__init__()
         self.memory_size = integer_at_least("policy.memory_size", memory_size, 0)
@@ -58,11 +62,13 @@ class MLP(nn.Module):
         sizes = [self._features + context_size, *hidden, action_size]
         self.observation_size, self.action_size = observation_size, action_size
         self.widest = max(*sizes, 3 * self.memory_size)
-        self.activation = ACTIVATIONS[one_of("policy.activation", activation, ACTIVATIONS)]
+        self.activation = activation_named(activation)
         self.normalize_observations = normalize_observations
         self.layers = nn.ModuleList(
             nn.Linear(i, o, bias=bias, device="meta") for i, o in itertools.pairwise(sizes)
         ).to_empty(device="cpu")
+        if layer_normalization:
+            self.norms = nn.ModuleList(nn.LayerNorm(size) for size in hidden)
         if self.memory_size > 0:
             self.memory = GatedUnit(observation_size, self.memory_size)
         if context_size > 0:
@@ -73,6 +79,7 @@ class MLP(nn.Module):
             self.register_buffer("observation_variance", torch.ones(size, dtype=torch.float64))
             self.register_buffer("observation_count", torch.zeros((), dtype=torch.float64))
         self._has_context, self._has_bias = context_size > 0, bias
+        self._has_norms = layer_normalization
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -88,11 +95,7 @@ class MLP(nn.Module):
         return {
             "all": names,
             "head": tuple(name for name in names if name.startswith(head)),
-            "body": tuple(
-                name
-                for name in names
-                if name.startswith(("layers.", PREFIX)) and not name.startswith(head)
-            ),
+            "body": tuple(name for name in names if not name.startswith((head, *NO_LAYERS))),
             **({"context": ("context",)} if self._has_context else {}),
         }
 
@@ -104,6 +107,10 @@ class MLP(nn.Module):
                 nn.init.xavier_uniform_(layer.weight, generator=generator)
                 if self._has_bias:
                     nn.init.zeros_(layer.bias)
+        if self._has_norms:
+            for norm in self.norms:
+                assert isinstance(norm, nn.LayerNorm)
+                norm.reset_parameters()
         if self.memory_size > 0:
             self.memory.initialize(generator)
         named = itertools.chain(self.named_parameters(), self.named_buffers())
@@ -140,7 +147,7 @@ class MLP(nn.Module):
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
         """Return the outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
-        return self._through_layers(params, self._rows(params, observations))
+        return self.through_layers(params, self._rows(params, observations))
 
     def _rows(self, params: Params, observations: Tensor) -> Tensor:
         """Return observations [M, T, B, O] normalized, where that is asked for."""
@@ -149,12 +156,16 @@ class MLP(nn.Module):
         rows = self._normalized(params, observations.flatten(1, 2))
         return rows.unflatten(1, observations.shape[1:3])
 
-    def _through_layers(self, params: Params, features: Tensor) -> Tensor:
-        """Return the layers' outputs [M, T, B, A] for what they read, [M, T, B, F]."""
+    def through_layers(self, params: Params, features: Tensor) -> Tensor:
+        """Return the layers' outputs [M, T, B, A] for what they read, [M, T, B, F].
+
+        A network of another shape overrides this: `features` are the normalized observations, or
+        the memory, and `params` its own parameters by name, leaves [M, *s].
+        """
         hidden = features.flatten(1, 2)
         for index in range(len(self.layers)):
             if index > 0:
-                hidden = self.activation(hidden)
+                hidden = self._activated(params, index - 1, hidden)
             weight, offset = self._layer(params, index)
             if weight.shape[-2] == 1:  # one number read: such products round by the group's size
                 weight, hidden = pad(weight, (0, 0, 0, 1)), pad(hidden, (0, 1))
@@ -166,6 +177,15 @@ class MLP(nn.Module):
             else:
                 hidden = torch.baddbmm(offset, hidden, weight)
         return hidden.unflatten(1, features.shape[1:3])
+
+    def _activated(self, params: Params, index: int, hidden: Tensor) -> Tensor:
+        """Normalize what a hidden layer gave, [M, N, H], where that is asked for; activate it."""
+        if self._has_norms:
+            gain, bias = (params[f"norms.{index}.{name}"][:, None] for name in ("weight", "bias"))
+            centered = hidden - hidden.mean(-1, keepdim=True)
+            variance = centered.square().mean(-1, keepdim=True)
+            hidden = centered * (variance + LAYER_EPSILON).rsqrt() * gain + bias
+        return self.activation(hidden)
 
     def _layer(self, params: Params, index: int) -> tuple[Tensor, Tensor | None]:
         """Return a layer's weight [M, I, H] and what it adds, [M, 1, H] or None.
@@ -213,7 +233,7 @@ class MLP(nn.Module):
             return self.from_outputs(params, self.outputs(params, observations)), None, None
         rows = self._rows(params, observations)
         remembered, state = gated_unit(params, rows, state, first)
-        return self.from_outputs(params, self._through_layers(params, remembered)), None, state
+        return self.from_outputs(params, self.through_layers(params, remembered)), None, state
 
     def forward(self, observations: Tensor) -> Any:
         """Return the action distribution of this one policy, the module, for [1, T, B, O]."""
@@ -226,8 +246,9 @@ class MLP(nn.Module):
             rows, _ = gated_unit(own, rows, None, None)
         if self._has_context:
             rows = torch.cat([rows, self.context.expand(*rows.shape[:3], -1)], dim=-1)
-        for layer in self.layers[:-1]:
-            rows = self.activation(layer(rows))
+        for index, layer in enumerate(self.layers[:-1]):
+            rows = layer(rows)
+            rows = self.activation(self.norms[index](rows) if self._has_norms else rows)
         return self.from_outputs(own, self.layers[-1](rows))
 
 

@@ -17,7 +17,7 @@ from maml_rl.algorithm.outer_loop.objectives import (
 )
 from maml_rl.algorithm.policies import DiagonalGaussian, GaussianMLP
 from maml_rl.errors import NonFiniteError
-from tests.support.engine import Case
+from tests.support.engine import Case, directions, slope
 
 LOSSES = ("likelihood_ratio", "log_likelihood")
 STEPS = (1, 3)
@@ -126,6 +126,38 @@ def test_the_first_order_fisher_matrix_is_symmetric_and_positive(rule):
     back = other @ objective.fisher_vector_product(one)
     torch.testing.assert_close(forth, back, rtol=1e-12, atol=0)
     assert one @ objective.fisher_vector_product(one) > 0
+
+
+OTHERS = [
+    *({"activation": name} for name in ("elu", "gelu", "silu", "softplus")),
+    {"activation": "torch.atan"},
+    {"layer_normalization": True},
+]
+
+
+@pytest.mark.parametrize("options", OTHERS, ids=lambda options: str(*options.values()))
+def test_gradient_and_fisher_product_go_through_other_networks_too(options):
+    case = Case(InnerLoop(2, 0.03), hidden_sizes=(8, 8), **options)
+    ours, theirs = case.objective(), case.objective(Learn2LearnMAML(2, 0.03))
+    meta = case.moved(0.3)  # where no layer's outputs are all 0, which normalization blows up
+    (_, rows), (_, expected) = (o.losses_and_gradients(meta) for o in (ours, theirs))
+    kinks = 1e-2 if options.get("activation") == "elu" else 1e-4  # of its second derivative
+    assert relative(rows, expected) < 1e-9
+
+    def loss(at):
+        return ours.measure(at).losses.mean()
+
+    def divergence(at):
+        return ours.measure(at).kl.mean()
+
+    for direction in directions(rows.shape[1]):
+        found = float(rows.mean(0) @ direction)
+        assert found == pytest.approx(float(slope(loss, meta, direction)), rel=kinks, abs=1e-7)
+        # the KL is 0 with slope 0 here: 2 KL(theta + e d) / e^2 is its curvature along d
+        curved = float(direction @ ours.fisher_vector_product(direction))
+        ahead, back = (unflatten(flatten(meta) + e * direction, case.meta) for e in (1e-4, -1e-4))
+        finite = float(divergence(ahead) + divergence(back)) / 1e-8
+        assert curved == pytest.approx(finite, rel=1e-3)
 
 
 @pytest.mark.parametrize("inner", [Learn2LearnMAML(2, 0.3), Learn2LearnMetaSGD(2, 0.3)])

@@ -5,9 +5,10 @@ import torch
 
 from envs import UserError
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
-from maml_rl.algorithm.outer_loop import TRPO
+from maml_rl.algorithm.outer_loop import TRPO, Adam
 from maml_rl.algorithm.outer_loop.objectives import Measured, flatten
 from maml_rl.algorithm.outer_loop.trpo import conjugate_gradient
+from maml_rl.algorithm.policies import GaussianMLP
 from tests.support.engine import Case
 
 
@@ -139,3 +140,12 @@ def test_a_zero_gradient_leaves_the_parameters():
 def test_wrong_arguments_are_named(arguments, name):
     with pytest.raises(UserError, match=name):
         TRPO(**arguments)
+
+
+def test_an_activation_without_fisher_products_is_refused():
+    mish = GaussianMLP(2, 1, (4,), "torch.nn.functional.mish")
+    atan = GaussianMLP(2, 1, (4,), "torch.atan")
+    TRPO().check(InnerLoop(), atan)
+    with pytest.raises(UserError, match="no Fisher products through mish: use outer=adam"):
+        TRPO().check(InnerLoop(), mish)
+    Adam().check(InnerLoop(), mish)

@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
 from envs import UserError
 from maml_rl.algorithm.policies import DiagonalGaussian, GaussianMLP
+from maml_rl.algorithm.policies.activations import activation_named
 
 M, T, B, A = 2, 3, 4, 3
 
@@ -93,10 +95,14 @@ def test_mean_kl_curvature_is_the_hessian_vector_product(moved):
     torch.testing.assert_close(flatten(found), hessian @ flatten(tangent))
 
 
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
+ACTIVATIONS = ("tanh", "relu", "elu", "gelu", "silu", "softplus", "torch.atan")
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden_sizes", [(5,), (7, 6)])
-def test_stacked_parameters_give_what_each_module_gives(activation, hidden_sizes):
-    policy = GaussianMLP(4, A, hidden_sizes, activation)
+def test_stacked_parameters_give_what_each_module_gives(activation, hidden_sizes, normalized):
+    policy = GaussianMLP(4, A, hidden_sizes, activation, layer_normalization=normalized)
     params = stacked(policy, M, torch.float64)
     generator = torch.Generator().manual_seed(6)
     observations = torch.randn(M, T, B, 4, dtype=torch.float64, generator=generator)
@@ -104,12 +110,40 @@ def test_stacked_parameters_give_what_each_module_gives(activation, hidden_sizes
     assert (value, state, policy.initial_state(M, B)) == (None, None, None)
     assert distribution.mean.shape == (M, T, B, A)
     assert distribution.log_std.shape == (M, 1, 1, A)
-    module = GaussianMLP(4, A, hidden_sizes, activation).double()
+    module = GaussianMLP(4, A, hidden_sizes, activation, layer_normalization=normalized).double()
     for m in range(M):
         module.load_state_dict({name: leaf[m] for name, leaf in params.items()})
         own = module(observations[m : m + 1])
         torch.testing.assert_close(distribution.mean[m : m + 1], own.mean)
         torch.testing.assert_close(distribution.log_std[m : m + 1], own.log_std)
+
+
+@pytest.mark.parametrize("name", ["elu", "gelu", "silu", "softplus"])
+def test_activations_are_those_of_torch(name):
+    column = torch.linspace(-2.0, 2.0, 9)
+    modules = {"elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU, "softplus": nn.Softplus}
+    torch.testing.assert_close(activation_named(name)(column), modules[name]()(column))
+
+
+def test_layer_normalization_by_hand():
+    # One hidden layer of two units. Observation 1, weights 3 and 1: 3, 1, of mean 2 and deviation
+    # 1: normalized 1, -1; gains 2 and 0.5, biases 0 and 1: 2, 0.5; relu; output 1 * 2 + 10 * 0.5.
+    policy = GaussianMLP(1, 1, (2,), "relu", layer_normalization=True)
+    params = {
+        "layers.0.weight": torch.tensor([[[3.0], [1.0]]]),
+        "layers.0.bias": torch.zeros(1, 2),
+        "layers.1.weight": torch.tensor([[[1.0, 10.0]]]),
+        "layers.1.bias": torch.zeros(1, 1),
+        "norms.0.weight": torch.tensor([[2.0, 0.5]]),
+        "norms.0.bias": torch.tensor([[0.0, 1.0]]),
+        "log_std": torch.zeros(1, 1),
+    }
+    assert set(params) == set(policy.parts["all"])
+    assert policy.parts["body"] == (
+        *("layers.0.weight", "layers.0.bias", "norms.0.weight", "norms.0.bias"),
+    )
+    mean = policy.distribution(params, torch.ones(1, 1, 1, 1))[0].mean
+    assert mean.item() == pytest.approx(7.0, rel=1e-4)
 
 
 def test_the_module_is_a_plain_multilayer_perceptron():
@@ -187,7 +221,7 @@ def test_observations_of_another_rank_are_refused(shape):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"activation": "tahn"}, "policy.activation=tahn is unknown; choose one of relu, tanh."),
+        ({"activation": "tahn"}, "policy.activation=tahn is unknown; choose one of elu, "),
         ({"hidden_sizes": ()}, "policy.hidden_sizes is empty"),
         ({"hidden_sizes": (8, 0)}, "policy.hidden_sizes must be a whole number of at least 1"),
         ({"initial_std": 0.0}, "policy.initial_std must be a finite number above 0, not 0.0"),
