@@ -92,8 +92,9 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
     """Compare runs; those without an evaluation get one, and all where an option of it is given."""
     if options.run is not None:
         raise UserError("run and runs were both given: write one of them.")
-    if options.tasks != "stored":
-        raise UserError(f"tasks={options.tasks} is of one run: write run=<run folder>.")
+    if options.tasks == "grid" or options.steps == 0:
+        what = "steps=0" if options.steps == 0 else "tasks=grid"
+        raise UserError(f"{what} is of one run: write run=<run folder>.")
     listed = options.runs if OmegaConf.is_list(options.runs) else [options.runs]
     folders, out = find_runs([str(place) for place in listed]), Path(options.out or COMPARISON)
     again = bool(given - {"run", "runs", "out"})
@@ -116,18 +117,23 @@ def _evaluate_for(run: RunData, options: DictConfig, again: bool) -> None:
     if why is not None and not again:
         print(f"{shown(run.path)}: {why}: it is evaluated anew, with the same options.")
         options = options.copy()
-        options.merge_with(_options_of(run.evaluation or {}))
+        for name, value in _options_of(run.evaluation or {}).items():
+            OmegaConf.update(options, name, value)
     _evaluate_run(str(run.path), options)
 
 
 def _options_of(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that an evaluation was made with."""
     names = ("split", "num_tasks", "num_episodes", "later_scale", "seed", "trials")
+    fresh = {"tasks": "fresh", "split": "test"} if evaluation.get("split") == "fresh" else {}
+    inner = {f"inner.{name}": value for name, value in evaluation.get("inner", {}).items()}
     loaded = str(evaluation["checkpoint"]).removeprefix("iteration_").lstrip("0")
     return {
         "checkpoint": evaluation.get("requested_checkpoint", loaded),
         "steps": len(evaluation["curve"]) - 1,
         **{name: evaluation[name] for name in names if name in evaluation},
+        **fresh,
+        **inner,
     }
 
 
@@ -139,13 +145,16 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     later_scale = step_scales(options.later_scale)
     video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
     trained = load(run, options.checkpoint)
+    trained_steps = trained.learner.inner.steps
+    inner = {str(key): value for key, value in options.inner.items() if value is not None}
+    trained = trained.varied(**inner)
     distribution, learner, meta = trained.distribution, trained.learner, trained.meta
     trials = distribution if isinstance(distribution, Trials) else None
     num_trials = integer_at_least("trials", options.trials)
     if video:
         _check_film(distribution, learner.name)
     source, grid = trained.source(options.split), _grid(options, distribution)
-    tasks = trained.tasks(options.split, options.num_tasks) if grid is None else grid.tasks
+    tasks = _tasks(trained, options) if grid is None else grid.tasks
     _make_writable(place)
     sampler, key = Sampler(options.threads), Key(seed, (Purpose.TEST,))
     if trials is None:
@@ -158,9 +167,12 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
             *(learner, meta, trials, tasks, steps, episodes, num_trials, sampler, key, source)
         )
         distribution = trials.distribution
-    said: dict[str, Any] = {"requested_checkpoint": str(options.checkpoint)}
-    said |= {"split": options.split} if grid is None else _told(grid, distribution)
+    said: dict[str, Any] = {"trained_steps": trained_steps}
+    said |= {"requested_checkpoint": str(options.checkpoint)}
+    split = "fresh" if options.tasks == "fresh" else options.split
+    said |= {"split": split} if grid is None else _told(grid, distribution)
     said |= {"num_tasks": count_tasks(tasks), "num_episodes": episodes, "later_scale": later_scale}
+    said |= {"inner": inner} if inner else {}
     said |= {"seed": seed} | ({} if trials is None else _told_of(trials, num_trials))
     result = _result(trained, distribution, said, evaluation, key)
     _report(place, result)
@@ -173,7 +185,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
         print(f"rollouts: {shown(path)}")
     if video:
         _videos(place, distribution, learner, meta, evaluation, sampler, key, later_scale)
-    if place == folder.evaluation and grid is None:
+    if place == folder.evaluation and grid is None and steps > 0:
         track_evaluation(folder, began)
     _notes(folder, place, options, trained)
 
@@ -191,7 +203,6 @@ def _result(
         "algorithm": trained.learner.name,
         "checkpoint": trained.checkpoint,
         "iteration": trained.iteration,
-        "trained_steps": trained.learner.inner.steps,
         **said,
         **_optimum(distribution, evaluation.tasks),
         **summary(evaluation, key),
@@ -255,22 +266,34 @@ def _sizes(options: DictConfig) -> tuple[int, int, int]:
     if options.threads is not None:
         integer_at_least("threads", options.threads)
     return (
-        integer_at_least("steps", options.steps),
+        integer_at_least("steps", options.steps, 0),
         integer_at_least("num_episodes", options.num_episodes),
         integer_at_least("seed", options.seed, 0),
     )
 
 
+def _tasks(trained: Trained, options: DictConfig) -> Tasks:
+    """Return the run's stored tasks, or as many fresh ones as are asked for."""
+    if options.tasks == "stored":
+        return trained.tasks(options.split, options.num_tasks)
+    count = 100 if options.num_tasks is None else options.num_tasks
+    return trained.fresh_tasks(count, options.seed)
+
+
 def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | None:
     """Return the grid of tasks that was asked for, if it was."""
-    chosen = one_of("tasks", options.tasks, ("stored", "grid"))
+    chosen = one_of("tasks", options.tasks, ("stored", "fresh", "grid"))
     limits = None if options.range is None else pair("range", options.range)
-    if chosen == "stored":
-        if limits is not None:
-            raise UserError(f"range={list(limits)} is of a grid: add tasks=grid.")
+    if chosen != "grid" and limits is not None:
+        raise UserError(f"range={list(limits)} is of a grid: add tasks=grid.")
+    if chosen != "stored" and options.split != "test":
+        raise UserError(
+            f"split={options.split} is of stored tasks: leave it out with tasks={chosen}."
+        )
+    if chosen != "grid":
         return None
-    if options.split != "test":
-        raise UserError(f"split={options.split} is of stored tasks: leave it out with tasks=grid.")
+    if options.steps == 0:
+        raise UserError("steps=0 leaves nothing to draw on a grid: write steps=1 or more.")
     if limits is not None and not (np.isfinite(limits).all() and limits[0] < limits[1]):
         raise UserError(
             f"range={list(limits)} spans no grid: write two finite numbers, [low, high]."
@@ -322,9 +345,12 @@ def _report(place: Path, result: dict[str, Any]) -> None:
         f"{result['env']}, {result['algorithm']}, checkpoint {_checkpoint(result)}: "
         f"{result['num_tasks']} {kind}, {_episodes(result)}"
     )
-    full, remembers = max(result["trained_steps"], 1), "within" in result
+    trained = result.get("inner", {}).get("steps", result["trained_steps"])
+    full, remembers = max(trained, 1), "within" in result
     if not remembers and len(result["curve"]) - 1 > full and result["later_scale"] != 1:
         title += f", steps after step {full} scaled by {result['later_scale']}"
+    for name, value in result.get("inner", {}).items():
+        title += f", inner.{name}={value}"
     curves = {"all tasks": result["curve"], **result["groups"]}
     table = Table(title=title)
     table.add_column("episodes seen" if remembers else "inner steps")
@@ -340,14 +366,19 @@ def _report(place: Path, result: dict[str, Any]) -> None:
         number = step * result["num_episodes"] if remembers else step
         table.add_row(str(number), f"{result['curve'][step]['env_steps']:.0f}", *cells)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
-    gained = result["gain_of_first_step"]
-    first = f"{result['num_episodes']} episodes" if remembers else "step"
-    print(f"gain of the first {first}: {bracketed(gained['mean'], gained['ci95'], '{:.1f}')}")
+    if "gain_of_first_step" in result:
+        gained = result["gain_of_first_step"]
+        first = f"{result['num_episodes']} episodes" if remembers else "step"
+        print(f"gain of the first {first}: {bracketed(gained['mean'], gained['ci95'], '{:.1f}')}")
     print("in brackets: 95 % bootstrap interval over tasks")
     if "optimal_return" in result:
         best = float(np.mean(result["optimal_return"]))
         reached = ", ".join(f"{point['return_mean'] / best:.2f}" for point in result["curve"])
         print(f"optimum: {best:.1f}; share of it by step: {reached}")
+    if len(result["curve"]) == 1:
+        write_json(place / "initialization.json", result)
+        print(f"numbers: {shown(place / 'initialization.json')}")
+        return
     data, picture = ("evaluation", "adaptation") if grid is None else ("grid", "grid")
     _say_what_is_replaced(place / f"{data}.json", result)
     write_json(place / f"{data}.json", result)
@@ -433,7 +464,7 @@ def _videos(
     with closing(
         sampler.collector(distribution, learner.policy, len(members), episodes)
     ) as collector:
-        for step in sorted({1, last}):
+        for step in sorted({min(1, last), last} - {0}):
             experience = learner.collect(collector, meta, tasks, step, key, later_scale)
             stages[stage_name(step)] = experience.adapted
     described = {}

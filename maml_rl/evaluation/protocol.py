@@ -203,7 +203,11 @@ def summary(evaluation: Evaluation, key: Key) -> dict[str, Any]:
             for point, own in zip(adaptation_curve(evaluation.returns, key), seen, strict=True)
         ],
         **({} if success is None else {"success": adaptation_curve(success, key, "success")}),
-        "gain_of_first_step": gain(evaluation.returns, key),
+        **(
+            {"gain_of_first_step": gain(evaluation.returns, key)}
+            if len(evaluation.returns) > 1
+            else {}
+        ),
         "groups": {
             label: adaptation_curve(evaluation.returns[:, members], key)
             for label, members in evaluation.groups.items()

@@ -100,6 +100,16 @@ def check_same_environment(runs: Sequence[RunData]) -> None:
                 )
 
 
+CHANGED = ("inner.step_size", "inner.steps")  # of the adaptation, for an evaluation alone
+
+
+def _option(run: RunData, key: str) -> Any:
+    """Value of an option that a run was evaluated with; None where it was not given."""
+    evaluation = run.evaluation or {}
+    group, _, name = key.rpartition(".")
+    return (evaluation.get(group, {}) if group else evaluation).get(name)
+
+
 def check_equal_terms(runs: Sequence[RunData]) -> None:
     """Compare environment and evaluation of each run with the first one's.
 
@@ -109,12 +119,12 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
     check_same_environment(runs)
     first = runs[0]
     for run in runs[1:]:
-        for key in ("split", *SIZES, *(["later_scale"] if _goes_on(run, first) else [])):
-            own, value = (
-                str((one.evaluation or {}).get(key)).replace(" ", "") for one in (run, first)
-            )
+        for key in ("split", *SIZES, *CHANGED, *(["later_scale"] if _goes_on(run, first) else [])):
+            own, value = (str(_option(one, key)).replace(" ", "") for one in (run, first))
             if own != value:
-                alike = command("evaluate", {"run": run.path, key: value})
+                written = "null" if value == "None" else value
+                options = {"tasks" if value == "fresh" else key: written}
+                alike = command("evaluate", {"run": run.path, **options})
                 raise UserError(
                     f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "
                     f"{alike} evaluates it alike."

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,8 +20,10 @@ from envs.protocol import (
     count_tasks,
     draw_tasks,
     held_out,
+    stored_tasks,
     take_tasks,
 )
+from envs.wrappers.trials import Trials
 from maml_rl.algorithm.diagnostics import task_returns, task_success
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
@@ -167,9 +170,38 @@ class Trained:
 
     def sample_tasks(self, num_tasks: int, seed: int = 0) -> Tasks:
         """Draw tasks as training does, leaves [M, ...]; the same seed draws the same."""
-        key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST, Purpose.TASKS))
         count = integer_at_least("num_tasks", num_tasks)
-        return draw_tasks(self.distribution, count, key.generator())
+        return draw_tasks(self.distribution, count, _fresh(seed).generator())
+
+    def fresh_tasks(self, num_tasks: int = 100, seed: int = 0) -> Tasks:
+        """Draw tasks of the kind that test tasks are, from a stream that no training uses.
+
+        Leaves [M, ...]. The same seed draws the same for every run; a finite set is repeated in
+        equal counts.
+        """
+        count = integer_at_least("num_tasks", num_tasks)
+        return stored_tasks(self.source("test"), count, _fresh(seed).generator())
+
+    def varied(self, step_size: float | None = None, steps: int | None = None) -> Trained:
+        """Return the run with another adaptation at test time.
+
+        Args:
+            step_size: of the inner steps; None keeps it.
+            steps: of full size, the first so many; None keeps the number trained with.
+
+        Raises:
+            UserError: if a value is wrong, step sizes were learned, or it takes no inner steps.
+        """
+        if (step_size, steps) == (None, None):
+            return self
+        if isinstance(self.distribution, Trials):
+            raise UserError(
+                f"{self.learner.name} adapts by its memory and takes no inner steps: leave inner.* "
+                f"out."
+            )
+        learner = copy(self.learner)
+        learner.inner = self.learner.inner.varied(step_size, steps)
+        return replace(self, learner=learner)
 
     @overload
     def adapt(
@@ -180,6 +212,7 @@ class Trained:
         seed: int = ...,
         later_scale: float | Sequence[float] = ...,
         threads: int | None = ...,
+        step_size: float | None = ...,
     ) -> Adapted: ...
 
     @overload
@@ -191,6 +224,7 @@ class Trained:
         seed: int = ...,
         later_scale: float | Sequence[float] = ...,
         threads: int | None = ...,
+        step_size: float | None = ...,
     ) -> AdaptedPolicy: ...
 
     def adapt(
@@ -201,6 +235,7 @@ class Trained:
         seed: int = 0,
         later_scale: float | Sequence[float] = 0.5,
         threads: int | None = 1,
+        step_size: float | None = None,
     ) -> Adapted | AdaptedPolicy:
         """Adapt to every one of some tasks, or to the task that an environment has.
 
@@ -215,6 +250,7 @@ class Trained:
             later_scale: of the steps beyond the number trained with (Finn et al. 2017 halve them);
                 a list scales them in turn, and its last entry holds on.
             threads: of the physics, of no effect on results; None takes every core.
+            step_size: of the inner steps; None takes that of the run.
 
         Returns:
             M adapted policies; for an environment, one.
@@ -223,6 +259,9 @@ class Trained:
             UserError: if an argument is wrong, or an environment has other spaces than the run.
             NonFiniteError: naming the task whose action, observation or reward is not finite.
         """
+        if step_size is not None:
+            varied = self.varied(step_size)
+            return varied.adapt(tasks, steps, num_episodes, seed, later_scale, threads)
         steps = integer_at_least("steps", steps, 0)
         num_episodes = integer_at_least("num_episodes", num_episodes)
         key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST,))
@@ -278,6 +317,11 @@ class Trained:
         if _shapes(arrays) != wanted or not count_tasks(arrays):
             raise refusal
         return arrays
+
+
+def _fresh(seed: int) -> Key:
+    """Address of tasks that are drawn for a test: training's and the stored tasks' are others."""
+    return Key(integer_at_least("seed", seed, 0), (Purpose.TEST, Purpose.TASKS))
 
 
 def _shapes(tasks: Tasks) -> dict[str, tuple[int, ...]]:

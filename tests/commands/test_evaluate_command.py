@@ -244,8 +244,16 @@ WRONG = [
     (("run=5",), "run=5: there is no such folder"),
     (("run=.",), "run=. holds runs and is none: write run=run, or runs=. to compare all in it."),
     (("run=run/metrics.jsonl",), "there is no such folder"),
-    (("run=run", "steps=0"), "steps must be a whole number of at least 1, not 0."),
-    (("run=run", "steps=abc"), "steps must be a whole number of at least 1, not 'abc'."),
+    (("run=run", "steps=-1"), "steps must be a whole number of at least 0, not -1."),
+    (("run=run", "steps=abc"), "steps must be a whole number of at least 0, not 'abc'."),
+    (("runs=[run]", "steps=0"), "steps=0 is of one run: write run=<run folder>."),
+    (("run=run", "steps=0", "tasks=grid"), "steps=0 leaves nothing to draw on a grid"),
+    (("run=run", "inner.step_size=0"), "inner.step_size must be a finite number above 0, not 0."),
+    (("run=run", "inner.steps=-1"), "inner.steps must be a whole number of at least 0, not -1."),
+    (("run=run", "inner.loss=dice"), "inner.loss is unknown; "),
+    (("run=run", "tasks=fresh", "num_tasks=0"), "num_tasks must be a whole number of at least 1"),
+    (("run=run", "tasks=fresh", "split=validation"), "split=validation is of stored tasks: leave"),
+    (("run=run", "tasks=fresh", "range=[0,1]"), "range=[0.0, 1.0] is of a grid: add tasks=grid."),
     (("run=run", "num_tasks=5"), "num_tasks=5: the run stored 4 test tasks; ask for at most 4."),
     (("run=run", "num_tasks=0"), "num_tasks must be a whole number of at least 1, not 0."),
     (("run=run", "num_episodes=-2"), "num_episodes must be a whole number of at least 1, not -2."),
@@ -260,7 +268,7 @@ WRONG = [
     (("run=run", "num_epsiodes=3"), "num_epsiodes is unknown; did you mean num_episodes?"),
     (
         ("run=run", "foo=3"),
-        "foo is unknown; there is checkpoint, later_scale, num_episodes, num_tasks",
+        "foo is unknown; there is checkpoint, inner, later_scale, num_episodes, ",
     ),
     (("run=run", "later_scale=2"), "later_scale must be a finite number above 0 and of at most 1"),
     (("run=run", "steps"), "cannot read 'steps': write key=value"),
@@ -395,7 +403,10 @@ def test_the_share_of_an_optimum_that_is_known(work, evaluate_cli):
     [
         (["tasks=grid"], "point_navigation has no grid of tasks: they are told apart by goal [2]"),
         (["range=[0,1]"], "range=[0.0, 1.0] is of a grid: add tasks=grid."),
-        (["tasks=grdi"], "tasks=grdi is unknown; choose one of grid, stored. Did you mean grid?"),
+        (
+            ["tasks=grdi"],
+            "tasks=grdi is unknown; choose one of fresh, grid, stored. Did you mean grid?",
+        ),
         (["tasks=grid", "range=[0,.inf]"], "range=[0.0, inf] spans no grid: write two finite"),
         (["tasks=grid", "range=[1,1]"], "range=[1.0, 1.0] spans no grid: write two finite"),
         (["tasks=grid", "split=validation"], "split=validation is of stored tasks: leave it out"),
@@ -567,3 +578,91 @@ def test_a_policy_with_memory_in_python(recurrent):
     task = {"goal": np.array([0.2, 0.1])}
     alone = trained.adapt(trained.distribution.single(task), steps=0, num_episodes=2)
     assert alone.returns.shape == (1,)
+
+
+# Another adaptation than in training.
+
+
+def test_the_step_size_of_an_evaluation_is_what_is_stepped_with(run_copy, evaluate_cli):
+    assert evaluate_cli(*FAST).status == 0
+    usual = result()
+    outcome = evaluate_cli(*FAST, "inner.step_size=0.003", "inner.steps=2")
+    assert "inner.step_size=0.003" in " ".join(outcome.out.split())
+    changed = result()
+    assert (changed["inner"], changed["trained_steps"]) == ({"step_size": 0.003, "steps": 2}, 1)
+    assert "inner" not in usual
+    means = [[point["return_mean"] for point in data["curve"]] for data in (usual, changed)]
+    assert means[0][0] == means[1][0]  # before adaptation
+    assert means[0][1] != means[1][1]
+    # both steps in full size, from Python: later steps are not halved
+    trained = maml_rl.load("run")
+    trained = trained.varied(step_size=0.003, steps=2)
+    found = trained.adapt(trained.tasks("test"), steps=2, num_episodes=2, later_scale=0.5)
+    np.testing.assert_allclose(means[1], found.returns.mean(1))
+    # the plain inner step: parameters less 0.003 of the gradient, a tenth of 0.03's move
+    own = maml_rl.load("run")
+    moves = [
+        own.adapt(own.tasks("test"), num_episodes=2, step_size=size).params["layers.0.weight"]
+        - own.meta["layers.0.weight"]
+        for size in (0.003, 0.03)
+    ]
+    np.testing.assert_allclose(10 * moves[0], moves[1], rtol=1e-2, atol=1e-6)
+
+
+def test_an_evaluation_with_other_steps_is_compared_on_equal_terms_only(run_copy, evaluate_cli):
+    shutil.copytree("run", "other")
+    assert evaluate_cli(*FAST).status == 0
+    assert evaluate_cli("run=other", *FAST[1:], "inner.step_size=0.003").status == 0
+    refused = evaluate_cli("runs=[run,other]")
+    assert refused.status == 2
+    assert "other was evaluated with inner.step_size=0.003, run with inner.step_size=None" in (
+        refused.error
+    )
+    assert "inner.step_size=null" in refused.error
+    both = ("runs=[run,other]", *FAST[1:], "inner.step_size=0.003")
+    assert evaluate_cli(*both).status == 0
+    assert result("run")["inner"] == result("other")["inner"] == {"step_size": 0.003}
+
+
+def test_fresh_tasks_are_no_tasks_of_the_run(run_copy, evaluate_cli):
+    shutil.copytree("run", "other")
+    assert evaluate_cli(*FAST, "tasks=fresh", "num_tasks=7", "rollouts=true").status == 0
+    data = result()
+    assert (data["split"], data["num_tasks"]) == ("fresh", 7)
+    trained = maml_rl.load("run")
+    with np.load("run/evaluation/rollouts.npz") as file:
+        goals = file["task/goal"]
+    np.testing.assert_array_equal(goals, trained.fresh_tasks(7)["goal"])
+    assert goals.shape == (7, 2)
+    assert (trained.fresh_tasks(7, seed=1)["goal"] != goals).any()
+    for split in ("test", "validation"):
+        stored = trained.tasks(split)["goal"]
+        assert not (goals[:, None] == stored[None]).all(-1).any()
+    # another run has the same ones, and one on stored tasks is no match
+    assert evaluate_cli("run=other", *FAST[1:]).status == 0
+    refused = evaluate_cli("runs=[run,other]")
+    assert "other was evaluated with split=test, run with split=fresh" in refused.error
+    assert "tasks=fresh" in refused.error
+    assert evaluate_cli("runs=[run,other]", *FAST[1:], "tasks=fresh", "num_tasks=6").status == 0
+    assert result("other")["split"] == "fresh"
+
+
+def test_without_steps_the_initialization_alone_is_evaluated(run_copy, evaluate_cli):
+    assert evaluate_cli(*FAST).status == 0
+    kept = (run_copy / "evaluation/evaluation.json").read_bytes()
+    outcome = evaluate_cli(*FAST, "steps=0")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "gain" not in outcome.out
+    assert (run_copy / "evaluation/evaluation.json").read_bytes() == kept
+    data = json.loads((run_copy / "evaluation/initialization.json").read_text())
+    (point,) = data["curve"]
+    assert point["per_task"] == json.loads(kept)["curve"][0]["per_task"]
+    assert "gain_of_first_step" not in data
+
+
+def test_learned_step_sizes_are_not_replaced(train_cli, evaluate_cli):
+    options = ("experiment=smoke", *QUIET, "inner=meta_sgd", "trainer.iterations=1")
+    assert train_cli(*options, "hydra.run.dir=run").status == 0
+    refused = evaluate_cli("run=run", "inner.step_size=0.1")
+    assert refused.error.startswith("error: inner.step_size=0.1 changes nothing here: the step si")
+    assert evaluate_cli(*FAST, "inner.steps=2").status == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from envs.arguments import integer_at_least, number, one_of
 from envs.errors import UserError
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.losses import LOSSES, Loss, per_task
-from maml_rl.algorithm.inner_loop.update_rules import LEARNED, SGD, UpdateRule
+from maml_rl.algorithm.inner_loop.update_rules import LEARNED, SGD, MetaSGD, UpdateRule
 from maml_rl.algorithm.policies import Distribution, Policy
 from maml_rl.algorithm.policies.distribution import rebuilt
 from maml_rl.algorithm.rollout import Params, Rollout
@@ -168,6 +169,24 @@ class InnerLoop:
         if not chosen:
             raise UserError("inner.adapted=[] adapts nothing: name a part, such as [head].")
         return tuple(name for name in names if name in chosen)
+
+    def varied(self, step_size: float | None = None, steps: int | None = None) -> InnerLoop:
+        """Return the inner loop with another step size, or another number of full steps.
+
+        Raises:
+            UserError: if a value is wrong, or step sizes were learned.
+        """
+        other = copy(self)
+        if steps is not None:
+            other.steps = integer_at_least("inner.steps", steps, 0)
+        if step_size is not None:
+            other.step_size = number("inner.step_size", step_size, above=0)
+            if isinstance(self.update, MetaSGD):
+                raise UserError(
+                    f"inner.step_size={step_size} changes nothing here: the step sizes of this "
+                    f"inner loop were learned."
+                )
+        return other
 
     @property
     def learns_update(self) -> bool:
