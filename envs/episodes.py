@@ -187,7 +187,7 @@ class CheckedEnv:
 
 
 def traced(distribution: TaskDistribution, tasks: Tasks, seeds: Array, threads: int = 1) -> Trace:
-    """Run the standard actions in an environment of its own."""
+    """Run the standard actions in a new environment."""
     num_tasks, slots = seeds.shape
     actions = standard_actions(distribution, compared_steps(distribution), num_tasks, slots)
     with closing(CheckedEnv(distribution, num_tasks, slots, threads)) as env:

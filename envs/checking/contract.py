@@ -588,7 +588,7 @@ def _where_applicable(function: Check, distribution: TaskDistribution) -> None:
 
 
 def spaces_in_words(distribution: TaskDistribution) -> str:
-    """Say how many numbers are observed, and how many an action has or how many actions."""
+    """Sizes of the observations and of the actions."""
     acted = distribution.action_space
     actions = f"{acted.n} numbered" if isinstance(acted, spaces.Discrete) else _size(acted)
     return f"{_size(distribution.observation_space)} observations, {actions} actions"
@@ -599,7 +599,7 @@ def _size(space: spaces.Box) -> str:
 
 
 def parameters(distribution: TaskDistribution, num_tasks: int = 200) -> str:
-    """Say what a task consists of: names, shapes and the range seen in samples."""
+    """The parts of a task: names, shapes and the range seen in samples."""
     finite = distribution.finite_tasks()
     tasks = _draw(distribution, num_tasks) if finite is None else finite
     said = []

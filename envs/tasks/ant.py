@@ -101,7 +101,7 @@ class Ant(MujocoTaskDistribution):
         return (height >= low) & (height <= high)
 
     def living(self, action: Any, after: State) -> Any:
-        """Return what surviving earns less what the action costs, [...]."""
+        """Reward of surviving less the cost of the action, [...]."""
         cost = self.preset.control_cost * (action * action).sum(-1)
         alive = self.healthy(after) | self.preset.survival_on_fall
         return self.preset.survival * alive - cost

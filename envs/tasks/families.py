@@ -29,7 +29,7 @@ class ForwardBackward:
         return {"direction": np.array([1.0, -1.0])}
 
     def describe(self, task: Tasks) -> str:
-        """Say "forward" or "backward"."""
+        """The direction: "forward" or "backward"."""
         return "forward" if task["direction"] > 0 else "backward"
 
     def markers(self, task: Tasks) -> list[Marker]:
@@ -59,7 +59,7 @@ class Headings:
         return TaskGrid(tasks, "heading, degrees", degrees)
 
     def describe(self, task: Tasks) -> str:
-        """Say the heading in degrees, counter-clockwise from the x axis."""
+        """The heading in degrees, counter-clockwise from the x axis."""
         degrees = np.degrees(np.arctan2(task["heading"][1], task["heading"][0]))
         return f"heading {round(float(degrees)) % 360} degrees"
 
@@ -100,7 +100,7 @@ class TargetVelocities:
         return TaskGrid({"velocity": values}, "target velocity, m/s", values)
 
     def describe(self, task: Tasks) -> str:
-        """Say the velocity."""
+        """The velocity."""
         return f"{float(task['velocity']):.2f} m/s"
 
     def markers(self, task: Tasks) -> list[Marker]:
@@ -121,7 +121,7 @@ class Goals:
     goal_size: ClassVar[float] = 0.15  # the sphere's radius, m
 
     def describe(self, task: Tasks) -> str:
-        """Say where the goal is."""
+        """The place of the goal."""
         x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
         return f"goal ({x:.2f}, {y:.2f})"
 

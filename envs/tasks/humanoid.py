@@ -59,7 +59,7 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
         }
 
     def observe(self, state: State) -> Any:
-        """Return what Humanoid-v5 observes without contact forces, [..., 270].
+        """Observations of Humanoid-v5 without contact forces, [..., 270].
 
         That is qpos without x and y, qvel, the bodies' inertias and velocities (the world's left
         out), and the motors' forces on the hinges.

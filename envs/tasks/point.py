@@ -93,7 +93,7 @@ class Point(MujocoTaskDistribution):
         return {"qvel": action}
 
     def describe(self, task: Tasks) -> str:
-        """Say the goal."""
+        """The goal."""
         x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
         return f"goal ({x:.2f}, {y:.2f})"
 

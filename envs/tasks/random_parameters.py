@@ -75,7 +75,7 @@ class RandomParameters(MujocoTaskDistribution):
             parameters *= multipliers
 
     def describe(self, task: Tasks) -> str:
-        """Say the whole mass and the mean sliding friction, relative to the body's own."""
+        """The whole mass and the mean sliding friction, relative to the unchanged body."""
         mass, friction = self.model.body_mass, self.model.geom_friction[:, 0]
         heavier = (mass * task["body_mass"]).sum() / mass.sum()
         rougher = (friction * task["geom_friction"][:, 0]).sum() / friction.sum()

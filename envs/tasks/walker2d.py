@@ -74,7 +74,7 @@ class Upright(MujocoTaskDistribution):
         return (lowest < height) & (height < highest) & (least < angle) & (angle < most)
 
     def living(self, action: Any, after: State) -> Any:
-        """Return what surviving earns less what the action costs, [...]."""
+        """Reward of surviving less the cost of the action, [...]."""
         survives = self.healthy(after) | self.preset.survival_on_fall
         cost = self.preset.control_cost * (action * action).sum(-1)
         return self.preset.survival * survives - cost

@@ -51,7 +51,7 @@ def _all() -> Table:
 
 
 def _row(name: str) -> tuple[str, ...]:
-    """Say what one distribution is; or why it cannot be built."""
+    """The row of one distribution; or the reason why it cannot be built."""
     try:
         distribution = build(name)
         return (

@@ -424,7 +424,7 @@ def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:
 
 
 def _info_names(distribution: TaskDistribution) -> set[str]:
-    """Return what a distribution records in info, by trying one step."""
+    """Names that a distribution records in info, by trying one step."""
     with closing(CheckedEnv(distribution, 1, 1)) as env:
         env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
         step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))

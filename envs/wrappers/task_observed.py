@@ -41,7 +41,7 @@ class TaskObserved(Wrapped):
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Return what the distribution itself shows of episodes; arguments as its own."""
+        """Trajectories as the wrapped distribution shows them; the same arguments."""
         own = getattr(self.distribution, "trajectories", None)
         size = self.distribution.observation_space.shape[0]
         return None if own is None else own(tasks, observations[..., :size], info)

@@ -43,4 +43,4 @@ class Wrapped(ABC):
 
     @abstractmethod
     def around(self, distribution: TaskDistribution) -> Self:
-        """Wrap another distribution likewise."""
+        """The same wrapper around another distribution."""

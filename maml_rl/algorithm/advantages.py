@@ -1,4 +1,4 @@
-"""From a rollout to what a policy-gradient loss needs of it."""
+"""Advantages: from a rollout to the targets of a policy-gradient loss."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
 
     advantages: Tensor  # [M, T, B]
     rewards: Tensor  # [M, T, B] discounted to the beginning of the episode, values at time-outs in
-    values: Tensor  # [M, T, B] of the baseline, discounted likewise
+    values: Tensor  # [M, T, B] of the baseline, discounted to the beginning of the episode
     scale: Tensor  # [M] what the advantages were divided by
     mean_return: Tensor  # [M] mean discounted return of an episode, not divided by `scale`
     explained_variance: Tensor  # [M] of what the baseline is fitted to, float64

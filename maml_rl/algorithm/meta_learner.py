@@ -203,7 +203,7 @@ class MetaLearner:
         return self.advantages(rollout._replace(rewards=rollout.rewards * scale))
 
     def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
-        """Return what tells whether training is healthy: inner steps, baseline, exploration."""
+        """Metrics of a healthy training: inner steps, baseline, exploration."""
         norms = experience.grad_norms
         return {
             **({"inner/grad_norm": float(torch.stack(norms).mean())} if norms else {}),
@@ -244,7 +244,7 @@ class MetaLearner:
         return name in self.policy.fixed or name.startswith(STATISTICS)
 
     def _terms(self, experience: Experience) -> list[Term]:
-        """Return what the algorithm adds to the outer optimizer's own loss."""
+        """The terms that the algorithm adds to the outer optimizer's loss."""
         terms = []
         if self.exploration_weight > 0:
             credit = exploration_credit(experience.rollouts[-1], experience.targets[-1])

@@ -13,7 +13,7 @@ def _check(**arrays: Tensor) -> None:
 
 
 def continuation(discounts: Tensor, first: Tensor, mask: Tensor, final: bool = False) -> Tensor:
-    """Return what of step t + 1 flows into step t, [M, T, B].
+    """The share of step t + 1 that flows into step t, [M, T, B].
 
     It is 0 where the task terminated, where the next step begins an episode or did not happen, and
     after the last step: there unless `final`, which keeps the discount of a slot's last step so

@@ -57,12 +57,12 @@ class Rollout(NamedTuple):
     def episode_returns(self) -> Tensor:
         """Return every episode's undiscounted return, [M, E, B]; E is 1 but for trials.
 
-        Episodes that a trial did not come to are 0.
+        Episodes that a trial did not reach are 0.
         """
         return self._by_episode(self.rewards * self.mask)
 
     def episode_lengths(self) -> Tensor:
-        """Count the steps of every episode likewise, [M, E, B]; 0 where it was not come to."""
+        """Number of steps of every episode, [M, E, B]; 0 where a trial did not reach it."""
         return self._by_episode((self.mask > 0).to(self.mask.dtype))
 
     def _by_episode(self, values: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ class Rollout(NamedTuple):
         return succeeded.double().sum((1, 2)) / (self.begins() > 0).sum((1, 2))
 
     def episode(self, number: int, horizon: int, observation_size: int) -> Rollout:
-        """Return one episode of every trial as a rollout of its own: [M, T, B], T the horizon.
+        """One episode of every trial as a rollout, [M, T, B], T the horizon.
 
         Args:
             number: of the episode, from 0; every trial has come to it.

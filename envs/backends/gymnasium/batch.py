@@ -32,7 +32,7 @@ PATIENCE = 5.0  # seconds that a process has to end by itself
 
 
 def cause(error: BaseException) -> str:
-    """Say what an exception says, in one line."""
+    """The message of an exception, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
 
 
@@ -170,7 +170,7 @@ class BatchedGymnasium:
                 raise error(next(sentence for sentence in info[kind] if sentence))
 
     def _lost(self) -> str:
-        """Say which process ended, and end the others."""
+        """The sentence that names the process that ended; ends the others."""
         assert isinstance(self._vector, AsyncVectorEnv)
         processes = self._vector.processes
         closed = connection.wait([process.sentinel for process in processes], PATIENCE)
@@ -337,6 +337,6 @@ def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
 
 
 def _with_line(error: Exception) -> str:
-    """Say what an exception says and where it was raised."""
+    """The message of an exception and the place where it was raised."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{cause(error)} ({Path(last.filename).name}, line {last.lineno})"

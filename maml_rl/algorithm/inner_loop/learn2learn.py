@@ -163,7 +163,7 @@ class Learn2LearnGBML(Learn2LearnMAML):
 
     @property
     def learns_update(self) -> bool:
-        """Whether the update rule has parameters of its own to learn: the transforms'."""
+        """Whether the update rule has parameters to learn: those of the transforms."""
         return True
 
     def _updates(self, params: Sequence[Tensor]) -> nn.Module:

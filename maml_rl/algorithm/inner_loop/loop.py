@@ -22,7 +22,7 @@ STATISTICS = "statistics/"
 
 
 class InnerStep(NamedTuple):
-    """What one inner step gave, for every task."""
+    """One inner step of every task."""
 
     params: Params  # adapted, leaves [M, *s]
     grads: Params  # that were followed, leaves [M, *s] of what adapts
@@ -30,7 +30,7 @@ class InnerStep(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What an adaptation gave, for every task."""
+    """An adaptation of every task."""
 
     params: Params  # after the last step, leaves [M, *s]
     distributions: list[Distribution]  # of the policies before each step, on their rollout
@@ -190,7 +190,7 @@ class InnerLoop:
 
     @property
     def learns_update(self) -> bool:
-        """Whether the update rule has parameters of its own to learn."""
+        """Whether the update rule has parameters to learn."""
         return bool(self.update.learned({"parameter": torch.zeros(1)}, self.step_size))
 
     def meta_parameters(self, policy: Policy, initialization: Params) -> Params:
@@ -261,7 +261,7 @@ def detached(distribution: Distribution) -> Distribution:
 
 
 def stack(meta: Params, num_tasks: int) -> Params:
-    """Give every task a row of its own: leaves [*s] to [M, *s], detached copies."""
+    """The parameters once for every task: leaves [*s] to [M, *s], detached copies."""
     return {
         name: leaf.detach().expand(num_tasks, *leaf.shape).clone() for name, leaf in meta.items()
     }

@@ -1,7 +1,7 @@
 """The outer objective: the loss after adaptation, as a function of the meta-parameters.
 
 Tasks are handled in groups whose activations fit the cache, or on a GPU whose graphs fit its
-memory. Every task's derivative is a row of its own, and rows are summed in task order, so that
+memory. Every task's derivative is one row, and rows are summed in task order, so that
 results do not depend on the size of a group.
 """
 

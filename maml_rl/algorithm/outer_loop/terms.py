@@ -98,7 +98,7 @@ def exploration(weight: float, credit: Tensor) -> Term:
     already, in the Hessian they are differentiated with.
 
     Args:
-        weight: 1 is the exact term; less of it has less variance.
+        weight: 1 is the exact term; a smaller weight has less variance.
         credit: how good each task's return after adaptation was, in the unit of the surrogate, [M];
             see `exploration_credit`.
     """

@@ -55,7 +55,7 @@ class Policy(Protocol):
         ...
 
     def metrics(self, params: Params) -> dict[str, float]:
-        """Return what is worth reporting of one policy's parameters; names begin with "policy/"."""
+        """Metrics of one policy's parameters; names begin with "policy/"."""
         ...
 
     def initial_state(self, num_tasks: int, slots: int) -> Any:

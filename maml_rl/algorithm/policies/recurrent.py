@@ -82,7 +82,7 @@ def gated_unit(
 
 
 def _is_dual(x: Tensor) -> bool:
-    """Say whether a derivative is carried forward with it."""
+    """Whether the tensor carries a derivative in forward mode."""
     return forward_ad.unpack_dual(x).tangent is not None
 
 
