@@ -5,6 +5,7 @@
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
 # make docs        the API reference, docs/api/index.html; fails on a public symbol without a docstring
 # make results     the tables and figures of docs/results.md from the run data kept in results/
+# make figures     the figures of docs/ that come from kept data: those of `make results`, and estimators
 # make bench       speed of sampling against bare MuJoCo, and of the meta-gradient
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 PARALLEL := --numprocesses auto --dist worksteal # as many processes as cores
 
-.PHONY: setup train test quick docs results bench format metaworld
+.PHONY: setup train test quick docs results figures bench format metaworld
 
 setup: $(STAMP)
 
@@ -61,6 +62,9 @@ docs: setup
 
 results: setup
 	$(BIN)/python -m benchmarks.results
+
+figures: results
+	$(BIN)/python -m benchmarks.estimators --draw
 
 bench: setup
 	$(BIN)/python -m benchmarks.sampling

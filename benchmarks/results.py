@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks.published import PUBLISHED
 from envs.errors import UserError
-from maml_rl.evaluation.curves import adaptation_plot, comparison_figure, save_png
+from maml_rl.evaluation.comparison_curves import comparison_figure
+from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.reporting.comparison import (
     Comparison,
     Table,
@@ -223,9 +225,13 @@ def draw(page: str, folder: Path) -> None:
     """Draw the figure of every comparison on the page into a folder."""
     for _, block, task, _ in BLOCK.findall(page):
         if block == "comparison":
-            comparison = comparison_of(task)
-            figure = comparison_figure(comparison.overlays(), comparison.title)
-            save_png(figure, folder / f"{task}.png")
+            save_png(figure_of(task), folder / f"{task}.png")
+
+
+def figure_of(task: str) -> Figure:
+    """The figure of a comparison."""
+    comparison = comparison_of(task)
+    return comparison_figure(comparison.overlays(), comparison.title)
 
 
 def draw_first_run(folder: Path) -> None:

@@ -14,16 +14,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from maml_rl.evaluation.statistics import Values
 from maml_rl.files import replacing
 
-COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f")
-GROUP_COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f", "#e08e1b", "#1fa3a3", "#6b5b4b")
-GROUP_LINES = ("-", "--", ":", "-.")  # where colours repeat
-LEGEND_COLUMNS = 3
-LEGEND_CHARACTERS = 180  # side by side
-FEWEST_FOR_FAR = 5  # groups
+COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f", "#e08e1b", "#1fa3a3", "#6b5b4b")
+DASHES = ("-", "--", "-.")  # 7, 3 and 11 have no common factors: combinations come again late
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
+BEFORE = "#8c8c8c"  # before adaptation
+DPI = 120
 TITLE_CHARACTERS = 100  # of a line
 CUT = 3  # medians: where a stack is cut off
 FEW_TICKS = 6  # of long numbers
@@ -41,11 +41,11 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
             environment steps of the task seen before, the returns earned on the way are drawn
             against them, and of learners with memory those of every episode.
     """
-    panels = _budget_panels([result["curve"]], "within" in result)
-    figure, (left, right, *rest) = _laid_out(2 + len(panels), 5, 4.2)
+    panels = budget_panels([result["curve"]], "within" in result)
+    figure, (left, right, *rest) = laid_out(2 + len(panels), 5, 4.2)
     for axes, what in zip(rest, panels, strict=True):
-        _draw_budget(axes, what, "all tasks", result["curve"], result.get("within"), "black")
-        _name_budget(axes, what)
+        draw_budget(axes, what, "all tasks", result["curve"], result.get("within"), "black")
+        name_budget(axes, what)
     _draw_curves(left, result["curve"], result["groups"], "within" in result)
     if "grid" in result:
         _draw_grid(right, result["grid"], result["curve"])
@@ -55,26 +55,61 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
     save_png(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+class Style(NamedTuple):
+    """How one of several lines is drawn: no two have the same colour and marker."""
+
+    colour: str
+    dash: str
+    marker: str
+
+
+def style(number: int) -> Style:
+    """The style of line `number`, unique among 77."""
+    return Style(
+        COLOURS[number % len(COLOURS)],
+        DASHES[number % len(DASHES)],
+        MARKERS[number % len(MARKERS)],
+    )
+
+
+def stage_colour(step: int, last: int) -> Any:
+    """The colour of an adaptation step: grey before, then from blue over red to orange."""
+    if step == 0:
+        return BEFORE
+    return mpl.colormaps["plasma"](0.72 * (step - 1) / max(last - 1, 1))
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of a size in inches, drawn without a screen."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _laid_out(
+def laid_out(
     count: int, width: float, height: float, below: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
     """Lay out panels of a size in inches: up to three in a row, four in two; room `below` them."""
     rows = 1 if count < 4 else 2
     columns = -(-count // rows)
-    figure = _figure(width * columns, height * rows + below)
+    figure = new_figure(width * columns, height * rows + below)
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG, atomically."""
+    """Write a figure as a PNG, atomically; its words go into the file as `Description`."""
     with replacing(path) as partial:
-        figure.savefig(partial, dpi=120)
+        figure.savefig(partial, dpi=DPI, metadata={"Description": words(figure)})
+
+
+def words(figure: Figure) -> str:
+    """Titles, names of axes and legends of a figure, a line each."""
+    texts = [figure.get_suptitle()]
+    for axes in figure.axes:
+        texts += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel()]
+    for legend in figure.findobj(Legend):
+        texts += [text.get_text() for text in legend.get_texts()]
+    return "\n".join(filter(None, texts))
 
 
 def svg(figure: Figure) -> bytes:
@@ -91,21 +126,22 @@ def _draw_curves(
     groups: Mapping[str, Sequence[Any]],
     remembers: bool = False,
 ) -> None:
-    _band(axes, curve, "black", "all tasks")
-    for colour, (label, points) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
-        _band(axes, points, colour, label, alpha=0.1, linestyle="--")
-    axes.set(xlabel=_steps(remembers), ylabel="return (95 % interval over tasks)")
+    band(axes, curve, "black", "all tasks")
+    for number, (label, points) in enumerate(groups.items()):
+        colour, _, marker = style(number)
+        band(axes, points, colour, label, alpha=0.1, linestyle="--", marker=marker)
+    axes.set(xlabel=steps_axis(remembers), ylabel="return (95 % interval over tasks)")
     axes.set_xticks([point["step"] for point in curve])
     axes.grid(alpha=0.3)
     axes.legend()
 
 
-def _steps(remembers: bool) -> str:
+def steps_axis(remembers: bool) -> str:
     """Name the axis of steps, at which learners with memory have seen as many episodes."""
     return "inner gradient steps" + (", or as many episodes remembered" if remembers else "")
 
 
-def _band(
+def band(
     axes: Axes,
     curve: Sequence[Mapping[str, Any]],
     colour: str,
@@ -126,7 +162,7 @@ def _band(
     axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
-def _budget_panels(
+def budget_panels(
     curves: Sequence[Sequence[Mapping[str, Any]]], remembers: bool
 ) -> tuple[str, ...]:
     """Return what is drawn against the environment steps of the task, where all curves tell them.
@@ -138,7 +174,7 @@ def _budget_panels(
     return ("return", "cumulative") if remembers else ("cumulative",)
 
 
-def _draw_budget(
+def draw_budget(
     axes: Axes,
     what: str,
     label: str,
@@ -146,16 +182,19 @@ def _draw_budget(
     within: Sequence[Mapping[str, Any]] | None,
     colour: str,
     linestyle: str = "-",
+    marker: str = "o",
+    alpha: float = 0.12,
 ) -> None:
     """Draw an episode's return, or the sum of those before it, against what was seen of the task.
 
     Learners with memory are drawn at every episode, others where they have adapted.
     """
-    marker, points = ("o", curve) if within is None else ("", within)
-    _band(axes, points, colour, label, 0.12, linestyle, "env_steps", what, marker)
+    marker, points = (marker, curve) if within is None else ("", within)
+    band(axes, points, colour, label, alpha, linestyle, "env_steps", what, marker)
 
 
-def _name_budget(axes: Axes, what: str) -> None:
+def name_budget(axes: Axes, what: str) -> None:
+    """Name the axes of `draw_budget`."""
     names = {"return": "return of an episode", "cumulative": "returns earned before it"}
     axes.set(
         xlabel="environment steps of the task, seen before the episode",
@@ -168,13 +207,16 @@ def _name_budget(axes: Axes, what: str) -> None:
 def _draw_tasks(axes: Axes, result: Mapping[str, Any]) -> None:
     """Draw each task's return before against after one step, or as many episodes."""
     groups: Mapping[str, Sequence[Mapping[str, Any]]]
-    groups, befores = result["groups"] or {"all tasks": result["curve"]}, []
-    for colour, (label, curve) in zip(itertools.cycle(COLOURS), groups.items(), strict=False):
+    groups, values = result["groups"] or {"all tasks": result["curve"]}, []
+    for number, (label, curve) in enumerate(groups.items()):
         before, after = curve[0]["per_task"], curve[1]["per_task"]
-        axes.scatter(before, after, color=colour, s=18, alpha=0.8, label=label)
-        befores += before
-    ends = [min(befores), max(befores)]
+        colour, _, marker = style(number)
+        axes.scatter(before, after, color=colour, marker=marker, s=18, alpha=0.8, label=label)
+        values += [*before, *after]
+    room = 0.05 * (max(values) - min(values)) or 0.5
+    ends = (min(values) - room, max(values) + room)
     axes.plot(ends, ends, color="grey", linewidth=1, label="no change")
+    axes.set(xlim=ends, ylim=ends, aspect="equal")
     names = ("return before adaptation, per task", "after one step")
     if "within" in result:
         names = (
@@ -194,8 +236,14 @@ def _draw_grid(axes: Axes, grid: Mapping[str, Any], curve: Sequence[Mapping[str,
     for point in curve:
         step = point["step"]
         label = "before" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
-        shade = 0.8 - 0.7 * step / max(len(curve) - 1, 1)
-        axes.plot(grid["values"], point["per_task"], marker=".", color=str(shade), label=label)
+        axes.plot(
+            grid["values"],
+            point["per_task"],
+            marker=MARKERS[step % len(MARKERS)],
+            markersize=4,
+            color=stage_colour(step, len(curve) - 1),
+            label=label,
+        )
     low, high = grid["trained_range"]
     if min(grid["values"]) < low or max(grid["values"]) > high:
         axes.axvspan(low, high, color=COLOURS[0], alpha=0.08, linewidth=0, label="trained range")
@@ -204,86 +252,16 @@ def _draw_grid(axes: Axes, grid: Mapping[str, Any], curve: Sequence[Mapping[str,
     axes.legend()
 
 
-class Overlay(NamedTuple):
-    """One group of runs in a comparison."""
-
-    label: str
-    runs: list[tuple[Values, Values]]  # learning curve of each: env steps [I], return [I]
-    mean: tuple[Values, Values] | None  # their mean; None where nothing was trained
-    curve: Sequence[Mapping[str, Any]]  # adaptation curve with intervals over runs and tasks
-    within: Sequence[Mapping[str, Any]] | None = None  # every episode, of learners with memory
-
-
-def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
-    """Draw learning curves (thin: each run, thick: mean) and adaptation curves with their bands.
-
-    Where every group tells the environment steps of the task seen before, the same count for those
-    that take gradient steps and for those that remember, also what was earned on the way.
-    """
-    longest = max(len(overlay.label) for overlay in overlays)
-    columns = max(1, min(LEGEND_COLUMNS, LEGEND_CHARACTERS // longest))
-    remembers = any(overlay.within is not None for overlay in overlays)
-    told = _budget_panels([overlay.curve for overlay in overlays], remembers)
-    room = 0.2 * -(-len(overlays) // columns)
-    figure, (left, right, *rest) = _laid_out(2 + len(told), 6, 4.7, room)
-    for number, overlay in enumerate(overlays):
-        colour = GROUP_COLOURS[number % len(GROUP_COLOURS)]
-        line = GROUP_LINES[number // len(GROUP_COLOURS) % len(GROUP_LINES)]
-        for env_steps, values in overlay.runs if len(overlay.runs) > 1 else ():
-            left.plot(*_thinned(env_steps / 1e6, values), color=colour, linewidth=0.7, alpha=0.5)
-        if overlay.mean is not None:
-            env_steps, values = overlay.mean
-            left.plot(env_steps / 1e6, values, color=colour, linewidth=2, linestyle=line)
-        _band(right, overlay.curve, colour, overlay.label, alpha=0.12, linestyle=line)
-        for axes, what in zip(rest, told, strict=True):
-            _draw_budget(axes, what, overlay.label, overlay.curve, overlay.within, colour, line)
-    left.set(
-        title="training tasks, mean of ten iterations",
-        xlabel="million environment steps",
-        ylabel="return after the inner steps trained with",
-    )
-    left.locator_params(axis="x", nbins=FEW_TICKS)
-    right.set(title="evaluation", xlabel=_steps(remembers), ylabel="return (95 % interval)")
-    right.set_xticks([point["step"] for point in overlays[0].curve])
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    for axes, what in zip([right, *rest], ("return", *told), strict=True):
-        means = {one.label: [point[f"{what}_mean"] for point in one.curve] for one in overlays}
-        _leave_out_far(axes, means)
-    for axes, what in zip(rest, told, strict=True):
-        _name_budget(axes, what)
-    handles, labels = right.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
-    figure.suptitle(title)
-    return figure
-
-
-def _leave_out_far(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
-    """Let groups that lie far from most others leave the frame, and name them in the title.
-
-    Far is three interquartile ranges beyond the quartiles of all values (Tukey's outer fence).
-    """
-    if len(groups) < FEWEST_FOR_FAR:
-        return
-    low, high = np.quantile(np.concatenate(list(groups.values())), [0.25, 0.75])
-    fence = low - 3 * (high - low), high + 3 * (high - low)
-    far = [name for name, own in groups.items() if min(own) < fence[0] or max(own) > fence[1]]
-    if far:
-        bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, fence[0]), min(top, fence[1]))
-        axes.set_title(f"{axes.get_title()} (beyond the frame: {', '.join(far)})".strip())
-
-
 def adaptation_figure(result: Mapping[str, Any]) -> Figure:
     """Draw the adaptation curve of evaluation.json's content, and of its groups."""
-    figure = _figure(5.5, 4)
+    figure = new_figure(5.5, 4)
     _draw_curves(figure.subplots(), result["curve"], result["groups"], "within" in result)
     return figure
 
 
 def scatter_figure(result: Mapping[str, Any]) -> Figure:
     """Draw each task's return before and after one step, of evaluation.json's content."""
-    figure = _figure(5.5, 4)
+    figure = new_figure(5.5, 4)
     _draw_tasks(figure.subplots(), result)
     return figure
 
@@ -300,14 +278,15 @@ def lines_figure(
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = _figure(11 if columns > 1 else 8, (2.4 if columns > 1 else 4) * rows)
+    figure = new_figure(11 if columns > 1 else 8, (2.4 if columns > 1 else 4) * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
-        for colour, (label, (x, y)) in zip(
-            itertools.cycle(GROUP_COLOURS), lines.items(), strict=False
-        ):
-            few = {"marker": "o", "markersize": 3} if len(x) < 30 else {}
-            axes.plot(*_thinned(x, y), color=colour, linewidth=1.2, label=label, **few)
+        for number, (label, (x, y)) in enumerate(lines.items()):
+            colour, dash, marker = style(number)
+            few = {"marker": marker, "markersize": 3} if len(x) < 30 else {}
+            axes.plot(
+                *thinned(x, y), color=colour, linestyle=dash, linewidth=1.2, label=label, **few
+            )
         axes.set(xlabel=xlabel)
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
@@ -320,11 +299,11 @@ def lines_figure(
 
 def stacked_figure(x: Values, parts: Mapping[str, Values], xlabel: str, ylabel: str) -> Figure:
     """Draw parts of a whole, one on the other: values [I] at `x` [I], by label."""
-    figure = _figure(8, 3)
+    figure = new_figure(8, 3)
     axes = figure.subplots()
-    thin = {label: _thinned(x, values) for label, values in parts.items()}
+    thin = {label: thinned(x, values) for label, values in parts.items()}
     positions = next(iter(thin.values()))[0]
-    colours = list(itertools.islice(itertools.cycle(GROUP_COLOURS), len(parts)))
+    colours = list(itertools.islice(itertools.cycle(COLOURS), len(parts)))
     axes.stackplot(
         positions, *(y for _, y in thin.values()), labels=list(thin), colors=colours, alpha=0.8
     )
@@ -339,7 +318,7 @@ def stacked_figure(x: Values, parts: Mapping[str, Values], xlabel: str, ylabel: 
     return figure
 
 
-def _thinned(x: Values, y: Values) -> tuple[Values, Values]:
+def thinned(x: Values, y: Values) -> tuple[Values, Values]:
     """Return a long line by the means of bins."""
     if len(x) <= MOST_POINTS:
         return x, y

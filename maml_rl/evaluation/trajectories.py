@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,10 +23,12 @@ from envs.protocol import (
 )
 from envs.trajectories import Trajectories, shown_of
 from maml_rl.algorithm.rollout import Rollout
+from maml_rl.evaluation.curves import BEFORE, stage_colour
 
 PANELS = 6  # tasks in a figure of trajectories, at most
 COLUMNS = 3
-BEFORE = "#8c8c8c"
+EPISODES = 5  # single episodes drawn of a stage, at most
+MOST_NUMBERS = 6  # of a task that is drawn by pairs of its first three
 FAINT = {
     True: 0.12,
     False: 0.3,
@@ -102,13 +104,15 @@ def trajectory_figure(
     for own, index in zip(axes, panels, strict=True):
         own.set_title(distribution.describe(task_at(tasks, index)), fontsize=10)
         for step, stage in enumerate(stages):
-            _draw_stage(own, stage, ran[step], index, _colour(step, len(stages) - 1))
+            colour = stage_colour(step, len(stages) - 1)
+            thin = EPISODES if step in (0, len(stages) - 1) else 0
+            _draw_stage(own, stage, ran[step], index, colour, thin)
         _draw_target(own, stages[0], index)
     _name_axes(axes, stages[0])
     if stages[0].in_plane:
         _square(axes)
     names = [stage_name(step, episodes) for step in range(len(stages))]
-    _legend(figure, stages[0], names)
+    _legend(figure, stages[0], names, ran[0].shape[2])
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -129,14 +133,16 @@ def _ran(rollout: Rollout) -> Array:
     return np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
 
 
-def _draw_stage(axes: Axes, shown: Trajectories, ran: Array, index: int, colour: Any) -> None:
-    """Draw one task's episodes thin, and thick where they are on average.
+def _draw_stage(
+    axes: Axes, shown: Trajectories, ran: Array, index: int, colour: Any, thin: int
+) -> None:
+    """Draw `thin` of one task's episodes thin, and thick where all are on average.
 
     An episode that has ended stays where it ended.
     """
     values, ran = shown.values[index], ran[index]
     times = shown.dt * np.arange(len(values))
-    for slot in range(ran.shape[1]):
+    for slot in range(min(thin, ran.shape[1])):
         line = _coordinates(shown, times[ran[:, slot]], values[ran[:, slot], slot])
         axes.plot(*line, color=colour, linewidth=0.7, alpha=FAINT[shown.in_plane], zorder=2)
     last = ran.sum(axis=0) - 1  # the moment at which each episode ended, [B]
@@ -161,13 +167,6 @@ def _draw_target(axes: Axes, shown: Trajectories, index: int) -> None:
         axes.scatter(target[0], target[1], zorder=4, **GOAL)
     else:
         axes.plot(shown.dt * np.arange(len(target)), target, zorder=4, **COURSE)
-
-
-def _colour(step: int, last: int) -> Any:
-    """Return the colour of a step: grey before adaptation, then from blue over red to orange."""
-    if step == 0:
-        return BEFORE
-    return matplotlib.colormaps["plasma"](0.72 * (step - 1) / max(last - 1, 1))
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
@@ -211,13 +210,17 @@ def _square(axes: Sequence[Axes]) -> None:
         own.set_aspect("equal", adjustable="box")
 
 
-def _legend(figure: Figure, shown: Trajectories, names: Sequence[str]) -> None:
-    """Say what the colours are, and what thin and thick lines are."""
+def _legend(figure: Figure, shown: Trajectories, names: Sequence[str], episodes: int) -> None:
+    """Name the colours, and the thin and thick lines."""
     handles = [
-        Line2D([], [], color=_colour(step, len(names) - 1), linewidth=2.0, label=name)
+        Line2D([], [], color=stage_colour(step, len(names) - 1), linewidth=2.0, label=name)
         for step, name in enumerate(names)
     ]
-    for width, label in ((0.7, "single episodes"), (2.0, "their mean")):
+    thin, mean = "single episodes", "their mean"
+    if episodes > EPISODES or len(names) > 2:
+        thin = f"{min(episodes, EPISODES)} of {episodes} episodes, first and last stage"
+        mean = f"mean of all {episodes}"
+    for width, label in ((0.7, thin), (2.0, mean)):
         handles.append(Line2D([], [], color="black", linewidth=width, label=label))
     if shown.targets is not None:
         goal = Line2D([], [], linestyle="", marker="*", markersize=11, label="goal")
@@ -238,19 +241,29 @@ def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> F
         splits: the stored tasks.
 
     Returns:
-        The figure; None unless tasks are of one or two numbers and not of a finite set.
+        The figure; None where tasks are a finite set, or of more than `MOST_NUMBERS` numbers. Of
+        three numbers and more, every pair of the first three is drawn.
     """
     names = _names(splits.test)
-    if distribution.finite_tasks() is not None or len(names) not in (1, 2):
+    if distribution.finite_tasks() is not None or not 1 <= len(names) <= MOST_NUMBERS:
         return None
     drawn = distribution.sample(DRAWS, np.random.default_rng(0))
     numbers = [_numbers(tasks) for tasks in (drawn, splits.validation, splits.test)]
-    figure = Figure(figsize=(6.4, 4.0 if len(names) == 1 else 6.0), layout="constrained")
+    pairs = list(itertools.combinations(range(min(3, len(names))), 2))
+    width = 6.4 if len(pairs) < 2 else 4.6 * len(pairs)
+    figure = Figure(figsize=(width, 4.0 if not pairs else 6.0), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    (_draw_histogram if len(names) == 1 else _draw_scatter)(axes, names, *numbers)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
+    if not pairs:
+        _draw_histogram(panels[0], names, *numbers)
+    for axes, pair in zip(panels, pairs, strict=False):
+        columns = list(pair)
+        chosen = [values[:, columns] for values in numbers]
+        _draw_scatter(axes, [names[column] for column in columns], *chosen)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    more = f" (first three of {len(names)} numbers)" if len(names) > 3 else ""
+    figure.suptitle(f"{title}{more}", fontsize=11)
     return figure
 
 
@@ -289,7 +302,7 @@ def _draw_scatter(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array
     for (label, style), values in zip(STORED.items(), stored, strict=True):
         axes.scatter(values[:, 0], values[:, 1], label=_counted(label, values), **style)
     axes.set(xlabel=names[0], ylabel=names[1])
-    if names[0].endswith("[0]"):  # of one vector
+    if names[0].partition("[")[0] == names[1].partition("[")[0]:  # of one vector
         axes.set_aspect("equal", adjustable="datalim")
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from envs.errors import SimulationError, UserError
 from maml_rl.errors import NonFiniteError
-from maml_rl.evaluation.curves import Overlay, comparison_figure, save_png
+from maml_rl.evaluation.comparison_curves import Overlay, comparison_figure
+from maml_rl.evaluation.curves import save_png
 from maml_rl.evaluation.statistics import (
     Statistic,
     Values,

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from envs.errors import UserError
-from maml_rl.evaluation.curves import comparison_figure
+from maml_rl.evaluation.comparison_curves import comparison_figure
 from maml_rl.files import replacing
 from maml_rl.reporting.blocks import (
     Block,

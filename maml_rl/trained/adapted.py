@@ -18,6 +18,7 @@ from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.sampling.actions import applied_actions
 from maml_rl.trained.export import export_policy
 from maml_rl.trained.rollout_files import save_rollouts
+from maml_rl.wording import counted, number_format
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +38,10 @@ class AdaptedPolicy:
     params: Params
     task: Tasks | None
     returns: Values
+
+    def __repr__(self) -> str:
+        task = "no task" if self.task is None else self.distribution.describe(self.task)
+        return f"<AdaptedPolicy: {self.distribution.name}, {task}{_returns(self.returns)}>"
 
     def act(
         self,
@@ -128,6 +133,11 @@ class Adapted:
     success: Values | None
     rollouts: list[Rollout]
 
+    def __repr__(self) -> str:
+        tasks = counted(len(self), "task")
+        returns = _returns(self.returns.mean(axis=1))
+        return f"<Adapted: {self.distribution.name}, {tasks}{returns}>"
+
     def __len__(self) -> int:
         return count_tasks(self.tasks)
 
@@ -144,3 +154,12 @@ class Adapted:
     def save(self, path: str | Path) -> Path:
         """Write rollouts and tasks as an npz file; see `save_rollouts`."""
         return save_rollouts(path, self.rollouts, self.tasks)
+
+
+def _returns(returns: Values) -> str:
+    """Mean returns before adaptation and after the last step, of [K + 1], for a person to read."""
+    if not len(returns):
+        return ""
+    form, steps = number_format(returns.tolist()), len(returns) - 1
+    before, after = form.format(returns[0]), form.format(returns[-1])
+    return f", return {before} before and {after} after {counted(steps, 'step')}"

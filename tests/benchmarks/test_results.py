@@ -9,6 +9,7 @@ from PIL import Image
 from benchmarks import results
 from benchmarks.published import PUBLISHED
 from envs.errors import UserError
+from maml_rl.evaluation.curves import DPI, words
 from maml_rl.runs.data import read_run
 from tests.support.run_files import png_size
 from tests.support.written_runs import make_run
@@ -48,7 +49,13 @@ def test_figures_of_the_page_are_kept():
     shown = [task for _, name, task, _ in results.BLOCK.findall(results.PAGE.read_text())
              if name == "comparison"]  # fmt: skip
     assert shown[0] == "half_cheetah_dir"
-    assert all(png_size(results.IMAGES / f"{task}.png")[0] > 1000 for task in shown)
+    for task in shown:
+        figure = results.figure_of(task)
+        width, height = (round(DPI * inches) for inches in figure.get_size_inches())
+        path = results.IMAGES / f"{task}.png"
+        assert png_size(path) == pytest.approx((width, height), abs=1), "run `make figures`"
+        with Image.open(path) as drawn:
+            assert drawn.text["Description"] == words(figure), "run `make figures`"
 
 
 def test_the_readme_s_picture_is_of_the_kept_run(tmp_path):

@@ -1,5 +1,7 @@
 """Figures of an evaluation: what is drawn is what was recorded."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from envs.wrappers.combined import HeldOut, Union
 from envs.wrappers.task_observed import TaskObserved
 from maml_rl.algorithm.rollout import Rollout
 from maml_rl.evaluation import trajectories as figures
-from maml_rl.evaluation.curves import save_png
+from maml_rl.evaluation.comparison_curves import Overlay, chosen, comparison_figure
+from maml_rl.evaluation.curves import BEFORE, _draw_grid, save_png, scatter_figure, style
 from tests.support.run_files import png_size
 
 M, T, B = 3, 4, 2
@@ -69,7 +72,7 @@ def test_the_points_ways_are_its_observations():
         expected = [moments(own)[task, :, slot] for own in both for slot in range(B)]
         assert np.array_equal(drawn(axes), expected)
         thin = [line.get_color() for line in axes.lines if line.get_linewidth() == 0.7]
-        assert [to_hex(colour) for colour in thin] == 2 * [figures.BEFORE] + 2 * ["#0d0887"]
+        assert [to_hex(colour) for colour in thin] == 2 * [BEFORE] + 2 * ["#0d0887"]
         means = [moments(own)[task].mean(1) for own in both]
         assert np.allclose(drawn(axes, 2.0), means, atol=1e-6)
         star = axes.collections[-1].get_offsets()
@@ -292,3 +295,100 @@ def test_stored_tasks_beyond_those_of_training_are_within_the_axes():
     figures._draw_histogram(axes, ["velocity"], drawn, drawn[:2], stored)
     low, high = axes.get_xlim()
     assert (low, high) == pytest.approx((-0.15, 3.15))
+
+
+def test_no_two_lines_share_their_colour_dash_or_marker_in_combination():
+    styles = [style(number) for number in range(19)]
+    for pair in (lambda one: (one.colour, one.marker), lambda one: (one.colour, one.dash)):
+        assert len({pair(one) for one in styles}) == 19
+    assert len({one.marker for one in styles[:7]}) == len({one.colour for one in styles[:7]}) == 7
+    neighbours = itertools.pairwise(styles)
+    assert all(one.dash != other.dash for one, other in neighbours)
+
+
+def test_of_many_episodes_five_are_drawn_of_the_first_and_last_stage():
+    rng = np.random.default_rng(0)
+    velocity = [rng.normal(size=(M, T, 20)) for _ in range(4)]
+    stages = [rollout(0, x_velocity=own, mask=torch.ones(M, T, 20)) for own in velocity]
+    stages = [own._replace(final_observations=own.final_observations.repeat(1, 10, 1),
+                           observations=own.observations.repeat(1, 1, 10, 1))
+              for own in stages]  # fmt: skip
+    tasks = {"direction": np.array([1.0, -1.0, 1.0])}
+    figure = figures.trajectory_figure("", build("half_cheetah_dir"), tasks, stages)
+    axes = figure.axes[0]
+    assert (len(drawn(axes)), len(drawn(axes, 2.0))) == (10, 4)
+    # the mean is of all 20: x after a step of 0.05 s
+    assert drawn(axes, 2.0)[1][1, 1] == pytest.approx(0.05 * velocity[1][0, 0].mean())
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[4:] == ["5 of 20 episodes, first and last stage", "mean of all 20"]
+
+
+def result_of_tasks(before, after):
+    curve = [
+        {"step": step, "return_mean": 0.0, "return_ci95": [0.0, 0.0], "per_task": values}
+        for step, values in enumerate((before, after))
+    ]
+    return {"curve": curve, "groups": {}}
+
+
+def test_the_line_of_no_change_runs_at_45_degrees():
+    (axes,) = scatter_figure(result_of_tasks([0.0, 1.0], [90.0, 100.0])).axes
+    assert axes.get_aspect() == 1
+    assert axes.get_xlim() == axes.get_ylim() == (-5.0, 105.0)  # 0 to 100, and 5 % of it
+    line = axes.lines[0].get_xydata()
+    assert np.array_equal(line[:, 0], line[:, 1])
+
+
+def test_steps_on_a_grid_have_colours_and_markers_of_their_own():
+    axes = Figure().add_subplot()
+    curve = [{"step": step, "per_task": [1.0, 2.0]} for step in range(4)]
+    grid = {"values": [0.0, 1.0], "trained_range": [0.0, 1.0], "parameter": "velocity"}
+    _draw_grid(axes, grid, curve)
+    assert len({to_hex(line.get_color()) for line in axes.lines}) == 4
+    assert len({line.get_marker() for line in axes.lines}) == 4
+
+
+def overlay(number, points=2):
+    curve = [
+        {"step": step, "return_mean": float(number), "return_ci95": [number, number]}
+        for step in range(points)
+    ]
+    trained = np.array([1000.0]), np.array([float(number)])
+    return Overlay(f"group {number}", [trained], trained, curve)
+
+
+def test_of_many_groups_the_first_and_the_best_are_in_colour_and_all_others_in_panels():
+    overlays = [overlay(number) for number in range(19)]
+    assert chosen(overlays) == [0, 13, 14, 15, 16, 17, 18]
+    assert chosen(overlays[:7]) == list(range(7))
+    figure = comparison_figure(overlays, "all")
+    titles = [axes.get_title() for axes in figure.axes[2:14]]
+    assert titles == [f"group {number}" for number in range(1, 13)]
+    (legend,) = figure.subfigs[0].legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [
+        *(f"group {number}" for number in chosen(overlays)),
+        "others, each in a small panel below",
+    ]
+
+
+def test_a_run_of_one_iteration_is_a_point_of_its_learning_curve():
+    learning = comparison_figure([overlay(1), overlay(2)], "all").axes[0]
+    assert [line.get_marker() for line in learning.lines] == ["o", "s"]
+
+
+def test_tasks_of_three_numbers_are_drawn_by_pairs():
+    class Boxes:
+        def finite_tasks(self):
+            return None
+
+        def sample(self, count, rng):
+            return {"goal": rng.uniform(size=(count, 3))}
+
+    stored = splits(Boxes())
+    figure = figures.task_figure("title", Boxes(), stored)
+    names = [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
+    assert names == [("goal[0]", "goal[1]"), ("goal[0]", "goal[2]"), ("goal[1]", "goal[2]")]
+    test = figure.axes[1].collections[2].get_offsets()
+    assert np.array_equal(test, stored.test["goal"][:, [0, 2]])
+    assert len(figure.legends[0].get_texts()) == 3

@@ -10,7 +10,7 @@ from scipy import stats
 
 from envs.errors import UserError
 from maml_rl.errors import NonFiniteError
-from maml_rl.evaluation.curves import Overlay, comparison_figure
+from maml_rl.evaluation.comparison_curves import Overlay, comparison_figure
 from maml_rl.evaluation.protocol import Evaluation, summary
 from maml_rl.evaluation.statistics import probability_of_improvement
 from maml_rl.randomness import Key
