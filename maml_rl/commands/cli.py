@@ -26,6 +26,7 @@ from envs.arguments import listed, one_of
 from envs.errors import SimulationError, UserError
 from envs.protocol import snake_case
 from envs.registry import published, resolve
+from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
 
@@ -36,13 +37,6 @@ OmegaConf.register_new_resolver(
     lambda target: snake_case(str(target).rpartition(".")[2]),
     replace=True,
 )
-
-
-def config_directory() -> Path:
-    """Return the folder of the configuration: in the installed package, or in the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def guarded(command: Callable[[Sequence[str]], int]) -> None:

@@ -36,7 +36,8 @@ from envs.wrappers.trials import Trials
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
-from maml_rl.commands.cli import compose, config_directory, parse_overrides
+from maml_rl.commands.cli import compose, parse_overrides
+from maml_rl.commands.paths import config_directory
 from maml_rl.commands.tracking import track_evaluation
 from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.evaluation.films import record
@@ -467,7 +468,7 @@ def _videos(
         for step in sorted({min(1, last), last} - {0}):
             experience = learner.collect(collector, meta, tasks, step, key, later_scale)
             stages[stage_name(step)] = experience.adapted
-    described = {}
+    described, frames = {}, f"up to {distribution.horizon + 1} frames"
     for index in range(len(members)):
         task = task_at(tasks, index)
         own = {
@@ -477,6 +478,7 @@ def _videos(
         named = distribution.describe(task)
         plain = re.sub(r"[^\w.=-]+", "_", named).strip("_")
         path = place / f"video_{index + 1}_{plain}.mp4"
+        print(f"film {index + 1} of {len(members)}: {named}, {frames} ...", flush=True)
         returns = record(path, distribution, task, learner.policy, own, key.seed)
         described[path.name] = f"{distribution.name}, {named}: {', '.join(own)}"
         said = ", ".join(f"{total:.1f} {stage}" for stage, total in zip(own, returns, strict=True))

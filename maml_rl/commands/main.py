@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+
+# Hydra's script for bash knows no .venv/bin/python, of which it would run `-sc query=bash`
+ANY_PYTHON = (
+    '[ "${words[0]}" == "python" ]',
+    '[[ "${words[0]##*/}" == python* ]]',
+)
 
 
 def train_main() -> None:
     """Run `train.py` on the process's arguments."""
     with _quiet_interrupt():
+        if asks_for_completion(sys.argv[1:]):
+            complete()
+            return
         from maml_rl.commands.cli import guarded
         from maml_rl.commands.train import train_command
 
         guarded(train_command)
+
+
+def asks_for_completion(arguments: Sequence[str]) -> bool:
+    """Whether a shell asks what could follow, or for the script with which it will ask."""
+    return bool({"-sc", "--shell-completion"} & set(arguments))
+
+
+def complete() -> None:
+    """Let Hydra answer a shell: neither torch nor any environment is imported for that."""
+    from hydra import version
+    from hydra._internal.utils import _run_hydra, get_args_parser
+
+    from maml_rl.commands.paths import config_directory
+
+    _name_python_plainly()
+    version.setbase("1.3")
+    parser, written = get_args_parser(), StringIO()
+    with redirect_stdout(written):
+        _run_hydra(
+            args=parser.parse_args(),
+            args_parser=parser,
+            task_function=lambda config: None,
+            config_path=str(config_directory()),
+            config_name="config",
+        )
+    print(written.getvalue().replace(*ANY_PYTHON), end="")
+
+
+def _name_python_plainly() -> None:
+    """Write python for .venv/bin/python in the line to complete, since Hydra knows that alone."""
+    line = os.environ.get("COMP_LINE", "")
+    called, space, rest = line.partition(" ")
+    if called.rpartition("/")[2].startswith("python"):
+        os.environ["COMP_LINE"] = f"python{space}{rest}"
+        point = int(os.environ.get("COMP_POINT", len(line)))
+        os.environ["COMP_POINT"] = str(point - len(called) + len("python"))
 
 
 def evaluate_main() -> None:

@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
-from maml_rl.commands.cli import compose, config_directory, parse_overrides, status_of
+from maml_rl.commands.cli import compose, parse_overrides, status_of
+from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import build_run, build_trainer
 from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.folder import RunFolder

@@ -6,7 +6,8 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from maml_rl.commands.cli import compose, config_directory
+from maml_rl.commands.cli import compose
+from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import build_trainer, train
 from tests.support.paths import ROOT
 from tests.support.run_files import read_metrics
