@@ -91,9 +91,9 @@ def test_what_is_loaded(trained_run, trained):
 
 def test_what_is_adapted_says_what_it_is(trained):
     adapted = trained.adapt(trained.tasks("test", 2), num_episodes=2)
-    words = [f"{value:.2f}" for value in adapted.returns.mean(axis=1)]
+    before, after = (f"{value:.2f}" for value in adapted.returns.mean(axis=1))
     assert repr(adapted) == (
-        f"<Adapted: point_navigation, 2 tasks, return {words[0]} before and {words[1]} after 1 step>"
+        f"<Adapted: point_navigation, 2 tasks, return {before} before and {after} after 1 step>"
     )
     task = trained.distribution.describe(task_at(adapted.tasks, 0))
     assert repr(adapted[0]).startswith(f"<AdaptedPolicy: point_navigation, {task}, return -")
