@@ -14,6 +14,46 @@ from maml_rl.commands.train import train_command
 
 torch.set_num_threads(1)  # as the commands do
 
+# Where tests of a second and more lie. `make quick` leaves them out, and so all that run the
+# commands.
+SLOW_FIXTURES = {"call", "train_cli", "evaluate_cli", "trained_run", "run_copy"}
+SLOW = (
+    "tests/algorithm/inner_loop/test_learn2learn_loader.py",
+    "tests/algorithm/outer_loop/test_references.py::test_an_iteration_is",
+    "tests/algorithm/outer_loop/test_references.py::test_an_outer_step_of_trpo",
+    "tests/algorithm/outer_loop/test_references.py::test_fisher_product",
+    "tests/algorithm/test_diagnostics.py",
+    "tests/algorithm/test_probe.py",
+    "tests/benchmarks/",
+    "tests/commands/",
+    "tests/configuration/",
+    "tests/docs/",
+    "tests/envs/backends/test_gymnasium_env.py",
+    "tests/envs/checking/",
+    "tests/envs/tasks/test_metaworld.py",
+    "tests/envs/tasks/test_random_parameters.py",
+    "tests/envs/tools/",
+    "tests/envs/wrappers/test_combined.py",
+    "tests/envs/wrappers/test_task_observed.py",
+    "tests/evaluation/test_evaluation.py",
+    "tests/evaluation/test_video.py",
+    "tests/reporting/test_report.py",
+    "tests/test_example.py",
+    "tests/test_known_faults.py",
+    "tests/test_wheel.py",
+    "tests/test_wording.py",
+    "tests/trained/",
+    "tests/training/test_loggers.py",
+    "tests/training/test_trainer.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow tests."""
+    for item in items:
+        if item.nodeid.startswith(SLOW) or SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
 
 @dataclass
 class Outcome:

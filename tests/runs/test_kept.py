@@ -8,7 +8,7 @@ import pytest
 from envs import UserError
 from maml_rl.runs.data import find_runs, is_run, keep_run, read_run
 from maml_rl.runs.kept import is_kept_run, read_kept_run, write_kept_run
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 ROWS = [
     {"iteration": 1.0, "env_steps": 400.0, "return/step_0": -1.25},

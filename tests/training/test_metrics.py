@@ -12,7 +12,7 @@ from maml_rl.training.metrics import (
     metric_table,
     panel_of,
 )
-from tests.conftest import read_metrics
+from tests.support.run_files import read_metrics
 
 
 def test_the_page_of_metrics_is_made_from_the_table():

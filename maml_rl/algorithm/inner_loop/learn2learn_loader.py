@@ -48,7 +48,10 @@ def _imports_whole() -> bool:
 def _create_bare_packages() -> None:
     spec = importlib.util.find_spec("learn2learn")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError("learn2learn is not installed: run `make setup`.")
+        raise UserError(
+            "learn2learn is not installed: run `make setup`, or `pip install --no-deps "
+            "--config-settings=--build-option=build_ext learn2learn==0.2.0` (it needs gcc)."
+        )
     root = Path(next(iter(spec.submodule_search_locations)))
     for name in BARE:
         package = ModuleType(name)

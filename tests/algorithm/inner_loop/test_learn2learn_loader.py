@@ -1,8 +1,10 @@
 """learn2learn without gym, torchvision and qpth; whole where it imports; refused if absent."""
 
 import importlib.util
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -100,8 +102,15 @@ def without_learn2learn(monkeypatch):
     )
 
 
-def test_without_it_the_sentence_says_make_setup(without_learn2learn, tmp_path):
-    with pytest.raises(UserError, match=r"^learn2learn is not installed: run `make setup`\.$"):
+def test_without_it_the_sentence_says_how_to_install_it(without_learn2learn, tmp_path):
+    (version,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"][
+        "learn2learn"
+    ]
+    sentence = (
+        "learn2learn is not installed: run `make setup`, or `pip install --no-deps "
+        f"--config-settings=--build-option=build_ext {version}` (it needs gcc)."
+    )
+    with pytest.raises(UserError, match=f"^{re.escape(sentence)}$"):
         learn2learn_loader.load_learn2learn("algorithms.maml")
     for inner in ("learn2learn_maml", "learn2learn_meta_sgd"):
         with pytest.raises(UserError, match="run `make setup`"):

@@ -1,0 +1,89 @@
+"""The wheel holds every file that the programs read, and works away from the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.support.paths import ROOT
+
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "maml_rl", "envs", "conf")
+ENTRY = """
+import sys
+from importlib.metadata import entry_points
+(program,) = {each.value: each for each in entry_points(name=sys.argv[1])}.values()
+sys.argv = sys.argv[1:]
+sys.exit(program.load()())
+"""
+
+
+def python(*arguments, cwd, **environment):
+    """Run the interpreter without its working folder on the path, as an entry point does."""
+    done = subprocess.run(
+        [sys.executable, "-P", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the wheel's content, as pip lays it into site-packages."""
+    folder = tmp_path_factory.mktemp("wheel")
+    (folder / "source").mkdir()
+    for name in SOURCES:
+        source, copy = ROOT / name, folder / "source" / name
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
+    python("-c", build, cwd=folder / "source")
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site-packages")
+    return folder / "site-packages"
+
+
+def test_the_wheel_holds_every_file(installed):
+    files = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("maml_rl", "envs", "conf")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    expected = {f"maml_rl/{name}" if name.startswith("conf/") else name for name in files}
+    held = {
+        path.relative_to(installed).as_posix()
+        for package in ("maml_rl", "envs")
+        for path in (installed / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert held == expected
+
+
+def test_an_installed_copy_trains_and_evaluates(installed, tmp_path):
+    """Beside another envs/ too: the programs have imported theirs before they look around."""
+    other = tmp_path / "envs"
+    other.mkdir()
+    (other / "__init__.py").write_text("raise SystemExit('another envs')\n")
+    site = str(installed)
+    where = "import envs, maml_rl; print(envs.__file__, maml_rl.__file__)"
+    for path in python("-c", where, cwd=tmp_path, PYTHONPATH=site).split():
+        assert path.startswith(site)
+    options = ("experiment=smoke", "trainer.iterations=1", "hydra.run.dir=run")
+    python("-c", ENTRY, "maml-rl-train", *options, cwd=tmp_path, PYTHONPATH=site)
+    (line,) = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["iteration"] == 1
+    python("-c", ENTRY, "maml-rl-evaluate", "run=run", cwd=tmp_path, PYTHONPATH=site)
+    result = json.loads((tmp_path / "run/evaluation/evaluation.json").read_text())
+    assert result["env"] == "point_navigation"
