@@ -14,6 +14,7 @@ from maml_rl.training.loggers.tensorboard import TensorBoard
 from maml_rl.training.progress import Display, Heading
 
 Metrics = dict[str, float]
+"""Numbers of one iteration by name (docs/metrics.md)."""
 
 
 class Sink(Protocol):
