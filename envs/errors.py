@@ -6,4 +6,4 @@ class UserError(ValueError):
 
 
 class SimulationError(RuntimeError):
-    """A simulation became unstable, or gave a value that is not finite."""
+    """A simulation became unstable, gave a value that is not finite, or its worker died."""

@@ -7,15 +7,20 @@ os.environ.setdefault("MKL_CBWR", "AUTO")  # products then do not depend on wher
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maml_rl.commands.python import train
     from maml_rl.trained.loading import load
 
-__all__ = ["load"]
+__all__ = ["load", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load` when it is asked for: `import maml_rl` alone loads no torch."""
-    if name != "load":
-        raise AttributeError(f"module 'maml_rl' has no attribute {name!r}")
-    from maml_rl.trained.loading import load
+    """Import `load` and `train` when they are asked for: `import maml_rl` alone loads no torch."""
+    if name == "load":
+        from maml_rl.trained.loading import load
 
-    return load
+        return load
+    if name == "train":
+        from maml_rl.commands.python import train
+
+        return train
+    raise AttributeError(f"module 'maml_rl' has no attribute {name!r}")

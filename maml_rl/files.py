@@ -12,7 +12,11 @@ from typing import Any
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically."""
-    text = json.dumps(data, indent=1) + "\n"
+    write_text(path, json.dumps(data, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text atomically."""
     with replacing(path) as partial:
         partial.write_text(text)
 
@@ -27,5 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a disk that is full names none
+        raise
     finally:
         partial.unlink(missing_ok=True)

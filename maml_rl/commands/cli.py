@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,7 +31,10 @@ from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
 
-NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR)
+NOT_WRITABLE = (
+    *(errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+)
 
 OmegaConf.register_new_resolver(
     "snake_case",  # my_tasks.HopperVelocity to hopper_velocity, for the names of run folders
@@ -41,8 +45,21 @@ OmegaConf.register_new_resolver(
 
 def guarded(command: Callable[[Sequence[str]], int]) -> None:
     """Run a command on the process's arguments and exit with its status."""
+    open_streams()
     sys.path.insert(0, str(Path.cwd()))  # a user's task distribution is found where they work
     sys.exit(status_of(lambda: command(sys.argv[1:])))
+
+
+def open_streams() -> None:
+    """Put the null device where a standard stream is closed, so that what is printed goes there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def status_of(call: Callable[[], int]) -> int:
@@ -61,7 +78,8 @@ def status_of(call: Callable[[], int]) -> int:
         print(f"error: {_plain(error)}", file=sys.stderr)
         return 2
     except (NonFiniteError, SimulationError) as error:
-        print(f"stopped: {one_line(error)}; the last good checkpoint is kept.", file=sys.stderr)
+        words = "; ".join([one_line(error), *getattr(error, "__notes__", [])])
+        print(f"stopped: {words}.", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
@@ -73,14 +91,18 @@ def status_of(call: Callable[[], int]) -> int:
         return 130
 
 
-def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+def parse_overrides(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     """Read `key=value` arguments.
+
+    Args:
+        overrides: one a line.
+        loader: of the configuration, where glob(...) is to find the names of a group.
 
     Raises:
         UserError: quoting the one that cannot be read.
     """
     try:
-        return OverridesParser.create().parse_overrides(list(overrides))
+        return OverridesParser.create(loader).parse_overrides(list(overrides))
     except OverrideParseException as error:
         raise UserError(
             f"cannot read {error.override!r}: write key=value, and quote a value that holds "
@@ -139,6 +161,7 @@ def _options(built: Any) -> list[str]:
 def _known(name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose with the chosen groups alone, to say what keys there are."""
     groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
+    groups.add("hydra.searchpath")  # where a person's own nodes lie
     chosen = [line for line in overrides if line.partition("=")[0] in groups]
     return hydra.compose(name, chosen)
 

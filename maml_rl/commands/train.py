@@ -6,31 +6,37 @@ import argparse
 import io
 import itertools
 import os
-import shutil
+import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from maml_rl.commands.cli import compose, parse_overrides, status_of
 from maml_rl.commands.paths import config_directory
-from maml_rl.configuration.building import build_run, build_trainer
+from maml_rl.configuration.building import build_run, build_trainer, configuration_files
 from maml_rl.configuration.stored import stored_config
+from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.folder import RunFolder
-from maml_rl.training.trainer import Progress, Trainer
+from maml_rl.training.state import Progress
+from maml_rl.training.trainer import Trainer
 from maml_rl.wording import command, shown
 
 RESUMABLE = ("trainer.iterations", "trainer.env_steps", "logger")  # and below sampler and logger
+LONGEST_NAME = 255  # bytes, of Linux's file systems
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -46,8 +52,13 @@ def train_command(arguments: Sequence[str]) -> int:
         if parsed.multirun:
             raise UserError("resume takes one run: leave --multirun away.")
         return resume(str(chosen.pop("resume").value()), chosen)
-    for number, job in enumerate(_jobs(overrides, parsed.multirun)):
+    if parsed.multirun:
+        overrides = _with_globs(parsed)
+    folders = [
         check([*job, *_search_path(parsed)], number if parsed.multirun else None)
+        for number, job in enumerate(_jobs(overrides, parsed.multirun))
+    ]
+    _check_distinct(folders)
     return _run_jobs(parsed)
 
 
@@ -82,26 +93,50 @@ def _search_path(parsed: argparse.Namespace) -> list[str]:
     return [f"hydra.searchpath=[file://{Path(parsed.config_dir).resolve()}]"]
 
 
+def _with_globs(parsed: argparse.Namespace) -> list[Override]:
+    """Read a sweep's overrides so that glob(...) finds the names of its group."""
+    places = create_config_search_path(str(config_directory()))
+    if parsed.config_dir:
+        places.append("command-line", f"file://{Path(parsed.config_dir).resolve()}")
+    return parse_overrides(parsed.overrides, ConfigLoaderImpl(places))
+
+
 def _jobs(overrides: list[Override], multirun: bool) -> list[list[str]]:
-    """List each job's overrides; a sweep gives the product of its choices."""
+    """List each job's overrides; a sweep gives the product of its choices.
+
+    Raises:
+        UserError: for an interval, from which Hydra's own sweeper cannot choose.
+    """
     choices: list[list[str]] = []
+    other_sweeper = any(override.key_or_group == "hydra/sweeper" for override in overrides)
     for override in overrides:
         if multirun and override.is_sweep_override():
             if not override.is_discrete_sweep():
+                if not other_sweeper:
+                    raise UserError(
+                        f"{override.input_line} names no values: write {override.key_or_group}="
+                        f"1,2,3 or =range(1,4), or choose a sweeper that draws from intervals."
+                    )
                 continue
             key = override.get_key_element()
-            choices.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            values = list(override.sweep_string_iterator())
+            if not values:
+                raise UserError(f"{override.input_line} matches nothing; --help lists the names.")
+            choices.append([f"{key}={value}" for value in values])
         elif override.input_line is not None:
             choices.append([override.input_line])
     return [list(job) for job in itertools.product(*choices)]
 
 
-def check(overrides: list[str], job: int | None) -> None:
+def check(overrides: list[str], job: int | None) -> str:
     """Compose and build once before Hydra makes a folder, so that a wrong input leaves nothing.
 
     Args:
         overrides: of the one run.
         job: its number in a sweep, None where it is the only one.
+
+    Returns:
+        The folder, as two jobs of one sweep would share it: times of day are left out.
 
     Raises:
         UserError: in the words of whatever refused its arguments.
@@ -113,11 +148,38 @@ def check(overrides: list[str], job: int | None) -> None:
     build_run(config, Path())
     chosen = composed.hydra
     path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
-    _check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
+    check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
+    if job is None:
+        return str(path)
+    raw: Any = OmegaConf.to_container(chosen.sweep, resolve=False)
+    OmegaConf.set_readonly(chosen, False)
+    OmegaConf.set_readonly(chosen.sweep, False)
+    for name in ("dir", "subdir"):
+        chosen.sweep[name] = re.sub(r"\$\{now:[^}]*\}", "now", str(raw[name]))
+    return os.path.normpath(f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
 
 
-def _check_folder(path: Path, key: str) -> None:
+def _check_distinct(folders: Sequence[str]) -> None:
+    """Refuse a sweep whose jobs would write into one folder."""
+    for number, folder in enumerate(folders):
+        first = folders.index(folder)
+        if first < number:
+            name = Path(folder).name
+            raise UserError(
+                f"jobs {first} and {number} of the sweep would both be {name}: leave "
+                f"hydra.sweep.subdir away, or name in it what differs, as in "
+                f"hydra.sweep.subdir='seed_${{seed}}'."
+            )
+
+
+def check_folder(path: Path, key: str) -> None:
     """Refuse a folder that holds a run, or that cannot be made."""
+    for part in path.parts:
+        if len(os.fsencode(part)) > LONGEST_NAME:
+            raise UserError(
+                f"{key}: the name {part[:40]}... has {len(os.fsencode(part))} bytes and file "
+                f"systems take {LONGEST_NAME}; give a shorter one."
+            )
     if RunFolder(path).is_used():
         raise UserError(
             f"{path} holds a run already: resume={path} goes on with it, another {key} begins a "
@@ -129,27 +191,59 @@ def _check_folder(path: Path, key: str) -> None:
 
 
 def _run_jobs(parsed: argparse.Namespace) -> int:
-    """Let Hydra run each job; return the worst status."""
-    statuses = []
+    """Let Hydra run each job; return the worst status.
+
+    A launcher may run jobs in other processes, of which only what they return comes back: nothing
+    where they failed.
+    """
+    statuses: list[int] = []
+    returns: list[JobReturn] = []
 
     def job(config: DictConfig) -> float | None:
         path = Path(HydraConfig.get().runtime.output_dir)
         outcome: dict[str, float] = {}
         status = status_of(lambda: _train_job(config, path, outcome))
         statuses.append(status)
-        if status in (1, 2) and not (path / "checkpoints").exists():
+        if status in (1, 2) and not RunFolder(path).is_used() and not RunFolder(path).is_locked():
             _remove_unused(path)
         if status in (130, 143):
             sys.exit(status)
-        return outcome.get("adaptation_gain")
+        return outcome.get("objective") if status == 0 else None
 
-    _run(parsed, job)
-    return max(statuses, default=0)
+    with _kept_returns(returns):
+        _run(parsed, job)
+    failed = any(one.status != JobStatus.COMPLETED or one.return_value is None for one in returns)
+    return max([*statuses, int(failed)])
+
+
+@contextmanager
+def _kept_returns(returns: list[JobReturn]) -> Iterator[None]:
+    """Keep what the jobs of a sweep return to its launcher, which no sweeper need hand on."""
+    plugins: Any = Plugins.instance()
+    original = plugins.instantiate_launcher
+
+    def instantiate(*arguments: Any, **options: Any) -> Any:
+        del plugins.instantiate_launcher  # launchers pickle the plugins for other processes
+        launcher = original(*arguments, **options)
+        launch = launcher.launch
+
+        def kept(*batch: Any, **named: Any) -> Sequence[JobReturn]:
+            results: Sequence[JobReturn] = launch(*batch, **named)
+            returns.extend(results)
+            return results
+
+        launcher.launch = kept
+        return launcher
+
+    plugins.instantiate_launcher = instantiate
+    try:
+        yield
+    finally:
+        vars(plugins).pop("instantiate_launcher", None)
 
 
 def _remove_unused(path: Path) -> None:
-    """Remove what Hydra wrote for a run that never began, and the folders that leaves empty."""
-    shutil.rmtree(path / ".hydra", ignore_errors=True)
+    """Remove the empty folders of a run that never began."""
     for folder in (path, *path.parents):
         if folder == Path.cwd() or any(folder.iterdir()):
             break
@@ -159,11 +253,17 @@ def _remove_unused(path: Path) -> None:
 def _train_job(config: DictConfig, path: Path, outcome: dict[str, float]) -> int:
     print(f"run folder: {shown(path)}", flush=True)
     trainer, initialization = build_run(config, path)
-    outcome |= trainer.run(trainer.begin(initialization))
-    return _ended(trainer)
+    chosen = HydraConfig.get()
+    files = configuration_files(config, [str(line) for line in chosen.overrides.task])
+    files["hydra.yaml"] = OmegaConf.to_yaml(OmegaConf.create({"hydra": chosen}))
+    trainer.run(trainer.begin(initialization, files))
+    best = trainer.folder.checkpoint("best")
+    if best.is_file():  # what a sweep compares: the return after adaptation of what it would use
+        outcome["objective"] = load_checkpoint(best)["best_validation"]
+    return ended(trainer)
 
 
-def _ended(trainer: Trainer) -> int:
+def ended(trainer: Trainer) -> int:
     """Say how a run ended; return 130 or 143 where a signal ended it."""
     requested = trainer.stop.requested
     path = shown(trainer.folder.path)
@@ -218,13 +318,13 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
     trainer = build_trainer(config, folder.path)
     values, earlier = _values(config, overrides), _values(before, overrides)
     progress = trainer.resume({key: own for key, own in values.items() if own != earlier[key]})
-    if trainer.finished(progress):
+    if trainer.limits.reached(progress):
         trainer.keep_limits(progress)
         print(_nothing_left(trainer, progress), flush=True)
         return 0
     print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
     trainer.run(progress)
-    return _ended(trainer)
+    return ended(trainer)
 
 
 def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
@@ -239,8 +339,8 @@ def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
 def _nothing_left(trainer: Trainer, progress: Progress) -> str:
     """Say that a run is at its end, and how it can go on for longer."""
     limits = {
-        "trainer.iterations": (progress.iteration, trainer.iterations),
-        "trainer.env_steps": (progress.env_steps, trainer.env_steps),
+        "trainer.iterations": (progress.iteration, trainer.limits.iterations),
+        "trainer.env_steps": (progress.env_steps, trainer.limits.env_steps),
     }
     more = {
         key: max(1, 2 * done)

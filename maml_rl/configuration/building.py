@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,21 @@ def _written(value: Any) -> str:
 def train(config: DictConfig, path: Path) -> Metrics:
     """Train a new run in the folder `path` and return its last metrics; no command line needed."""
     trainer, initialization = build_run(config, path)
-    return trainer.run(trainer.begin(initialization))
+    return trainer.run(trainer.begin(initialization, configuration_files(config)))
+
+
+def configuration_files(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Texts of what a run stores of its configuration, by the names of their files in .hydra.
+
+    Interpolations are resolved: what they take from the environment or the clock may be another
+    when the run is resumed or evaluated.
+    """
+    resolved = config.copy()
+    OmegaConf.resolve(resolved)
+    return {
+        "config.yaml": OmegaConf.to_yaml(resolved),
+        "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(list(overrides))),
+    }
 
 
 def build_run(config: DictConfig, path: Path) -> tuple[Trainer, Params | None]:

@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from envs.errors import UserError
-from maml_rl.configuration.building import NODES
+from maml_rl.configuration.building import NODES, one_line
 from maml_rl.configuration.old_names import rename
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 
@@ -34,6 +34,11 @@ def stored_config(folder: RunFolder) -> DictConfig:
         OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
     except UserError:
         raise
+    except InterpolationResolutionError as error:
+        raise UserError(
+            f"{folder.config} holds an interpolation that has no value here ({one_line(error)}): "
+            f"write the value that the run had in its place."
+        ) from error
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
     except Exception as error:  # the YAML parser's errors have no common public base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,8 +27,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """
     content = {"format": FORMAT, **content}
     content["sha256"] = _digest(content)
+    buffer = io.BytesIO()  # torch's own file writer turns a full disk into an internal error
+    torch.save(content, buffer)
     with replacing(path) as partial:
-        torch.save(content, partial)
+        partial.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-import platform
-import subprocess
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from envs.protocol import Splits, Tasks, count_tasks, tasks_from_json, tasks_to_json
-from maml_rl.files import write_json
+from maml_rl.files import write_json, write_text
+from maml_rl.runs.provenance import provenance
 from maml_rl.wording import option
 
-PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "learn2learn")
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some file systems on a network
+NO_LOCK_WARNING = (
+    "warning: the file system of the run folder has no locks: start no second process in it."
+)
 
 
 class RunFolder:
@@ -93,6 +95,34 @@ class RunFolder:
     def is_used(self) -> bool:
         """Say whether a run has written here."""
         return self.metrics.exists() or (self.path / "checkpoints").exists()
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """Keep the folder for a new run while its first files are written; undone where that fails.
+
+        Raises:
+            UserError: if it holds a run, or another process is training there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            if self.is_used():
+                raise UserError(
+                    f"{self.path} holds a run already: resume={self.path} goes on with it, another "
+                    f"folder begins a new one."
+                )
+            try:
+                yield
+            except BaseException:
+                for path in (self.config.parent, self.checkpoint("last").parent):
+                    shutil.rmtree(path, ignore_errors=True)
+                for path in (self.tasks, self.provenance):
+                    path.unlink(missing_ok=True)
+                raise
+
+    def write_configuration(self, files: Mapping[str, str]) -> None:
+        """Store what the run is built from: texts by the names of their files in .hydra."""
+        for name, text in files.items():
+            write_text(self.config.parent / name, text)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -216,6 +246,12 @@ def _taken(directory: int, kind: int, tries: int = 5) -> bool:
             return True
         except BlockingIOError:
             time.sleep(0.05 if last else 0)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            if kind == fcntl.LOCK_EX:
+                print(NO_LOCK_WARNING, file=sys.stderr, flush=True)
+            return True
     return False
 
 
@@ -223,52 +259,3 @@ def _are_tasks(tasks: Tasks) -> bool:
     """Say whether leaves are finite numbers for one number of tasks, at least one."""
     numeric = all(leaf.dtype.kind in "biuf" and np.isfinite(leaf).all() for leaf in tasks.values())
     return numeric and all(leaf.ndim for leaf in tasks.values()) and count_tasks(tasks) > 0
-
-
-def provenance(seed: int) -> dict[str, Any]:
-    """Return git commit, versions, machine, threads and seed."""
-    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
-    return {
-        "git_commit": _git("rev-parse", "HEAD") if ours else None,
-        "git_modified": _git("status", "--porcelain", "-uno") != "" if ours else None,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "seed": seed,
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)),
-        },
-        "torch_threads": torch.get_num_threads(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from copy import copy
@@ -32,6 +33,7 @@ from maml_rl.configuration.building import build_distribution, build_learner
 from maml_rl.configuration.stored import stored_config
 from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
+from maml_rl.runs.environment import environment_difference
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
 from maml_rl.sampling.one_env import EpisodesInTurn
@@ -59,6 +61,13 @@ def load(run: str | Path, checkpoint: str | int = "best") -> Trained:
     config = stored_config(folder)
     config.device = "cpu"  # the outer loop's, which adapting does not run
     distribution = build_distribution(config)
+    difference = environment_difference(folder.read_provenance(), distribution)
+    if difference is not None:
+        print(
+            f"warning: {folder.path} was trained in another environment: {difference}.",
+            file=sys.stderr,
+            flush=True,
+        )
     learner = build_learner(config, distribution)
     name, iteration, meta = _trained_meta(folder, checkpoint, learner)
     return Trained(folder, name, iteration, distribution, learner, meta)

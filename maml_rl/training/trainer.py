@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from itertools import pairwise
-from types import FrameType
 from typing import Any
-
-import torch
 
 from envs.arguments import integer_at_least
 from envs.errors import SimulationError, UserError
 from envs.protocol import (
     Splits,
     TaskDistribution,
+    Tasks,
     count_tasks,
     draw_tasks,
     held_out,
@@ -27,31 +22,20 @@ from envs.protocol import (
 from maml_rl.algorithm.diagnostics import mean_returns, success_rates, trial_returns
 from maml_rl.algorithm.meta_learner import Experience, MetaLearner
 from maml_rl.algorithm.outer_loop import OuterUpdate
-from maml_rl.algorithm.outer_loop.objectives import graph_memory, group_size
-from maml_rl.algorithm.outer_loop.update import State
+from maml_rl.algorithm.outer_loop.objectives import group_size
 from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.files import write_json
 from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint, save_checkpoint
+from maml_rl.runs.environment import environment_difference, environment_numbers
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Collector, Sampler
 from maml_rl.sampling.collector import authors_code
 from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.progress import Heading
-
-
-@dataclass
-class Progress:
-    """Everything a run carries from one iteration to the next; what a checkpoint holds."""
-
-    meta: Params
-    outer_state: State = field(default_factory=dict)
-    iteration: int = 0  # finished
-    env_steps: int = 0  # of training; validation is not counted
-    seconds: float = 0.0
-    best_validation: float | None = None
-    metrics_bytes: int = 0
+from maml_rl.training.state import Limits, Progress, Stopwatch
+from maml_rl.training.stop import StoppedError, StopRequest
 
 
 class Trainer:
@@ -94,12 +78,7 @@ class Trainer:
         test_tasks: int = 40,
         checkpoint_every: int = 50,
     ) -> None:
-        if iterations is None and env_steps is None:
-            raise UserError(
-                "set trainer.iterations or trainer.env_steps: the run must end somewhere."
-            )
-        self.iterations = _limit("trainer.iterations", iterations, least=0)
-        self.env_steps = _limit("trainer.env_steps", env_steps)
+        self.limits = Limits(iterations, env_steps)
         self.num_tasks = integer_at_least("trainer.num_tasks", num_tasks)
         self.num_episodes = integer_at_least("trainer.num_episodes", num_episodes)
         self.validate_every = integer_at_least("trainer.validate_every", validate_every)
@@ -109,40 +88,62 @@ class Trainer:
         self.checkpoint_every = integer_at_least("trainer.checkpoint_every", checkpoint_every)
         self.distribution, self.learner, self.sampler = distribution, learner, sampler
         self.logger, self.folder, self.seed = logger, folder, integer_at_least("seed", seed, 0)
+        self.notes: list[str] = []
         self.splits = Splits(
-            validation=stored_tasks(
-                distribution,
-                integer_at_least("trainer.validation_tasks", validation_tasks),
-                Key(seed).generator(Purpose.VALIDATION_TASKS),
-            ),
-            test=stored_tasks(
-                held_out(distribution),
-                integer_at_least("trainer.test_tasks", test_tasks),
-                Key(seed).generator(Purpose.TEST_TASKS),
-            ),
+            validation=self._stored("validation", distribution, validation_tasks),
+            test=self._stored("test", held_out(distribution), test_tasks),
         )
         draw_tasks(distribution, self.num_tasks, Key(seed).generator(Purpose.TASKS))  # a trial
         self.stop = StopRequest()
         self._session: dict[str, Any] | None = None  # what is recorded of a resumed one
 
-    def begin(self, initialization: Params | None = None) -> Progress:
+    def _stored(self, split: str, source: TaskDistribution, count: int) -> Tasks:
+        """Stored tasks of a split; a finite set comes in equal counts, rounded up."""
+        option = f"trainer.{split}_tasks"
+        integer_at_least(option, count)
+        finite = source.finite_tasks()
+        size = 1 if finite is None else count_tasks(finite)
+        rounded = -(-count // size) * size
+        if rounded != count:
+            self.notes.append(
+                f"{option}={count} is rounded up to {rounded}: {source.name} has {size} tasks, "
+                f"which are stored in equal counts."
+            )
+        purpose = Purpose.VALIDATION_TASKS if split == "validation" else Purpose.TEST_TASKS
+        return stored_tasks(source, rounded, Key(self.seed).generator(purpose))
+
+    def begin(
+        self, initialization: Params | None = None, configuration: Mapping[str, str] | None = None
+    ) -> Progress:
         """Start a run: its folder, tasks, provenance and first checkpoint.
 
         Args:
             initialization: trained meta-parameters to start from; None draws them.
+            configuration: texts of the files in .hydra, by name: what `load`, `evaluate.py` and
+                `resume=` build the run from.
+
+        Raises:
+            UserError: if the folder holds a run, or another process is training there.
         """
         meta = self.learner.initialize(self.seed)
         if initialization is not None:
             meta = {name: leaf.clone() for name, leaf in initialization.items()}
         progress = Progress(meta)
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        self.folder.write_splits(self.splits)
-        shape = (self.num_tasks, self.distribution.horizon, self.num_episodes)
-        memory = graph_memory(torch.device(self.learner.device))
-        size = group_size(self.learner.policy, *shape, memory=memory)
-        recorded = {"sampler_threads": self.sampler.threads, "group_size": size}
-        self.folder.write_provenance(self.seed, recorded)
-        self._save(progress, "last")
+        size = group_size(
+            self.learner.policy, self.num_tasks, self.distribution.horizon, self.num_episodes
+        )
+        recorded = {
+            "sampler_threads": self.sampler.threads,
+            "group_size": size,
+            "environment": environment_numbers(self.distribution),
+        }
+        with self.folder.beginning():
+            self.folder.write_configuration(configuration or {})
+            self.folder.write_splits(self.splits)
+            self.folder.write_provenance(self.seed, recorded)
+            self._save(progress, "last")
+        for note in self.notes:
+            print(f"note: {note}", flush=True)
         return progress
 
     def resume(self, changed: Mapping[str, Any] | None = None) -> Progress:
@@ -154,7 +155,8 @@ class Trainer:
 
         Raises:
             CheckpointError: if the checkpoint cannot be used.
-            UserError: if the run's metrics are shorter than the checkpoint says.
+            UserError: if the run's metrics are shorter than the checkpoint says, or its
+                environment is another than it began with.
         """
         path = self.folder.checkpoint("last")
         try:
@@ -172,6 +174,12 @@ class Trainer:
                 f"{self.folder.metrics} is shorter than at the last checkpoint. "
                 f"{self._other_checkpoints()}"
             )
+        difference = environment_difference(self.folder.read_provenance(), self.distribution)
+        if difference is not None:
+            raise UserError(
+                f"{self.folder.path} began with another environment: {difference}. Restore the "
+                f"code that it began with, or begin a new run with init_from={self.folder.path}."
+            )
         self.splits = self.folder.read_splits()
         self._session = {"iteration": progress.iteration, "changed": dict(changed or {})}
         return progress
@@ -183,36 +191,146 @@ class Trainer:
         return f"To go on from an earlier one, copy it over last.pt; there is {', '.join(names)}."
 
     def run(self, progress: Progress) -> Metrics:
-        """Train until a limit is reached or a stop is requested; return the last metrics.
+        """Train until a limit is reached or a stop is requested.
+
+        Returns:
+            The last iteration's metrics; where a limit was reached, with the last validation's.
 
         Raises:
             NonFiniteError: naming iteration and task; the last good checkpoint is kept.
+            SimulationError: the same, for a simulation that failed.
         """
         metrics: Metrics = {}
-        collector = self.sampler.collector(
-            self.distribution, self.learner.policy, self.num_tasks, self.num_episodes
-        )
-        start, kept = progress.env_steps, progress.metrics_bytes
         heading = Heading(
             *(self.distribution.name, self.learner.name, self.seed),
-            *(self.iterations, self.env_steps, progress.iteration),
+            *(self.limits.iterations, self.limits.env_steps, progress.iteration),
         )
         with (
-            closing(collector),
+            closing(self._collector(self.num_tasks, self.num_episodes)) as collector,
             self.folder.locked(),
             self._recorded(progress),
             self.stop,
-            self.logger.open(self.folder.metrics, start, kept, heading) as logger,
+            self.logger.open(
+                self.folder.metrics, progress.env_steps, progress.metrics_bytes, heading
+            ) as logger,
+            suppress(StoppedError),
         ):
-            while not self.finished(progress) and not self.stop.requested:
-                finished = self._iterate(collector, progress)
-                if finished is None:
-                    break
-                metrics = finished
-                progress.metrics_bytes = logger.write(metrics)
-                self._save_all(progress, metrics)
-                logger.show(metrics, self._fraction(progress))
+            while not self.limits.reached(progress):
+                later, metrics = self._iterate(collector, progress)
+                later.metrics_bytes = logger.write(metrics)
+                self._save_all(later, metrics)
+                progress.advance_to(later)
+                logger.show(metrics, self.limits.fraction(progress))
+            metrics = metrics | self._last_validation(progress)
         return metrics
+
+    def _iterate(self, collector: Collector, progress: Progress) -> tuple[Progress, Metrics]:
+        """One iteration of meta-training (Finn et al. 2017, algorithm 3).
+
+        Returns:
+            The state after it, and its metrics.
+
+        Raises:
+            StoppedError: where a stop was requested between two phases.
+        """
+        iteration, learner, clock = progress.iteration + 1, self.learner, Stopwatch()
+        key = Key(self.seed, (Purpose.TRAINING, iteration))
+        with self._named(f"iteration {iteration}"):
+            tasks = self._sample_tasks(key)
+            experience = learner.collect(collector, progress.meta, tasks, learner.inner.steps, key)
+            clock.lap("seconds/sampling")
+            self.stop.check()
+            update = learner.outer_step(
+                progress.meta, progress.outer_state, experience, self.limits.fraction(progress)
+            )
+            clock.lap("seconds/outer_loop")
+            self.stop.check()
+            steps = sum(rollout.num_steps() for rollout in experience.rollouts)
+            later = replace(
+                progress,
+                meta=update.meta,
+                outer_state=update.state,
+                iteration=iteration,
+                env_steps=progress.env_steps + steps,
+            )
+            metrics: Metrics = {"iteration": iteration, "env_steps": later.env_steps}
+            metrics |= self._diagnostics(experience, update)
+            clock.lap("seconds/diagnostics")
+            if iteration % self.validate_every == 0:
+                metrics |= self.validate(later)
+                clock.lap("seconds/validation")
+        metrics |= clock.metrics(progress.seconds, steps)
+        later.seconds = metrics["seconds"]
+        return later, metrics
+
+    def _sample_tasks(self, key: Key) -> Tasks:
+        """The tasks of an iteration, leaves [M, ...]."""
+        with authors_code(self.distribution.name, "sample(num_tasks, rng)"):
+            return draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
+
+    def _collector(self, num_tasks: int, num_episodes: int) -> Collector:
+        policy = self.learner.policy
+        return self.sampler.collector(self.distribution, policy, num_tasks, num_episodes)
+
+    def _diagnostics(self, experience: Experience, update: OuterUpdate) -> Metrics:
+        """Returns before and after each inner step, their gains, and the parts' diagnostics."""
+        rollouts = experience.rollouts
+        returns = mean_returns(rollouts, prefix="")
+        after_steps = list(returns.values())
+        return {
+            **returns,
+            **trial_returns(rollouts[-1], prefix=""),
+            "adaptation_gain": after_steps[-1] - after_steps[0],
+            **{
+                f"gain/step_{step}": after - before
+                for step, (before, after) in enumerate(pairwise(after_steps), start=1)
+            },
+            **success_rates(rollouts, prefix=""),
+            **self.learner.diagnostics(update.meta, experience),
+            **update.metrics,
+        }
+
+    def validate(self, progress: Progress) -> Metrics:
+        """Mean return on the stored validation tasks after each inner step."""
+        tasks, learner = self.splits.validation, self.learner
+        with closing(self._collector(count_tasks(tasks), self.validation_episodes)) as collector:
+            key = Key(self.seed, (Purpose.VALIDATION,))
+            steps = learner.inner.steps
+            experience = learner.collect(collector, progress.meta, tasks, steps, key)
+        returns = mean_returns(experience.rollouts, prefix="validation/")
+        returns |= trial_returns(experience.rollouts[-1], prefix="validation/")
+        return returns | success_rates(experience.rollouts, prefix="validation/")
+
+    def _last_validation(self, progress: Progress) -> Metrics:
+        """Validate at the end of a run where its last iteration did not.
+
+        The result goes into best.pt alone, not into last.pt and metrics.jsonl: a run that is
+        resumed for longer stays the run that was never interrupted.
+        """
+        due = progress.iteration % self.validate_every != 0 or progress.iteration == 0
+        begun_at = None if self._session is None else self._session["iteration"]
+        nothing_done = progress.iteration == begun_at
+        if not due or (nothing_done and self.folder.checkpoint("best").is_file()):
+            return {}
+        with self._named(f"validation after iteration {progress.iteration}"):
+            metrics = self.validate(progress)
+        self._save_best(replace(progress), metrics)
+        return metrics
+
+    @contextmanager
+    def _named(self, phase: str) -> Iterator[None]:
+        """Put the phase before an error's message, and keep the kind of the error.
+
+        Raises:
+            StoppedError: in its place where a stop was requested: a signal to all processes has
+                ended the workers too.
+        """
+        self.stop.check()
+        try:
+            yield
+        except (NonFiniteError, SimulationError) as error:
+            self.stop.check()
+            raise type(error)(f"{phase}: {error}") from error
 
     def keep_limits(self, progress: Progress) -> None:
         """Keep the limits that a session changed of a run that has nothing left to do."""
@@ -230,181 +348,47 @@ class Trainer:
         Raises:
             UserError: if another has trained on since.
         """
+        self._check_current(progress)
+        recorded = {**(self._session or {}), "sampler_threads": self.sampler.threads}
+        self.folder.add_session(self.seed, recorded)
+
+    def _check_current(self, progress: Progress) -> None:
+        """Refuse to go on from a state that is not the last checkpoint's."""
         if load_checkpoint(self.folder.checkpoint("last"))["iteration"] != progress.iteration:
             raise UserError(
                 f"another process has trained in {self.folder.path} since this one read it: call "
                 f"again."
             )
-        recorded = {**(self._session or {}), "sampler_threads": self.sampler.threads}
-        self.folder.add_session(self.seed, recorded)
 
     @contextmanager
     def _recorded(self, progress: Progress) -> Iterator[None]:
-        """Record a session, and leave stopped.json where numbers that are not finite end it."""
-        if self._session is not None and not self.finished(progress):
+        """Record a session, and leave stopped.json where an error of its numbers ends it."""
+        self._check_current(progress)
+        if self._session is not None and not self.limits.reached(progress):
             self._add_session(progress)
         path = self.folder.path / "stopped.json"
         path.unlink(missing_ok=True)
         try:
             yield
-        except NonFiniteError as error:
-            write_json(path, {"error": str(error)})
-            raise
-
-    def _iterate(self, collector: Collector, progress: Progress) -> Metrics | None:
-        """Sample tasks, collect and adapt, take the outer step; None where a stop came between."""
-        iteration = progress.iteration + 1
-        key = Key(self.seed, (Purpose.TRAINING, iteration))
-        clock, learner = Stopwatch(), self.learner
-        try:
-            with authors_code(self.distribution.name, "sample(num_tasks, rng)"):
-                tasks = draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
-            experience = learner.collect(collector, progress.meta, tasks, learner.inner.steps, key)
-            clock.lap("seconds/sampling")
-            if self.stop.requested:
-                return None
-            update = learner.outer_step(
-                progress.meta, progress.outer_state, experience, self._fraction(progress)
-            )
-            clock.lap("seconds/outer_loop")
-            if self.stop.requested:
-                return None
-            return self._advance(progress, experience, update, clock)
         except (NonFiniteError, SimulationError) as error:
-            if self.stop.requested:  # a signal to all processes has ended the workers too
-                return None
-            raise NonFiniteError(f"iteration {iteration}: {error}") from error
-
-    def _advance(
-        self, progress: Progress, experience: Experience, update: OuterUpdate, clock: Stopwatch
-    ) -> Metrics:
-        """Take the outer step's result into `progress`; return the iteration's metrics."""
-        steps = sum(rollout.num_steps() for rollout in experience.rollouts)
-        progress.meta, progress.outer_state = update.meta, update.state
-        progress.iteration += 1
-        progress.env_steps += steps
-        returns = mean_returns(experience.rollouts, prefix="")
-        after_steps = list(returns.values())
-        metrics: Metrics = {
-            "iteration": progress.iteration,
-            "env_steps": progress.env_steps,
-            **returns,
-            **trial_returns(experience.rollouts[-1], prefix=""),
-            "adaptation_gain": after_steps[-1] - after_steps[0],
-            **{
-                f"gain/step_{step}": after - before
-                for step, (before, after) in enumerate(pairwise(after_steps), start=1)
-            },
-            **success_rates(experience.rollouts, prefix=""),
-            **self.learner.diagnostics(update.meta, experience),
-            **update.metrics,
-        }
-        clock.lap("seconds/diagnostics")
-        if progress.iteration % self.validate_every == 0:
-            metrics |= self.validate(progress)
-            clock.lap("seconds/validation")
-        total = clock.total
-        progress.seconds += total
-        return metrics | {
-            "seconds": progress.seconds,
-            "seconds/iteration": total,
-            "seconds/steps_per_second": steps / total,
-            **clock.laps,
-            "seconds/share_sampling": clock.laps["seconds/sampling"] / total,
-            "seconds/share_outer_loop": clock.laps["seconds/outer_loop"] / total,
-        }
-
-    def validate(self, progress: Progress) -> Metrics:
-        """Adapt to the stored validation tasks; return the mean return after each inner step."""
-        tasks, learner = self.splits.validation, self.learner
-        with closing(
-            self.sampler.collector(
-                self.distribution, learner.policy, count_tasks(tasks), self.validation_episodes
-            )
-        ) as collector:
-            key = Key(self.seed, (Purpose.VALIDATION,))
-            steps = learner.inner.steps
-            experience = learner.collect(collector, progress.meta, tasks, steps, key)
-        returns = mean_returns(experience.rollouts, prefix="validation/")
-        returns |= trial_returns(experience.rollouts[-1], prefix="validation/")
-        return returns | success_rates(experience.rollouts, prefix="validation/")
+            write_json(path, {"error": str(error)})
+            error.add_note("the last good checkpoint is kept")
+            raise
 
     def _save_all(self, progress: Progress, metrics: Metrics) -> None:
         """Write last.pt, and where they are due best.pt and the numbered checkpoint."""
-        score = metrics.get(f"validation/return/step_{self.learner.inner.steps}")
-        if score is not None and (
-            progress.best_validation is None or score > progress.best_validation
-        ):
-            progress.best_validation = score
-            self._save(progress, "best")
+        self._save_best(progress, metrics)
         if progress.iteration % self.checkpoint_every == 0:
             self._save(progress, progress.iteration)
         self._save(progress, "last")
 
+    def _save_best(self, progress: Progress, metrics: Metrics) -> None:
+        """Write best.pt where a validation gave the highest return after the last inner step."""
+        score = metrics.get(f"validation/return/step_{self.learner.inner.steps}")
+        best = progress.best_validation
+        if score is not None and (best is None or score > best):
+            progress.best_validation = score
+            self._save(progress, "best")
+
     def _save(self, progress: Progress, name: str | int) -> None:
         save_checkpoint(self.folder.checkpoint(name), dict(vars(progress)))
-
-    def _fraction(self, progress: Progress) -> float:
-        """Return how much of the run is done, by the nearer of its limits."""
-        parts = []
-        if self.iterations is not None:
-            parts.append(progress.iteration / self.iterations if self.iterations else 1.0)
-        if self.env_steps is not None:
-            parts.append(progress.env_steps / self.env_steps)
-        return min(1.0, max(parts))
-
-    def finished(self, progress: Progress) -> bool:
-        """Say whether a limit was reached."""
-        return self._fraction(progress) >= 1.0
-
-
-def _limit(name: str, value: int | None, least: int = 1) -> int | None:
-    return None if value is None else integer_at_least(name, value, least)
-
-
-class Stopwatch:
-    """Wall-clock seconds of the parts of an iteration."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._start = self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Record the time since the last lap under `name`."""
-        now = time.perf_counter()
-        self.laps[name] = now - self._last
-        self._last = now
-
-    @property
-    def total(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self._start
-
-
-class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a request that the training loop meets between its phases.
-
-    The iteration under way is given up; last.pt holds the one before. A second signal acts at once.
-    """
-
-    def __init__(self) -> None:
-        self.requested: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._restore()
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.requested = signal.Signals(number)
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}

@@ -498,8 +498,8 @@ def test_a_run_that_was_killed_goes_on_to_the_bit(work, train_cli):
     [
         (UserError("write 3."), 2, "error: write 3."),
         (CheckpointError("it is\ndamaged."), 2, "error: it is damaged."),
-        (NonFiniteError("task 3"), 1, "stopped: task 3; the last good checkpoint is kept."),
-        (SimulationError("task 3"), 1, "stopped: task 3; the last good checkpoint is kept."),
+        (NonFiniteError("task 3"), 1, "stopped: task 3."),
+        (SimulationError("task 3"), 1, "stopped: task 3."),
     ],
 )
 def test_how_errors_end(error, status, words, call):

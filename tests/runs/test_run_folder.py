@@ -10,8 +10,9 @@ import torch
 
 from envs import Splits, UserError
 from maml_rl.files import replacing, write_json
-from maml_rl.runs import folder as run_folder
-from maml_rl.runs.folder import RunFolder, provenance
+from maml_rl.runs import provenance as run_provenance
+from maml_rl.runs.folder import RunFolder
+from maml_rl.runs.provenance import provenance
 
 SPLITS = Splits(
     validation={"goal": np.array([[0.1, -0.2], [1 / 3, 2e-17]])},
@@ -149,9 +150,9 @@ def test_only_one_process_trains_in_a_folder(tmp_path):
 
 
 def test_provenance_names_no_commit_of_somebody_elses_repository(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_folder, "_git", lambda *a: None if a[0] == "ls-files" else "abc")
-    found = run_folder.provenance(3)
+    monkeypatch.setattr(run_provenance, "_git", lambda *a: None if a[0] == "ls-files" else "abc")
+    found = run_provenance.provenance(3)
     assert (found["git_commit"], found["git_modified"]) == (None, None)
-    monkeypatch.setattr(run_folder, "_git", lambda *a: "" if a[0] == "status" else "abc")
-    found = run_folder.provenance(3)
+    monkeypatch.setattr(run_provenance, "_git", lambda *a: "" if a[0] == "status" else "abc")
+    found = run_provenance.provenance(3)
     assert (found["git_commit"], found["git_modified"]) == ("abc", False)

@@ -11,7 +11,7 @@ import torch
 from envs import UserError
 from maml_rl.configuration.building import build_trainer
 from maml_rl.errors import NonFiniteError
-from maml_rl.training.trainer import StopRequest
+from maml_rl.training.stop import StopRequest
 from tests.support.run_files import assert_same_meta, load, read_metrics, repeatable
 from tests.support.smoke import go_on, smoke_config, train_smoke, trainer
 
@@ -91,8 +91,12 @@ def test_stored_tasks_are_the_seed_s_and_finite_ones_come_in_equal_counts(tmp_pa
     assert not np.array_equal(one.splits.test["goal"], other.splits.test["goal"])
     cheetah = trainer(tmp_path, "env=half_cheetah_dir")
     assert list(cheetah.splits.test["direction"]) == [1.0, -1.0, 1.0, -1.0]
-    with pytest.raises(UserError, match="ask for a multiple of 2 tasks, not 3"):
-        trainer(tmp_path, "env=half_cheetah_dir", "trainer.test_tasks=3")
+    odd = trainer(tmp_path, "env=half_cheetah_dir", "trainer.test_tasks=3")
+    assert list(odd.splits.test["direction"]) == [1.0, -1.0, 1.0, -1.0]
+    assert odd.notes == [
+        "trainer.test_tasks=3 is rounded up to 4: half_cheetah_dir has 2 tasks, which are stored "
+        "in equal counts."
+    ]
 
 
 def test_validation_is_keyed_apart_from_training(tmp_path):

@@ -1,0 +1,47 @@
+"""Training from Python: what `train.py` does, for notebooks and scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from maml_rl.commands.cli import compose, parse_overrides
+from maml_rl.commands.train import check_folder, ended, resume
+from maml_rl.configuration.building import build_run, configuration_files
+from maml_rl.trained.loading import Trained, load
+from maml_rl.wording import shown
+
+
+def train(*overrides: str, folder: str | Path | None = None) -> Trained:
+    """Train a run as `train.py` does with the same options, and load it.
+
+    Ctrl-C ends it after the last finished iteration; `train("resume=<run folder>")` goes on.
+
+    Args:
+        overrides: options as on the command line, such as "experiment=half_cheetah_dir", "seed=1".
+        folder: of the run; None makes outputs/<env>/<algorithm>/<date>_<time>.
+
+    Returns:
+        The run's best checkpoint (its last where a stop came before any validation).
+
+    Raises:
+        UserError: where an option is wrong, or the folder holds a run already.
+        NonFiniteError: naming iteration and task; the last good checkpoint is kept.
+    """
+    chosen = {override.key_or_group: override for override in parse_overrides(overrides)}
+    if "resume" in chosen:
+        path = Path(str(chosen.pop("resume").value()))
+        resume(str(path), chosen)
+        return load(path)
+    composed = compose("config", overrides, with_hydra=True)
+    HydraConfig.instance().set_config(composed)
+    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    path = Path(composed.hydra.run.dir if folder is None else folder)
+    check_folder(path, "hydra.run.dir" if folder is None else "folder")
+    trainer, initialization = build_run(config, path)
+    print(f"run folder: {shown(path)}", flush=True)
+    trainer.run(trainer.begin(initialization, configuration_files(config, overrides)))
+    ended(trainer)
+    return load(path)

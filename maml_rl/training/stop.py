@@ -1,0 +1,48 @@
+"""Stop requests: Ctrl-C and SIGTERM end a run between two phases of an iteration."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class StoppedError(Exception):
+    """A stop was requested; the iteration under way is given up."""
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a request that the training loop meets between its phases.
+
+    The iteration under way is given up; last.pt holds the one before. A second signal acts at once.
+    Each run begins without a request.
+    """
+
+    def __init__(self) -> None:
+        self.requested: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        self.requested = None
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._restore()
+
+    def check(self) -> None:
+        """Raise StoppedError where a stop was requested."""
+        if self.requested is not None:
+            raise StoppedError
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.requested = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
