@@ -8,7 +8,7 @@ from maml_rl.algorithm.advantages import AdvantageEstimator
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.value_network import ValueNetwork
 from maml_rl.commands.train import train_command
-from tests.algorithm.test_baselines import returns, rollout
+from tests.support.baseline_data import returns, rollout
 from tests.support.run_files import assert_same_meta, read_metrics, repeatable
 from tests.support.smoke import QUIET, train_smoke
 
