@@ -50,4 +50,6 @@ def results(evaluation: Mapping[str, Any]) -> dict[str, float]:
         for curve, what in names.items()
         for point in evaluation.get(curve, ())
     }
-    return values | {"evaluation/gain/step_1": float(evaluation["gain_of_first_step"]["mean"])}
+    if "gain_of_first_step" in evaluation:  # not of steps=0
+        values["evaluation/gain/step_1"] = float(evaluation["gain_of_first_step"]["mean"])
+    return values
