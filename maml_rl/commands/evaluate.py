@@ -41,7 +41,8 @@ from maml_rl.commands.paths import config_directory
 from maml_rl.commands.tracking import track_evaluation
 from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.evaluation.films import record
-from maml_rl.evaluation.protocol import Evaluation, evaluate, evaluate_trials, summary
+from maml_rl.evaluation.protocol import Evaluation, evaluate, evaluate_trials
+from maml_rl.evaluation.summary import summary
 from maml_rl.evaluation.trajectories import (
     PANELS,
     chosen_tasks,
@@ -102,7 +103,7 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
     options.out = None  # of the comparison; each run is evaluated into its own folder
     comparison = compare(folders, out, lambda run: _evaluate_for(run, options, again), again)
     for header, rows in tables(comparison):
-        table = Table(*header)
+        table = Table(*map(escape, header))
         for row in rows:
             table.add_row(*map(escape, row))
         Console(width=None if sys.stdout.isatty() else 160).print(table)
@@ -175,7 +176,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     said |= {"num_tasks": count_tasks(tasks), "num_episodes": episodes, "later_scale": later_scale}
     said |= {"inner": inner} if inner else {}
     said |= {"seed": seed} | ({} if trials is None else _told_of(trials, num_trials))
-    result = _result(trained, distribution, said, evaluation, key)
+    result = _result(trained, distribution, said, evaluation)
     _report(place, result)
     title = f"{distribution.name}, {learner.name}"
     splits = folder.read_splits()
@@ -196,7 +197,6 @@ def _result(
     distribution: TaskDistribution,
     said: Mapping[str, Any],
     evaluation: Evaluation,
-    key: Key,
 ) -> dict[str, Any]:
     """Return what evaluation.json holds: of which run, on what terms, and what was found."""
     return {
@@ -206,7 +206,7 @@ def _result(
         "iteration": trained.iteration,
         **said,
         **_optimum(distribution, evaluation.tasks),
-        **summary(evaluation, key),
+        **summary(evaluation),
     }
 
 
@@ -353,11 +353,11 @@ def _report(place: Path, result: dict[str, Any]) -> None:
     for name, value in result.get("inner", {}).items():
         title += f", inner.{name}={value}"
     curves = {"all tasks": result["curve"], **result["groups"]}
-    table = Table(title=title)
+    table = Table(title=escape(title))
     table.add_column("episodes seen" if remembers else "inner steps")
     table.add_column("env steps", justify="right")
     for label in curves:
-        table.add_column(f"return, {label}", justify="right")
+        table.add_column(escape(f"return, {label}"), justify="right")
     success = result.get("success", [])
     if success:
         table.add_column("success rate", justify="right")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium.spaces.utils import flatdim
@@ -20,8 +20,8 @@ from maml_rl.algorithm.diagnostics import task_returns, task_success
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params, Rollout
-from maml_rl.evaluation.statistics import Values, bootstrap_interval
-from maml_rl.randomness import Key, Purpose
+from maml_rl.evaluation.statistics import Strata, Values
+from maml_rl.randomness import Key
 from maml_rl.sampling import Sampler
 
 MOST_GROUPS = 6  # columns of the table of returns
@@ -45,6 +45,7 @@ class Evaluation(NamedTuple):
     rollouts: Sequence[Rollout] = ()  # K + 1, each of M tasks
     course: Course | None = None  # N = K + 1, of the same episodes
     within: Course | None = None  # of every episode of a trial, of learners with memory
+    strata: Strata | None = None  # label of each task's stratum, [M]
 
 
 def evaluate(
@@ -71,9 +72,16 @@ def evaluate(
         sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
     ) as collector:
         rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
-    groups = task_groups(source or distribution, tasks)
-    returns, success = task_returns(rollouts), task_success(rollouts)
-    return Evaluation(tasks, returns, groups, success, rollouts, course_of(rollouts))
+    source = source or distribution
+    return Evaluation(
+        tasks,
+        task_returns(rollouts),
+        task_groups(source, tasks),
+        task_success(rollouts),
+        rollouts,
+        course_of(rollouts),
+        strata=task_strata(source, tasks),
+    )
 
 
 def course_of(rollouts: Sequence[Rollout]) -> Course:
@@ -129,9 +137,17 @@ def evaluate_trials(
     chosen = range(0, long.episodes, num_episodes)
     rollouts = [rollout.episode(number, trials.distribution.horizon, size) for number in chosen]
     course = Course(*(values[::num_episodes] for values in within))
-    groups = task_groups(source or trials, tasks)
-    success = task_success(rollouts)
-    return Evaluation(tasks, course.returns, groups, success, rollouts, course, within)
+    source = source or trials
+    return Evaluation(
+        tasks,
+        course.returns,
+        task_groups(source, tasks),
+        task_success(rollouts),
+        rollouts,
+        course,
+        within,
+        task_strata(source, tasks),
+    )
 
 
 def course_of_trials(rollout: Rollout) -> Course:
@@ -143,95 +159,43 @@ def course_of_trials(rollout: Rollout) -> Course:
     return Course(returns, _before(lengths), _before(returns))
 
 
-def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
-    """Group tasks by what the distribution's `group_of(task)` says, or by which of few they are.
+def task_strata(distribution: TaskDistribution, tasks: Tasks) -> list[str] | None:
+    """Label of each task's stratum: the distribution's `group_of(task)`, or which of a finite set.
 
-    Empty where there is neither, or where there are too many for a table. Groups that none of
-    `tasks` belongs to are left out.
+    None where there is neither. The label of a task outside the finite set is empty.
     """
     group_of: Callable[[Tasks], str] | None = getattr(distribution, "group_of", None)
     if group_of is not None:
-        labels = [group_of(task_at(tasks, index)) for index in range(count_tasks(tasks))]
-        named = {label: np.array([own == label for own in labels]) for label in sorted({*labels})}
-        return named if len(named) <= MOST_GROUPS else {}
+        return [group_of(task_at(tasks, index)) for index in range(count_tasks(tasks))]
     finite = distribution.finite_tasks()
-    if finite is None or count_tasks(finite) > MOST_GROUPS:
-        return {}
-    groups = {}
+    if finite is None:
+        return None
+    labels = [""] * count_tasks(tasks)
     for index in range(count_tasks(finite)):
-        task = {name: leaf[index] for name, leaf in finite.items()}
+        task = task_at(finite, index)
         same = [
-            (tasks[name].reshape(len(tasks[name]), -1) == value.reshape(1, -1)).all(axis=1)
+            (tasks[name].reshape(len(tasks[name]), -1) == np.reshape(value, (1, -1))).all(axis=1)
             for name, value in task.items()
         ]
-        members = np.all(same, axis=0)
-        if members.any():
-            groups[distribution.describe(task)] = members
-    return groups
+        for member in np.flatnonzero(np.all(same, axis=0)):
+            labels[member] = distribution.describe(task)
+    return labels
 
 
-def adaptation_curve(returns: Values, key: Key, what: str = "return") -> list[dict[str, Any]]:
-    """Summarise returns [K + 1, M] as one object per inner step, with 95 % intervals over tasks.
+def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
+    """Members of each stratum by its label, [M]; empty where there are too many for a table.
 
-    The same resamples serve every step, so that intervals of different steps are comparable.
+    Strata that none of `tasks` belongs to are left out.
     """
-    return [
-        {
-            "step": step,
-            f"{what}_mean": float(values.mean()),
-            f"{what}_ci95": list(bootstrap_interval(values, key.generator(Purpose.BOOTSTRAP))),
-            "per_task": values.tolist(),
-        }
-        for step, values in enumerate(returns)
-    ]
-
-
-def gain(returns: Values, key: Key) -> dict[str, Any]:
-    """Summarise what the first inner step gains, per task, with its 95 % interval."""
-    gains = returns[1] - returns[0]
-    interval = bootstrap_interval(gains, key.generator(Purpose.BOOTSTRAP))
-    return {"mean": float(gains.mean()), "ci95": list(interval)}
-
-
-def summary(evaluation: Evaluation, key: Key) -> dict[str, Any]:
-    """Return the statistics that evaluation.json holds."""
-    success, course, within = evaluation.success, evaluation.course, evaluation.within
-    seen = [{}] * len(evaluation.returns) if course is None else course_points(course, key)
-    return {
-        "curve": [
-            point | own
-            for point, own in zip(adaptation_curve(evaluation.returns, key), seen, strict=True)
-        ],
-        **({} if success is None else {"success": adaptation_curve(success, key, "success")}),
-        **(
-            {"gain_of_first_step": gain(evaluation.returns, key)}
-            if len(evaluation.returns) > 1
-            else {}
-        ),
-        "groups": {
-            label: adaptation_curve(evaluation.returns[:, members], key)
-            for label, members in evaluation.groups.items()
-        },
-        **({} if within is None else {"within": within_points(within, key)}),
-    }
-
-
-def course_points(course: Course, key: Key) -> list[dict[str, Any]]:
-    """Summarise what had been seen before each of N episodes, with 95 % intervals over tasks."""
-    return [
-        {
-            "env_steps": float(env_steps.mean()),
-            "cumulative_mean": float(earned.mean()),
-            "cumulative_ci95": list(bootstrap_interval(earned, key.generator(Purpose.BOOTSTRAP))),
-        }
-        for env_steps, earned in zip(course.env_steps, course.cumulative, strict=True)
-    ]
-
-
-def within_points(course: Course, key: Key) -> list[dict[str, Any]]:
-    """Summarise every episode of trials as one object: its return, and what came before it."""
-    points = adaptation_curve(course.returns, key)
-    return [
-        {"episode": point.pop("step"), **point, **own}
-        for point, own in zip(points, course_points(course, key), strict=True)
-    ]
+    labels = task_strata(distribution, tasks)
+    if labels is None:
+        return {}
+    finite = distribution.finite_tasks()
+    if hasattr(distribution, "group_of") or finite is None:
+        names = sorted({*labels})
+    else:
+        names = [distribution.describe(task_at(finite, i)) for i in range(count_tasks(finite))]
+    if len(names) > MOST_GROUPS:
+        return {}
+    members = {name: np.array(labels) == name for name in names}
+    return {name: inside for name, inside in members.items() if inside.any()}

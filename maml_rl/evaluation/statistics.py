@@ -9,31 +9,47 @@ The paper resamples runs within each task independently (`resample_within_tasks`
 score is a training of its own, as on Atari. Here one meta-trained run gives the scores of all its
 tasks, and a run that went wrong is wrong on all of them. Comparisons therefore resample whole runs,
 and tasks (`resample_runs_and_tasks`).
+
+Tasks that a design fixes in equal counts (two directions, families, members of a union) are strata:
+tasks are resampled within each, so that what strata differ by does not widen an interval.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maml_rl.randomness import Key, Purpose
+
 Values = NDArray[np.float64]
 Interval = tuple[float, float]
 Statistic = Callable[..., Values]  # of resampled groups [R, N_i, M]; one value each, [R]
+Strata = Sequence[str]  # label of each task's stratum, [M]
 Resampler = Callable[[Sequence[Values], np.random.Generator, int], list[Values]]
 
 RESAMPLES = 10_000
 MOST_VALUES = 4_000_000  # resampled at once: 32 MB
 
 
+def bootstrap_generator() -> np.random.Generator:
+    """The generator of every interval's resamples: one number has one interval everywhere."""
+    return Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
+
+
 def bootstrap_interval(
-    values: Values, rng: np.random.Generator, level: float = 0.95, resamples: int = RESAMPLES
+    values: Values,
+    rng: np.random.Generator | None = None,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    strata: Strata | None = None,
 ) -> Interval:
-    """Return the percentile bootstrap interval of the mean of `values` [M], resampling tasks."""
-    index = rng.integers(len(values), size=(resamples, len(values)))
-    return _percentiles(values[index].mean(axis=1), level)
+    """Percentile bootstrap interval of the mean of `values` [M], tasks resampled within strata."""
+    resampler = stratified(strata)
+    return statistic_interval([values[None]], mean, rng, resampler, level, resamples)
 
 
 def mean(scores: Values) -> Values:
@@ -79,30 +95,61 @@ def resample_within_tasks(
 
 
 def resample_runs_and_tasks(
-    groups: Sequence[Values], rng: np.random.Generator, count: int
+    groups: Sequence[Values],
+    rng: np.random.Generator,
+    count: int,
+    strata: Strata | None = None,
 ) -> list[Values]:
     """Resample whole runs of each group [N_i, M], and tasks, the same for all groups, [R, N_i, M].
 
     The pigeonhole bootstrap of Owen 2007 (Annals of Applied Statistics 1(2)): its variance holds
     that of runs and that of tasks, and overstates their interaction's. With one run the interval is
     over tasks alone; with few it is too narrow, by a factor of sqrt((N - 1) / N) in the runs' part.
+    Tasks are resampled within `strata`.
     """
-    num_tasks = groups[0].shape[1]
-    columns = rng.integers(num_tasks, size=(count, 1, num_tasks))
+    columns = np.concatenate(
+        [
+            members[rng.integers(len(members), size=(count, 1, len(members)))]
+            for members in stratum_members(strata, groups[0].shape[1])
+        ],
+        axis=2,
+    )
     return [
         scores[rng.integers(len(scores), size=(count, len(scores), 1)), columns]
         for scores in groups
     ]
 
 
+def stratified(strata: Strata | None) -> Resampler:
+    """A resampler of runs and of tasks, tasks within strata."""
+    return partial(resample_runs_and_tasks, strata=strata)
+
+
+def stratum_members(strata: Strata | None, num_tasks: int) -> list[NDArray[np.intp]]:
+    """Indices of the tasks of each stratum; all M tasks are one stratum where `strata` is None.
+
+    One task alone has no spread to resample, and would count as certain. Strata of one task are
+    therefore taken together, and a single one joins the smallest other stratum (the collapsed
+    strata of survey sampling: an interval that is too wide rather than too narrow).
+    """
+    labels = np.array(["all"] * num_tasks if strata is None else strata)
+    members = [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
+    several = sorted((tasks for tasks in members if len(tasks) > 1), key=len)
+    alone = [tasks for tasks in members if len(tasks) == 1]
+    if len(alone) == 1 and several:
+        alone.append(several.pop(0))
+    return [*several, np.concatenate(alone)] if alone else several
+
+
 def resampled_statistic(
     groups: Sequence[Values],
     statistic: Statistic,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     resampler: Resampler = resample_runs_and_tasks,
     resamples: int = RESAMPLES,
 ) -> Values:
     """Return `statistic` of each of R resamples of the groups [N_i, M], [R]."""
+    rng = rng or bootstrap_generator()
     num_tasks = groups[0].shape[1]
     size = num_tasks * max(sum(map(len, groups)), math.prod(map(len, groups)))
     step = max(1, MOST_VALUES // size)
@@ -113,7 +160,7 @@ def resampled_statistic(
 def statistic_interval(
     groups: Sequence[Values],
     statistic: Statistic,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     resampler: Resampler = resample_runs_and_tasks,
     level: float = 0.95,
     resamples: int = RESAMPLES,
@@ -124,7 +171,7 @@ def statistic_interval(
         groups: scores [N_i, M], of the same tasks: one group for `mean` and `interquartile_mean`,
             two for `probability_of_improvement`.
         statistic: of the groups.
-        rng: draws the resamples.
+        rng: draws the resamples; the same ones for every number where it is left out.
         resampler: what is resampled.
         level: of the interval.
         resamples: R.
@@ -134,32 +181,36 @@ def statistic_interval(
 
 def improvement(
     pairs: Sequence[tuple[Values, Values]],
-    rng: np.random.Generator,
+    rng: np.random.Generator | None = None,
     resamples: int = RESAMPLES,
     level: float = 0.95,
+    strata: Sequence[Strata | None] | None = None,
 ) -> tuple[float, Interval]:
     """Return the probability of improvement of X over Y and its interval, over sets of tasks.
 
     Runs of different seeds may have test tasks of their own: then only runs that met the same tasks
-    are compared, and each set of tasks is a pair. The sets are resampled first, then within each
-    set runs and tasks.
+    are compared, and each set of tasks is a pair. The sets are resampled first, then runs and tasks
+    within each set, independently every time that the set is drawn.
 
     Args:
-        pairs: (X [N_i, M], Y [L_i, M]) on each set of M tasks.
+        pairs: (X [N_i, M], Y [L_i, M]) on each of S sets of M tasks.
         rng: draws the resamples.
         resamples: R.
         level: of the interval.
+        strata: of each set's tasks.
     """
+    rng = rng or bootstrap_generator()
     value = np.mean([probability_of_improvement(*pair) for pair in pairs])
-    drawn = np.stack(
-        [
-            resampled_statistic(pair, probability_of_improvement, rng, resamples=resamples)
-            for pair in pairs
-        ]
-    )
     sets = rng.integers(len(pairs), size=(len(pairs), resamples))
-    means = np.take_along_axis(drawn, sets, axis=0).mean(axis=0)
-    return float(value), _percentiles(means, level)
+    drawn = np.empty(sets.shape)
+    for number, pair in enumerate(pairs):
+        places = sets == number
+        resampler = stratified(None if strata is None else strata[number])
+        if places.any():
+            drawn[places] = resampled_statistic(
+                pair, probability_of_improvement, rng, resampler, int(places.sum())
+            )
+    return float(value), _percentiles(drawn.mean(axis=0), level)
 
 
 def _percentiles(values: Values, level: float) -> Interval:

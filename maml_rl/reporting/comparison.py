@@ -16,14 +16,16 @@ from maml_rl.evaluation.comparison_curves import Overlay, comparison_figure
 from maml_rl.evaluation.curves import save_png
 from maml_rl.evaluation.statistics import (
     Statistic,
+    Strata,
     Values,
     improvement,
     interquartile_mean,
     mean,
     statistic_interval,
+    stratified,
 )
+from maml_rl.evaluation.summary import per_task
 from maml_rl.files import replacing, write_json
-from maml_rl.randomness import Key, Purpose
 from maml_rl.reporting.groups import (
     SIZES,
     Group,
@@ -37,7 +39,6 @@ from maml_rl.reporting.problems import outdated
 from maml_rl.runs.data import RunData, read_run
 from maml_rl.wording import bracketed, command, counted, number_format
 
-RESAMPLES = 5000
 WINDOW = 10  # iterations of a learning curve's running mean
 GRID = 200  # points of a mean learning curve
 LONG_LABEL = 30  # characters, too many for the head of a column
@@ -175,15 +176,15 @@ def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
     points = []
     for step in range(steps + 1):
         scores = group.returns(step)
-        point: dict[str, Any] = {"step": step, **_point("return", scores)}
+        point: dict[str, Any] = {"step": step, **_point("return", scores, group.strata)}
         point["return_per_run"] = scores.mean(axis=1).tolist()
         point |= _budget_point(group, step)
         success = group.success(step)
         if success is not None:
-            point |= _point("success", success)
-        pairs = [] if group is first else _pairs(group, first, step)
+            point |= _point("success", success, group.strata)
+        pairs, strata = ([], []) if group is first else _pairs(group, first, step)
         if pairs:
-            share, interval = improvement(pairs, _generator(), RESAMPLES)
+            share, interval = improvement(pairs, strata=strata)
             point |= {"improvement": share, "improvement_ci95": list(interval)}
         points.append(point)
     gains = group.returns(1) - group.returns(0)
@@ -196,7 +197,10 @@ def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
         "checkpoints": [(run.evaluation or {}).get("checkpoint") for run in group.runs],
         "env_steps": float(np.mean([run.env_steps for run in group.runs])),
         "curve": points,
-        "gain_of_first_step": {"mean": float(mean(gains)), "ci95": _interval(gains, mean)},
+        "gain_of_first_step": {
+            "mean": float(mean(gains)),
+            "ci95": _interval(gains, mean, group.strata),
+        },
         **_within(group),
     }
 
@@ -206,7 +210,10 @@ def _budget_point(group: Group, step: int) -> dict[str, Any]:
     seen = group.env_steps(step)
     if seen is None:
         return {}
-    return {"env_steps": float(seen.mean()), **_point_of("cumulative", group.cumulative(step))}
+    return {
+        "env_steps": float(seen.mean()),
+        **_point_of("cumulative", group.cumulative(step), group.strata),
+    }
 
 
 def _within(group: Group) -> dict[str, Any]:
@@ -214,7 +221,13 @@ def _within(group: Group) -> dict[str, Any]:
     courses = [(run.evaluation or {}).get("within") for run in group.runs]
     if not all(courses):
         return {}
-    returns = np.array([[point["per_task"] for point in own] for own in courses if own])
+    returns = np.stack(
+        [
+            per_task(points)[:, order]
+            for points, order in zip(courses, group.orders, strict=True)
+            if points
+        ]
+    )
     env_steps = np.array([[point["env_steps"] for point in own] for own in courses if own])
     earned = np.zeros_like(returns)
     earned[:, 1:] = returns.cumsum(axis=1)[:, :-1]
@@ -223,47 +236,51 @@ def _within(group: Group) -> dict[str, Any]:
             {
                 "episode": episode,
                 "env_steps": float(env_steps[:, episode].mean()),
-                **_point_of("return", returns[:, episode]),
-                **_point_of("cumulative", earned[:, episode]),
+                **_point_of("return", returns[:, episode], group.strata),
+                **_point_of("cumulative", earned[:, episode], group.strata),
             }
             for episode in range(returns.shape[1])
         ]
     }
 
 
-def _point_of(what: str, scores: Values) -> dict[str, Any]:
+def _point_of(what: str, scores: Values, strata: Strata | None) -> dict[str, Any]:
     """Return the mean of scores [N, M] with its interval."""
-    return {f"{what}_mean": float(mean(scores)), f"{what}_ci95": _interval(scores, mean)}
+    return {f"{what}_mean": float(mean(scores)), f"{what}_ci95": _interval(scores, mean, strata)}
 
 
 def _json_value(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | list | None) else str(value)
 
 
-def _point(what: str, scores: Values) -> dict[str, Any]:
+def _point(what: str, scores: Values, strata: Strata | None) -> dict[str, Any]:
     """Return mean and interquartile mean of scores [N, M] with their intervals."""
     return {
-        **_point_of(what, scores),
+        **_point_of(what, scores, strata),
         f"{what}_iqm": float(interquartile_mean(scores)),
-        f"{what}_iqm_ci95": _interval(scores, interquartile_mean),
+        f"{what}_iqm_ci95": _interval(scores, interquartile_mean, strata),
     }
 
 
-def _interval(scores: Values, statistic: Statistic) -> list[float]:
-    return list(statistic_interval([scores], statistic, _generator(), resamples=RESAMPLES))
+def _interval(scores: Values, statistic: Statistic, strata: Strata | None) -> list[float]:
+    return list(statistic_interval([scores], statistic, resampler=stratified(strata)))
 
 
-def _generator() -> np.random.Generator:
-    """Return the same resamples for every step, statistic and group."""
-    return Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
-
-
-def _pairs(group: Group, first: Group, step: int) -> list[tuple[Values, Values]]:
-    """Pair the returns of runs that met the same test tasks; empty where none did."""
-    own, other = group.returns(step), first.returns(step)
-    sets = [np.array(one.task_sets) for one in (group, first)]
-    shared = [name for name in dict.fromkeys(sets[1].tolist()) if name in sets[0]]
-    return [(own[sets[0] == name], other[sets[1] == name]) for name in shared]
+def _pairs(
+    group: Group, first: Group, step: int
+) -> tuple[list[tuple[Values, Values]], list[Strata | None]]:
+    """Returns of runs that met the same test tasks, and the strata of those; empty without any."""
+    by_set: list[dict[str, list[RunData]]] = [{}, {}]
+    for runs, side in zip(by_set, (group, first), strict=True):
+        for name, run in zip(side.task_sets, side.runs, strict=True):
+            runs.setdefault(name, []).append(run)
+    shared = [name for name in by_set[1] if name in by_set[0]]
+    returns = [
+        [np.stack([run.returns[step] for run in runs[name]]) for runs in by_set] for name in shared
+    ]
+    return [(left, right) for left, right in returns], [
+        by_set[1][name][0].strata for name in shared
+    ]
 
 
 def smoothed(run: RunData) -> tuple[Values, Values]:

@@ -10,9 +10,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.errors import UserError
-from maml_rl.evaluation.statistics import Values
+from maml_rl.evaluation.statistics import Strata, Values
+from maml_rl.evaluation.summary import earned_before
 from maml_rl.runs.data import RunData
 from maml_rl.wording import command
 
@@ -38,9 +40,32 @@ class Group:
         """Which tasks each run was evaluated on."""
         return [task_set(run) for run in self.runs]
 
+    @cached_property
+    def strata(self) -> Strata | None:
+        """Label of the stratum of each column of the runs' scores, [M]; None where runs differ."""
+        labels = [run.strata for run in self.runs]
+        ordered = [sorted(label) for label in labels if label is not None]
+        if len(ordered) < len(labels) or any(label != ordered[0] for label in ordered):
+            return None
+        return labels[0] if all(label == labels[0] for label in labels) else ordered[0]
+
+    @cached_property
+    def orders(self) -> list[NDArray[np.intp]]:
+        """The order of each run's tasks, [M], in which a column is of one stratum in all runs."""
+        return [
+            np.arange(run.returns.shape[1])
+            if self.strata is None or run.strata == self.strata
+            else np.argsort(np.array(run.strata), kind="stable")
+            for run in self.runs
+        ]
+
+    def _stacked(self, values: Sequence[Values]) -> Values:
+        """Values of each run's tasks, [N, M], in the order of the strata."""
+        return np.stack([row[order] for row, order in zip(values, self.orders, strict=True)])
+
     def returns(self, step: int) -> Values:
-        """Return what evaluation found after `step` inner steps, [N, M]."""
-        return np.stack([run.returns[step] for run in self.runs])
+        """Return of each run's tasks after `step` inner steps, [N, M]."""
+        return self._stacked([run.returns[step] for run in self.runs])
 
     @property
     def remembers(self) -> bool:
@@ -56,25 +81,14 @@ class Group:
 
     def cumulative(self, step: int) -> Values:
         """Return the sums of the returns that had been collected before `step`, [N, M]."""
-        return np.stack([_earned(run, step) for run in self.runs])
+        return self._stacked([earned_before(run.evaluation or {}, step) for run in self.runs])
 
     def success(self, step: int) -> Values | None:
         """Return the success rates likewise; None where a run has none."""
         curves = [(run.evaluation or {}).get("success") for run in self.runs]
         if any(curve is None or len(curve) <= step for curve in curves):
             return None
-        return np.array([curve[step]["per_task"] for curve in curves if curve])
-
-
-def _earned(run: RunData, step: int) -> Values:
-    """Return the sum of each task's returns before `step`, [M]."""
-    content = run.evaluation or {}
-    episodes = int(content["num_episodes"])
-    if "within" in content:
-        before = [point["per_task"] for point in content["within"][: step * episodes]]
-    else:  # each step's episodes are told by their mean
-        before = [episodes * run.returns[earlier] for earlier in range(step)]
-    return np.sum(before, axis=0) if before else np.zeros(run.returns.shape[1])
+        return self._stacked([np.array(curve[step]["per_task"]) for curve in curves if curve])
 
 
 def check_same_environment(runs: Sequence[RunData]) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from envs.errors import UserError
 from maml_rl.errors import CheckpointError
 from maml_rl.evaluation.statistics import Interval, bootstrap_interval
-from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.data import CONFIG, RunData
 from maml_rl.wording import bracketed, command, number_format
@@ -138,8 +137,7 @@ def _origin_problems(run: RunData) -> Iterator[str]:
 def gain_of_first_step(run: RunData) -> tuple[float, Interval]:
     """Return what the first inner step gains per task, and its interval over tasks."""
     gains = run.returns[1] - run.returns[0]
-    rng = Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
-    return float(gains.mean()), bootstrap_interval(gains, rng)
+    return float(gains.mean()), bootstrap_interval(gains, strata=run.strata)
 
 
 def return_format(evaluation: Mapping[str, Any]) -> str:

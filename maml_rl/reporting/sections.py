@@ -15,8 +15,13 @@ from maml_rl.evaluation.curves import (
     scatter_figure,
     stacked_figure,
 )
-from maml_rl.evaluation.statistics import Values, interquartile_mean, statistic_interval
-from maml_rl.randomness import Key, Purpose
+from maml_rl.evaluation.statistics import (
+    Strata,
+    Values,
+    interquartile_mean,
+    statistic_interval,
+    stratified,
+)
 from maml_rl.reporting.blocks import Block, Bullets, Code, Facts, Hint, Table, Text, drawn
 from maml_rl.reporting.comparison import after
 from maml_rl.reporting.media import Media, gallery
@@ -84,7 +89,7 @@ def _results(view: View) -> list[Block]:
     columns = {
         "inner steps": [after(point["step"]) for point in curve],
         "return": [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve],
-        "interquartile mean": [_iqm(values, form) for values in view.run.returns],
+        "interquartile mean": [_iqm(values, view.run.strata, form) for values in view.run.returns],
     }
     for label, points in evaluation["groups"].items():
         columns[f"return, {label}"] = [
@@ -106,10 +111,9 @@ def _results(view: View) -> list[Block]:
     return [Text(terms), Table(list(columns), rows), Text(gained)]
 
 
-def _iqm(values: Values, form: str) -> str:
+def _iqm(values: Values, strata: Strata | None, form: str) -> str:
     """The interquartile mean of returns [M] with its interval over tasks."""
-    generator = Key(0, (Purpose.TEST,)).generator(Purpose.BOOTSTRAP)
-    interval = statistic_interval([values[None]], interquartile_mean, generator)
+    interval = statistic_interval([values[None]], interquartile_mean, resampler=stratified(strata))
     return bracketed(float(interquartile_mean(values[None])), interval, form)
 
 

@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from envs.protocol import snake_case
-from maml_rl.evaluation.statistics import Values
+from maml_rl.evaluation.statistics import Strata, Values
+from maml_rl.evaluation.summary import per_task, with_strata
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 from maml_rl.runs.kept import is_kept_run, read_kept_run, write_kept_run
 
@@ -108,7 +109,13 @@ class RunData:
     def returns(self) -> Values:
         """The evaluation's return of each task before and after each step, [K + 1, M]."""
         assert self.evaluation is not None
-        return _per_task(self.evaluation["curve"])
+        return per_task(self.evaluation["curve"])
+
+    @property
+    def strata(self) -> Strata | None:
+        """Label of the stratum of each task that the run was evaluated on, [M]."""
+        strata: Strata | None = (self.evaluation or {})["strata"]
+        return strata
 
     def column(self, key: str, at: str = "iteration") -> tuple[Values, Values]:
         """Return a metric where there is one, [I], after `at` of the same iterations, [I]."""
@@ -121,10 +128,6 @@ class RunData:
         keys = [key for key in (self.metrics or [{}])[-1] if key.startswith("return/step_")]
         key = max(keys, key=lambda name: int(name.rpartition("_")[2]), default="return/step_0")
         return key, *self.column(key, "env_steps")
-
-
-def _per_task(curve: Sequence[Mapping[str, Any]]) -> Values:
-    return np.array([point["per_task"] for point in curve], dtype=np.float64)
 
 
 def is_run(path: Path) -> bool:
@@ -210,7 +213,7 @@ def _kept_run(path: Path) -> RunData:
         origin, overrides = content["provenance"], content["overrides"]
         metrics, evaluation = content["metrics"], content["evaluation"]
         if evaluation is not None:
-            _check_evaluation(evaluation)
+            evaluation = _checked_evaluation(evaluation)
     except (*DAMAGES, OmegaConfBaseException):
         return RunData(path, {}, [], None, {}, [], [f"{path.name} is damaged: it holds no run."])
     changed = _changed(origin, faults)
@@ -323,26 +326,39 @@ def _evaluation(file: Path, faults: list[str]) -> dict[str, Any] | None:
     if not content:
         return None
     try:
-        _check_evaluation(content)
+        return _checked_evaluation(content)
     except DAMAGES:
         del faults[known:]
         faults.append(f"{file.name} is damaged: it does not hold an evaluation.")
         return None
-    return content
+
+
+def _checked_evaluation(content: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation's content, its intervals within strata.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError: for what is no evaluation.
+    """
+    _check_evaluation(content)
+    complete = with_strata(content)
+    strata = complete["strata"]
+    if strata is not None and len(strata) != content["num_tasks"]:
+        raise ValueError("the strata are not of all tasks")
+    return complete
 
 
 def _check_evaluation(content: Mapping[str, Any]) -> None:
     """Raise ValueError, KeyError, TypeError or IndexError for what is no evaluation."""
     str(content["env"]), [content[name] for name in PROTOCOL], int(content.get("trained_steps", 1))
     for curve, what in _curves(content):
-        values = _per_task(curve)
+        values = per_task(curve)
         if values.ndim != 2 or len(values) < 2 or not values.size or not np.isfinite(values).all():
             raise ValueError("a curve is no matrix of finite numbers")
         for step, point in enumerate(curve):
             low, high = point[f"{what}_ci95"]
             if point["step"] != step or not math.isfinite(low + high + point[f"{what}_mean"]):
                 raise ValueError("a point is not finite, or out of its order")
-    shapes = {_per_task(content[name]).shape for name in ("curve", "success") if name in content}
+    shapes = {per_task(content[name]).shape for name in ("curve", "success") if name in content}
     if shapes != {(len(content["curve"]), content["num_tasks"])}:
         raise ValueError("a curve is not of all tasks")
 

@@ -7,14 +7,9 @@ import torch
 from envs import HalfCheetahDir, PointNavigation
 from maml_rl.configuration.building import build_learner
 from maml_rl.evaluation.curves import adaptation_plot
-from maml_rl.evaluation.protocol import (
-    adaptation_curve,
-    bootstrap_interval,
-    evaluate,
-    gain,
-    summary,
-    task_groups,
-)
+from maml_rl.evaluation.protocol import Course, Evaluation, evaluate, task_groups, task_strata
+from maml_rl.evaluation.statistics import bootstrap_interval
+from maml_rl.evaluation.summary import adaptation_curve, gain, summary
 from maml_rl.randomness import Key, Purpose
 from maml_rl.sampling import Sampler
 from tests.support.run_files import png_size
@@ -58,7 +53,7 @@ def test_bootstrap_against_a_loop():
 
 def test_the_curve_s_objects():
     returns = np.array([[1.0, 3.0, 2.0], [2.0, 5.0, 5.0]])
-    curve = adaptation_curve(returns, Key(0))
+    curve = adaptation_curve(returns)
     assert [list(point) for point in curve] == [
         ["step", "return_mean", "return_ci95", "per_task"]
     ] * 2
@@ -71,14 +66,14 @@ def test_the_curve_s_objects():
 
 def test_the_same_resamples_serve_every_step():
     returns = np.array([[1.0, 3.0, 2.0, 9.0]])
-    curve = adaptation_curve(np.concatenate([returns, returns + 5.0]), Key(4))
+    curve = adaptation_curve(np.concatenate([returns, returns + 5.0]))
     assert curve[1]["return_ci95"] == pytest.approx([x + 5.0 for x in curve[0]["return_ci95"]])
-    assert adaptation_curve(returns, Key(4)) == adaptation_curve(returns, Key(4))
+    assert adaptation_curve(returns) == adaptation_curve(returns)
 
 
 def test_the_gain_is_paired_by_task():
     # tasks differ by hundreds, but each gains 1, 2 or 3: the interval is of the gains
-    gained = gain(np.array([[100.0, 0.0, -300.0], [101.0, 2.0, -297.0]]), Key(0))
+    gained = gain(np.array([[100.0, 0.0, -300.0], [101.0, 2.0, -297.0]]))
     assert gained["mean"] == 2.0
     assert gained["ci95"] == [1.0, 3.0]
 
@@ -93,6 +88,34 @@ def test_groups_of_a_finite_set():
     # a task that is not among them makes no group
     assert list(task_groups(HalfCheetahDir(), {"direction": np.array([1.0])})) == ["forward"]
     assert task_groups(PointNavigation(), {"goal": np.zeros((2, 2))}) == {}
+
+
+def test_strata_are_the_tasks_of_a_finite_set():
+    tasks = {"direction": np.array([1.0, -1.0, -1.0, 1.0])}
+    strata = ["forward", "backward", "backward", "forward"]
+    assert task_strata(HalfCheetahDir(), tasks) == strata
+    assert task_strata(HalfCheetahDir(), {"direction": np.array([0.5, -1.0])}) == ["", "backward"]
+    assert task_strata(PointNavigation(), {"goal": np.zeros((2, 2))}) is None
+
+
+def test_every_interval_of_a_summary_is_within_strata():
+    # forward 0 or 2, backward 100 or 102: within each, the mean of two draws is 0, 1 or 2 above the
+    # lower one, so the mean of all lies in [50, 52]; exchangeable tasks would give [0, 102]
+    returns = np.array([[0.0, 100.0, 2.0, 102.0], [0.0, 200.0, 2.0, 202.0]])
+    course = Course(returns, returns, returns)
+    strata = ["forward", "backward"] * 2
+    result = summary(Evaluation({}, returns, {}, returns, (), course, within=course, strata=strata))
+    before, after = [50.0, 52.0], [100.0, 102.0]
+    for points, what in (
+        (result["curve"], "return"),
+        (result["curve"], "cumulative"),
+        (result["success"], "success"),
+        (result["within"], "return"),
+        (result["within"], "cumulative"),
+    ):
+        assert [point[f"{what}_ci95"] for point in points] == [before, after]
+    assert result["gain_of_first_step"] == {"mean": 50.0, "ci95": [50.0, 50.0]}
+    assert result["strata"] == strata
 
 
 def run_evaluation(tasks, steps, seed=0, inner="sgd", threads=1):
@@ -134,14 +157,12 @@ def test_a_task_s_returns_do_not_depend_on_the_tasks_after_it():
 def result_of(groups):
     returns = np.array([[1.0, 3.0, 2.0, 0.0, -1.0], [2.0, 5.0, 5.0, 4.0, 6.0]])
     members = {f"group {i}": np.arange(5) == i for i in range(groups)}
-    from maml_rl.evaluation.protocol import Evaluation
-
-    return summary(Evaluation({}, returns, members), Key(0))
+    return summary(Evaluation({}, returns, members))
 
 
 def test_the_summary_holds_curve_gain_and_groups():
     result = result_of(2)
-    assert list(result) == ["curve", "gain_of_first_step", "groups"]
+    assert list(result) == ["strata", "curve", "gain_of_first_step", "groups"]
     assert [point["per_task"] for point in result["groups"]["group 1"]] == [[3.0], [5.0]]
     assert result["gain_of_first_step"]["mean"] == pytest.approx(3.4)  # 1, 2, 3, 4, 7 over 5
 

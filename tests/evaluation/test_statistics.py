@@ -20,6 +20,8 @@ from maml_rl.evaluation.statistics import (
     resample_within_tasks,
     resampled_statistic,
     statistic_interval,
+    stratified,
+    stratum_members,
 )
 
 X = np.array(
@@ -180,3 +182,71 @@ def test_improvement_over_sets_compares_within_each_alone():
 def test_intervals_repeat():
     assert improvement([(X, Y)], rng(5)) == improvement([(X, Y)], rng(5))
     assert statistic_interval([X], mean, rng(5)) != statistic_interval([X], mean, rng(6))
+
+
+def test_strata_keep_what_they_differ_by_out_of_an_interval():
+    # two strata of two: the mean of each is 0, 1, 2 above its lower value (1/4, 1/2, 1/4), the mean
+    # of all 50 + Binomial(4, 1/2) / 2; P(0) = 1/16, so the 10 % and 90 % quantiles are 50.5, 51.5
+    values = np.array([0.0, 100.0, 2.0, 102.0])
+    strata = ["a", "b", "a", "b"]
+    assert bootstrap_interval(values, rng(), strata=strata) == (50.0, 52.0)
+    assert bootstrap_interval(values, rng(), 0.8, strata=strata) == (50.5, 51.5)
+    assert bootstrap_interval(values, rng()) == (1.0, 101.0)
+
+
+def test_an_interval_within_strata_against_scipy():
+    values = [rng(1).normal(0.0, 1.0, 12), rng(2).normal(40.0, 3.0, 20)]
+    expected = stats.bootstrap(
+        values,
+        lambda x, y, axis: (x.sum(axis=axis) + y.sum(axis=axis)) / 32,
+        method="percentile",
+        n_resamples=40_000,
+        rng=rng(3),
+    ).confidence_interval
+    strata = ["a"] * 12 + ["b"] * 20
+    got = bootstrap_interval(np.concatenate(values), rng(4), resamples=40_000, strata=strata)
+    assert got == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_strata_of_one_task_are_taken_together():
+    def members(strata):
+        return [indices.tolist() for indices in stratum_members(strata, len(strata))]
+
+    assert members([*"abab"]) == [[0, 2], [1, 3]]
+    assert members([*"abc"]) == [[0, 1, 2]]
+    assert members([*"aabcc"]) == [[3, 4], [2, 0, 1]]  # b alone joins the first of the smallest
+    assert members([*"aabc"]) == [[0, 1], [2, 3]]
+    assert members(["a"]) == [[0]]
+    assert [indices.tolist() for indices in stratum_members(None, 3)] == [[0, 1, 2]]
+
+
+def test_runs_and_tasks_within_strata_keep_columns_of_a_stratum():
+    scores = np.array([[10.0, 20, 11, 21], [10.5, 20.5, 11.5, 21.5]])
+    (drawn,) = stratified([*"abab"])([scores], rng(), 300)
+    assert drawn.shape == (300, 2, 4)
+    assert ((drawn < 15).sum(axis=-1) == 2).all()
+
+
+def test_a_set_of_tasks_drawn_twice_is_resampled_twice():
+    # two sets of two tasks, in each a win and a loss: P is 0, 1/2, 1 (1/4, 1/2, 1/4) in either, so
+    # the mean of two independent draws is Binomial(4, 1/2) / 4, whose 10 % quantile is 1/4 as
+    # P(0) = 1/16; one resample for both draws of a set would have P(0) = 1/2 (1/4 + 1/16) = 0.16
+    x, y = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    value, interval = improvement([(x, y)] * 2, rng(), level=0.8)
+    assert value == 0.5
+    assert interval == (0.25, 0.75)
+
+
+def test_the_width_over_three_sets_of_twenty_tasks():
+    # P within a set is a mean of 20 coins, and so is the mean over three independent draws of 60:
+    # 2 * 1.96 * sqrt(1/4 / 60) = 0.253, less the share of sets that happen to differ
+    x, y = np.tile([1.0, 0.0], 10)[None], np.tile([0.0, 1.0], 10)[None]
+    _, (low, high) = improvement([(x, y)] * 3, rng())
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 60), abs=0.02)
+
+
+def test_improvement_within_strata():
+    # X wins the tasks of a and loses those of b: within strata there is nothing to resample
+    x, y = np.array([[1.0, 0.0, 1.0, 0.0]]), np.full((1, 4), 0.5)
+    assert improvement([(x, y)], rng(), strata=[[*"abab"]]) == (0.5, (0.5, 0.5))
+    assert improvement([(x, y)], rng())[1] == (0.0, 1.0)

@@ -11,9 +11,9 @@ from scipy import stats
 from envs.errors import UserError
 from maml_rl.errors import NonFiniteError
 from maml_rl.evaluation.comparison_curves import Overlay, comparison_figure
-from maml_rl.evaluation.protocol import Evaluation, summary
+from maml_rl.evaluation.protocol import Evaluation
 from maml_rl.evaluation.statistics import probability_of_improvement
-from maml_rl.randomness import Key
+from maml_rl.evaluation.summary import summary
 from maml_rl.reporting.comparison import (
     compare,
     compared,
@@ -23,7 +23,7 @@ from maml_rl.reporting.comparison import (
     tables,
 )
 from maml_rl.reporting.groups import grouped, task_set
-from maml_rl.reporting.problems import outdated
+from maml_rl.reporting.problems import gain_of_first_step, outdated
 from maml_rl.runs.checkpoint import save_checkpoint
 from maml_rl.runs.data import find_runs, read_run
 from tests.support.paths import ROOT
@@ -294,7 +294,7 @@ def test_runs_of_other_tasks_are_compared_with_those_that_met_theirs(tmp_path):
 
 
 def test_success_rates_where_all_groups_have_them(tmp_path):
-    rates = summary(Evaluation({}, TWO, {}, TWO / 40), Key(0))["success"]
+    rates = summary(Evaluation({}, TWO, {}, TWO / 40))["success"]
     paths = [
         make_run(tmp_path / "a", evaluation={"success": rates}),
         make_run(tmp_path / "b", algorithm__name="anil", evaluation={"success": rates}),
@@ -506,6 +506,58 @@ def test_runs_of_results_are_compared(tmp_path):
     compare(find_runs(places), tmp_path)
     text = (tmp_path / "comparison.md").read_text()
     # the mean of the three runs' own evaluations, 223.1, 236.0 and 232.9
-    assert "| maml_trpo | 3 | 12 | -1.5 [-13.1, 10.4] | 230.7 [221.5, 240.8] |" in text
+    assert "| maml_trpo | 3 | 12 | -1.5 [-2.7, -0.3] | 230.7 [222.4, 238.0] |" in text
     # 263.5, 219.3 and 286.9, of configurations written before and after a change of theirs
-    assert "| promp | 3 | 12 | -0.8 [-12.1, 11.4] | 256.5 [" in text
+    assert "| promp | 3 | 12 | -0.8 [-3.1, 1.4] | 256.5 [" in text
+
+
+DIRECTIONS = ROOT / "results" / "half_cheetah_dir" / "seed_1.json"
+
+
+def test_the_interval_of_two_directions_is_within_each():
+    # forward -45.2 [-45.8, -44.6] and backward 42.4 [41.6, 43.1]: half of the sum of independent
+    # halves has half widths of sqrt(0.6**2 + 0.75**2) / 2 = 0.48 around -1.4
+    run = read_run(DIRECTIONS)
+    before, after = (point["return_ci95"] for point in run.evaluation["curve"][:2])
+    assert before == pytest.approx([-1.9, -0.9], abs=0.05)
+    assert after == pytest.approx([232.1, 239.7], abs=0.3)
+    assert run.strata == ["forward", "backward"] * 20
+
+
+def test_an_evaluation_from_before_strata_is_given_them(tmp_path):
+    run = read_run(DIRECTIONS)
+    old = json.loads(json.dumps(run.evaluation))
+    del old["strata"]
+    for point in old["curve"]:
+        point["return_ci95"] = [-15.0, 12.0]
+        point["cumulative_ci95"] = [-15.0, 12.0]
+    old["gain_of_first_step"]["ci95"] = [0.0, 1.0]
+    path = make_run(tmp_path / "run")
+    (path / "evaluation" / "evaluation.json").write_text(json.dumps(old))
+    assert read_run(path).evaluation == run.evaluation
+
+
+def test_one_run_has_one_interval_in_its_evaluation_and_in_a_comparison(tmp_path):
+    returns = np.random.default_rng(0).normal(size=(3, 40))
+    strata = ["left", "right"] * 20
+    evaluation = summary(Evaluation({}, returns, {}, strata=strata))
+    run = read_run(make_run(tmp_path / "run", returns, evaluation={**evaluation, "seed": 7}))
+    (group,) = compared([run]).result["groups"]
+    for point, of_run in zip(group["curve"], evaluation["curve"], strict=True):
+        assert point["return_ci95"] == of_run["return_ci95"]
+    assert group["gain_of_first_step"] == evaluation["gain_of_first_step"]
+    assert list(gain_of_first_step(run)[1]) == evaluation["gain_of_first_step"]["ci95"]
+
+
+def test_runs_whose_tasks_stand_in_another_order_are_resampled_by_stratum(tmp_path):
+    # 0 or 2 to the left and 100 or 102 to the right, whichever way round
+    left, right = [0.0, 2.0], [100.0, 102.0]
+    runs = []
+    for number, (values, strata) in enumerate(
+        ([[*left, *right], [*"llrr"]], [[*right, *left], [*"rrll"]])
+    ):
+        summed = summary(Evaluation({}, np.array([values] * 2), {}, strata=strata))
+        path = tmp_path / str(number)
+        runs.append(read_run(make_run(path, [values] * 2, number, evaluation=summed)))
+    (group,) = compared(runs).result["groups"]
+    assert group["curve"][0]["return_ci95"] == [50.0, 52.0]

@@ -5,8 +5,8 @@ import json
 import numpy as np
 from omegaconf import OmegaConf
 
-from maml_rl.evaluation.protocol import Evaluation, summary
-from maml_rl.randomness import Key
+from maml_rl.evaluation.protocol import Evaluation
+from maml_rl.evaluation.summary import summary
 
 BEFORE, AFTER = [1.0, 2.0, 3.0, -4.0], [10.0, 20.0, 30.0, 40.0]
 TWO = np.array([BEFORE, AFTER])  # [K + 1, M]: one inner step, four tasks
@@ -66,7 +66,7 @@ def write_evaluation(path, returns, changes):
         **{"env": "point_navigation", "algorithm": "maml_trpo", "checkpoint": "best"},
         **{"split": "test", "num_tasks": returns.shape[1], "num_episodes": 20},
         **{"trained_steps": 1, "later_scale": 0.5, "seed": 0},
-        **summary(Evaluation({}, returns, {}), Key(0)),
+        **summary(Evaluation({}, returns, {})),
         **changes,
     }
     (path / "evaluation").mkdir(exist_ok=True)
