@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
-import inspect
 import os
 import re
 import sys
@@ -29,6 +27,7 @@ from envs.protocol import snake_case
 from envs.registry import published, resolve
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import one_line
+from maml_rl.configuration.own_classes import arguments
 from maml_rl.errors import CheckpointError, NonFiniteError
 
 NOT_WRITABLE = (
@@ -144,18 +143,9 @@ def register_published(overrides: Sequence[Override]) -> None:
         several = override.is_sweep_override()
         for name in override.sweep_string_iterator() if several else [str(override.value())]:
             if name in (there := published()):
-                node: dict[str, Any] = dict.fromkeys(_options(resolve(name)))
+                node: dict[str, Any] = arguments(resolve(name)).plain
                 node["_target_"] = there[name].value.replace(":", ".")
                 ConfigStore.instance().store(name=name, node=node, group="env")
-
-
-def _options(built: Any) -> list[str]:
-    """Return the names of a class's optional arguments, and of its presets' numbers."""
-    parameters = inspect.signature(built).parameters.values()
-    names = [one.name for one in parameters if one.default is not one.empty]
-    for preset in list(getattr(built, "presets", {}).values())[:1]:
-        names += [field.name for field in dataclasses.fields(preset) if field.name not in names]
-    return names
 
 
 def _known(name: str, overrides: Sequence[str]) -> DictConfig:

@@ -28,6 +28,7 @@ from envs.errors import UserError
 from maml_rl.commands.cli import compose, parse_overrides, status_of
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import build_run, build_trainer, configuration_files
+from maml_rl.configuration.own_classes import adapted_overrides
 from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.folder import RunFolder
@@ -42,6 +43,10 @@ LONGEST_NAME = 255  # bytes, of Linux's file systems
 def train_command(arguments: Sequence[str]) -> int:
     """Train a new run (or several, with --multirun), or resume one."""
     parsed = _parsed(arguments)
+    parsed.overrides = adapted_overrides(
+        parse_overrides(parsed.overrides),
+        lambda lines: compose("config", [*lines, *_search_path(parsed)]),
+    )
     overrides = parse_overrides(parsed.overrides)
     if parsed.help or parsed.hydra_help or parsed.cfg or parsed.info or parsed.shell_completion:
         if parsed.cfg or parsed.info:

@@ -23,6 +23,7 @@ from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
+from maml_rl.configuration.own_classes import arguments
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.loggers import Metrics, RunLogger
@@ -262,21 +263,31 @@ def _checked(name: str, node: DictConfig, given: Mapping[str, Any]) -> dict[str,
     if not callable(found):
         raise UserError(f"{name}._target_={target} is no class.")
     parameters = inspect.signature(found).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = arguments(found)
     values = {}
     for key, value in ((str(key), value) for key, value in node.items()):
-        if not key.startswith("_") and key not in parameters and not open_ended:
+        if not key.startswith("_") and key not in known.defaults:
             if value is None:
                 continue
-            takes = ", ".join(own for own in parameters if own not in given) or "nothing"
+            takes = ", ".join(own for own in known.defaults if own not in given) or "nothing"
+            if known.any_name:
+                values[key] = _plain(f"{name}.{key}", value)
+                continue
             raise UserError(
                 f"{name}.{key} is unknown: {found.__name__} takes {takes} (~{name}.{key} "
                 f"takes a value away)."
             )
+        if value is None and _keeps_default(found, known.defaults.get(key)):
+            continue
         values[key] = _plain(f"{name}.{key}", value)
         if key in parameters and not isinstance(value, DictConfig):
             _check_type(f"{name}.{key}", value, str(parameters[key].annotation))
     return values
+
+
+def _keeps_default(found: Any, default: Any) -> bool:
+    """Whether null leaves a person's argument at its default; the project's own refuse it."""
+    return default is not None and not str(found.__module__).startswith(("maml_rl.", "envs."))
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -168,12 +168,11 @@ class Plain:
 def test_a_distribution_of_no_base_class(train_cli, evaluate_cli, work, monkeypatch):
     (work / "plain_tasks.py").write_text(PLAIN)
     options = (*SMOKE, "hydra.run.dir=run")
-    outcome = train_cli(*options, "env._target_=plain_tasks.Plain")
+    outcome = train_cli(*options, "env._target_=plain_tasks.Plain", "env.horizon=3")
     assert outcome.status == 2
-    assert outcome.error == (
-        "error: env.horizon is unknown: Plain takes steps (~env.horizon takes a value away)."
-    )  # smoke pins it; what is null (the preset, the action scale) is left out by itself
-    plain = ("env._target_=plain_tasks.Plain", "~env.horizon", "+env.steps=3")
+    assert outcome.error == "error: env.horizon is unknown: the class of env takes steps."
+    # the horizon that smoke pins is taken away by itself, as is what is null
+    plain = ("env._target_=plain_tasks.Plain", "env.steps=3")
     outcome = train_cli(*options, *plain)
     assert (outcome.status, outcome.err) == (0, "")
     outcome = evaluate_cli("run=run", "num_episodes=2", "steps=1")

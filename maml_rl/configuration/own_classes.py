@@ -1,0 +1,150 @@
+"""A class of a person's own in a node: which arguments it takes, and which overrides it needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pkgutil
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from envs.errors import UserError
+
+NODES = ("env", "policy", "baseline", "inner", "outer", "algorithm")
+PLAIN = bool | int | float | str | None
+
+
+class Arguments(NamedTuple):
+    """What a class can be called with."""
+
+    defaults: dict[str, Any]  # by name; `inspect.Parameter.empty` where there is none
+    any_name: bool  # whether it takes others too
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The defaults as YAML has them; null where there is none, or none that YAML can hold."""
+        return {name: _plain(default) for name, default in self.defaults.items()}
+
+
+def arguments(built: Any) -> Arguments:
+    """Return what a class takes, also through `**options` handed on to its base classes.
+
+    The numbers of a distribution's presets are arguments; null keeps the preset's.
+    """
+    owners = [owner for owner in getattr(built, "__mro__", ()) if "__init__" in vars(owner)]
+    functions = [vars(owner)["__init__"] for owner in owners if owner is not object] or [built]
+    if functions == [built] and isinstance(built, type):
+        return Arguments({}, False)
+    defaults: dict[str, Any] = {}
+    any_name = False
+    for function in functions:
+        parameters = list(inspect.signature(function).parameters.values())
+        for parameter in parameters[1:] if function is not built else parameters:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                defaults.setdefault(parameter.name, parameter.default)
+        any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not any_name:
+            break
+    for preset in list(getattr(built, "presets", {}).values())[:1] if any_name else ():
+        for field in dataclasses.fields(preset) if dataclasses.is_dataclass(preset) else ():
+            defaults.setdefault(field.name, None)
+        any_name = False
+    return Arguments(defaults, any_name)
+
+
+def _plain(value: Any) -> Any:
+    """A default as YAML has it, or None."""
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return value if isinstance(value, PLAIN) else None
+
+
+def adapted_overrides(
+    overrides: Sequence[Override], compose: Callable[[list[str]], DictConfig]
+) -> list[str]:
+    """Rewrite overrides so that a class named by `<node>._target_=` starts from a node of its own.
+
+    Numbers of the node that it replaces and that it does not take are taken away, and its own can
+    be given without a plus. Elsewhere, `~key` of a null and a dictionary for an empty one, both of
+    which Hydra refuses, do what they say.
+
+    Args:
+        overrides: of one run or of several.
+        compose: gives the configuration of overrides.
+    """
+    lines = [str(override.input_line) for override in overrides]
+    keys = [override.key_or_group for override in overrides]
+    targets = {
+        node: str(override.value())
+        for node in NODES
+        for override in overrides
+        if override.key_or_group == f"{node}._target_" and not override.is_sweep_override()
+    }
+    special = [
+        (override.is_delete() or _is_dictionary(override)) and key.partition(".")[0] in NODES
+        for key, override in zip(keys, overrides, strict=True)
+    ]
+    if not targets and not any(special):
+        return lines
+    touched = [
+        any(key.startswith(f"{node}.") for node in targets) or unusual
+        for key, unusual in zip(keys, special, strict=True)
+    ]
+    config = compose([line for line, own in zip(lines, touched, strict=True) if not own])
+    taken = {node: found for node, target in targets.items() if (found := _arguments(target))}
+    for index, override in enumerate(overrides):
+        if touched[index]:
+            lines[index] = _adapted(override, lines[index], config, taken)
+    away = [
+        f"~{node}.{key}"
+        for node, own in taken.items()
+        for key, value in config[node].items_ex(resolve=False)
+        if value is not None
+        and not str(key).startswith("_")
+        and key not in own.defaults
+        and not own.any_name
+        and not any(given.startswith(f"{node}.{key}") for given in keys)
+    ]
+    return [line for line in lines if line] + away
+
+
+def _arguments(target: str) -> Arguments | None:
+    """Return what a class takes; None where it cannot be imported, which is refused later."""
+    try:
+        return arguments(pkgutil.resolve_name(target))
+    except Exception:  # importing a person's file may raise anything
+        return None
+
+
+def _is_dictionary(override: Override) -> bool:
+    return not override.is_sweep_override() and isinstance(override.value(), dict)
+
+
+def _adapted(override: Override, line: str, config: DictConfig, taken: dict[str, Arguments]) -> str:
+    """Return an override as it is to be given to Hydra; empty where nothing is left to do.
+
+    Raises:
+        UserError: naming an argument that a person's class does not take.
+    """
+    key = override.key_or_group
+    node, _, name = key.partition(".")
+    if override.is_delete():
+        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else None
+        last = key.rpartition(".")[2]
+        null = isinstance(parent, DictConfig) and last in parent and parent[last] is None
+        return "" if null else line
+    own = taken.get(node)
+    known = own is not None and (own.any_name or name.partition(".")[0] in own.defaults)
+    if own is not None and not known and name != "_target_":
+        near = get_close_matches(name, own.defaults, n=1)
+        hint = f" Did you mean {node}.{near[0]}?" if near else ""
+        takes = ", ".join(own.defaults) or "nothing"
+        raise UserError(f"{key} is unknown: the class of {node} takes {takes}.{hint}")
+    empty = _is_dictionary(override) and OmegaConf.select(config, key) == {}
+    return f"++{line.lstrip('+')}" if (known and name != "_target_") or empty else line
