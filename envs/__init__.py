@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from envs.tasks.swimmer import SwimmerDir, SwimmerGoal
     from envs.tasks.walker2d import Walker2dRandParams, Walker2dVel
     from envs.trajectories import Trajectories
-    from envs.wrappers.combined import HeldOut, Union
+    from envs.wrappers.held_out import HeldOut
     from envs.wrappers.task_observed import TaskObserved
     from envs.wrappers.trials import Trials
+    from envs.wrappers.union import Union
 
 __all__ = [
     "ASSETS",
@@ -93,7 +94,8 @@ __all__ = [
 ]
 
 _OTHERS = {
-    "envs.wrappers.combined": ("HeldOut", "Union"),
+    "envs.wrappers.held_out": ("HeldOut",),
+    "envs.wrappers.union": ("Union",),
     "envs.checking.contract": ("TaskDistributionContract",),
     "envs.backends.gymnasium.distribution": ("GymnasiumTaskDistribution", "GymnasiumTasks"),
     "envs.backends.mujoco.distribution": (

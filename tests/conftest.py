@@ -33,7 +33,7 @@ SLOW = (
     "tests/envs/tasks/test_metaworld.py",
     "tests/envs/tasks/test_random_parameters.py",
     "tests/envs/tools/",
-    "tests/envs/wrappers/test_combined.py",
+    "tests/envs/wrappers/test_union.py",
     "tests/envs/wrappers/test_task_observed.py",
     "tests/evaluation/test_evaluation.py",
     "tests/evaluation/test_video.py",

@@ -6,11 +6,14 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+SPLIT = {  # classes whose module became several
+    "envs.combined.HeldOut": "envs.wrappers.held_out.HeldOut",
+    "envs.combined.Union": "envs.wrappers.union.Union",
+}
 MOVED = {  # modules, before the first release
     "envs.ant": "envs.tasks.ant",
     "envs.bandit": "envs.tasks.bandit",
     "envs.classic_control": "envs.tasks.classic_control",
-    "envs.combined": "envs.wrappers.combined",
     "envs.gymnasium_env": "envs.backends.gymnasium.distribution",
     "envs.half_cheetah": "envs.tasks.half_cheetah",
     "envs.hopper": "envs.tasks.hopper",
@@ -40,6 +43,8 @@ NAMES = ("_target_", "set_task")  # keys whose strings are dotted paths
 
 def current_name(target: str) -> str:
     """Return today's dotted path of a class that an older configuration names."""
+    if target in SPLIT:
+        return SPLIT[target]
     module, _, name = target.rpartition(".")
     return f"{MOVED[module]}.{name}" if module in MOVED else target
 

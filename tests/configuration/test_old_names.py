@@ -4,7 +4,7 @@ import pkgutil
 
 from omegaconf import OmegaConf
 
-from maml_rl.configuration.old_names import MOVED, current_name, rename
+from maml_rl.configuration.old_names import MOVED, SPLIT, current_name, rename
 from maml_rl.configuration.stored import stored_config
 from maml_rl.runs.folder import RunFolder
 
@@ -13,6 +13,8 @@ def test_every_new_place_exists_and_no_old_one_does():
     for old, new in MOVED.items():
         assert pkgutil.resolve_name(new).__name__ == new
         assert old not in MOVED.values()
+    for old, new in SPLIT.items():
+        assert pkgutil.resolve_name(new).__name__ == old.rpartition(".")[2]
 
 
 def test_nested_targets_are_renamed_and_others_left():
@@ -27,7 +29,7 @@ def test_nested_targets_are_renamed_and_others_left():
         }
     )
     rename(config)
-    assert config.env._target_ == "envs.wrappers.combined.Union"
+    assert config.env._target_ == "envs.wrappers.union.Union"
     assert [own._target_ for own in config.env.members] == ["envs.tasks.ant.AntDir", "envs.AntGoal"]
     assert (
         config["inner"]["update"]["_target_"] == "maml_rl.algorithm.inner_loop.update_rules.MetaSGD"

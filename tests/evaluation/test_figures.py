@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from envs import UserError
 from envs.protocol import Splits
 from envs.registry import build
-from envs.wrappers.combined import HeldOut, Union
+from envs.wrappers.held_out import HeldOut
 from envs.wrappers.task_observed import TaskObserved
+from envs.wrappers.union import Union
 from maml_rl.algorithm.rollout import Rollout
 from maml_rl.evaluation import trajectories as figures
 from maml_rl.evaluation.comparison_curves import Overlay, chosen, comparison_figure

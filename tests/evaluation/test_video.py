@@ -19,8 +19,9 @@ from envs.protocol import task_at
 from envs.tasks.bandit import MultiArmedBandit
 from envs.tasks.classic_control import CartPole
 from envs.tools import rendering
-from envs.wrappers.combined import HeldOut, Union
+from envs.wrappers.held_out import HeldOut
 from envs.wrappers.task_observed import TaskObserved
+from envs.wrappers.union import Union
 from maml_rl.algorithm.policies import CategoricalMLP
 from maml_rl.algorithm.policies.gaussian import DiagonalGaussian
 from maml_rl.commands import main

@@ -109,7 +109,7 @@ class BatchedGymnasium:
             observations=self._rows(given["observations"]),
             rewards=self._rows(given["rewards"]),
             terminated=self._rows(given["terminated"]).astype(bool),
-            info={name: record[..., i] for i, name in enumerate(self.distribution.record)},
+            info={name: record[..., i] for i, name in enumerate(self.distribution.recorded_names)},
             truncated=self._rows(given["truncated"]).astype(bool),
         )
 

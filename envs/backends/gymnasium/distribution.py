@@ -52,7 +52,8 @@ class GymnasiumTaskDistribution:
         horizon: steps per episode; None takes the time limit that the id was registered with.
         action_scale: of a Box, applied action = clip(action_scale * action).
         kwargs: keyword arguments of the environment's constructor.
-        record: numbers in the environment's info to keep beside the reward ("success").
+        record: numbers in the environment's info to keep beside the reward ("success", or
+            "is_success" as gymnasium-robotics and stable-baselines3 name it).
 
     Raises:
         UserError: if the environment cannot be built, has no time limit while none is given, or
@@ -167,6 +168,11 @@ class GymnasiumTaskDistribution:
                 f"observation space."
             )
         return observation
+
+    @property
+    def recorded_names(self) -> list[str]:
+        """Under which names the numbers of `record` are kept; `is_success` is success."""
+        return ["success" if name == "is_success" else name for name in self.record]
 
     def recorded(self, info: Mapping[str, Any]) -> list[float]:
         """Read the numbers that `record` names out of one environment's info.

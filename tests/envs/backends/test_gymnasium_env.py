@@ -58,6 +58,7 @@ class Walk(gymnasium.Env):
             os.kill(os.getpid(), signal.SIGKILL)
         self.x += self.speed * (int(action) - 2)
         info = {"success": self.x > 0.5, "steps": self.steps, "note": "walking"}
+        info["is_success"] = info["success"]
         ended, cut = abs(self.x) > 1, self.steps >= self.limit
         return self._observation(), self.x * self.speed, ended, cut, info
 
@@ -343,7 +344,7 @@ def test_a_missing_record_names_what_there_is():
     env = walk(record=["score"]).make(1, 1)
     env.set_tasks(walks([0.1]))
     env.reset(generators(1))
-    with pytest.raises(UserError, match=r"env.record names score, .*; it has note, steps, su"):
+    with pytest.raises(UserError, match=r"env.record names score, .*; it has is_success, note, steps, su"):
         env.step(np.array([[1]]), np.ones((1, 1), dtype=bool))
 
 
@@ -396,3 +397,14 @@ def test_the_oracle_sees_the_task():
     env.set_tasks(walks([0.25, 0.125]))
     start = env.reset(generators(2))
     assert start[:, 0, 4:].tolist() == [[0, 1000, 0.25], [0, 1000, 0.125]]  # by name
+
+
+def test_is_success_is_kept_as_success():
+    distribution = walk(record=["is_success", "steps"], kwargs={"start": 0.6})
+    env = distribution.make(1, 1)
+    env.set_tasks(distribution.sample(1, np.random.default_rng(0)))
+    env.reset([np.random.default_rng(0)])
+    step = env.step(np.array([[1]]), np.ones((1, 1), dtype=bool))
+    assert list(step.info) == ["success", "steps"]
+    assert step.info["success"].tolist() == [[1.0]]  # it stands at 0.6, and 0.5 is success
+    env.close()

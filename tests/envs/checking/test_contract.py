@@ -24,7 +24,8 @@ from envs.checking.contract import (
     spaces_in_words,
 )
 from envs.registry import SHIPPED, build, missing_package, resolve
-from envs.wrappers.combined import HeldOut, Union
+from envs.wrappers.held_out import HeldOut
+from envs.wrappers.union import Union
 
 OPTIONAL = ("metaworld",)
 

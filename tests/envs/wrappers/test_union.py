@@ -1,5 +1,6 @@
 import pickle
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -12,8 +13,9 @@ from envs.protocol import TaskDistribution, held_out, stored_tasks
 from envs.tasks.bandit import MultiArmedBandit
 from envs.tasks.half_cheetah import HalfCheetahDir, HalfCheetahVel
 from envs.tasks.point import PointNavigation
-from envs.wrappers.combined import HeldOut, Union
+from envs.wrappers.held_out import HeldOut
 from envs.wrappers.task_observed import TaskObserved
+from envs.wrappers.union import Union
 from maml_rl.configuration.building import build_distribution
 from maml_rl.evaluation.protocol import task_groups
 from tests.support.smoke import smoke_config
@@ -480,3 +482,12 @@ def test_members_of_one_class_are_told_apart_by_their_keys():
     assert Union([slow, fast]).titles == ["half_cheetah_vel (0)", "half_cheetah_vel (1)"]
     kept = held_out(Union({"a": slow, "b": HeldOut(slow, fast)}))
     assert kept.titles == ["half_cheetah_vel (a)", "half_cheetah_vel (b)"]
+
+
+def test_the_gymnasium_form_needs_an_episode_before_it_steps_or_draws():
+    env = Union([PointNavigation(horizon=5), Wide(horizon=5)]).single()
+    for call in (env.render, lambda: env.step(np.zeros(2))):
+        with pytest.raises(gymnasium.error.ResetNeeded, match="call reset\\(\\) first"):
+            call()
+    env.reset(seed=0)
+    assert env.step(np.zeros(2, dtype=np.float32))[3] is False

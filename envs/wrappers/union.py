@@ -1,4 +1,4 @@
-"""Task distributions made of others: a mixture of several, and one tested on tasks held out."""
+"""A mixture of several distributions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 
-from envs.arguments import integer_at_least, number
+from envs.arguments import number
 from envs.backends.task_env import TaskEnv
-from envs.episodes import CheckedEnv, compare, row_seeds, standard_actions, traced
+from envs.episodes import CheckedEnv, row_seeds, standard_actions
 from envs.errors import UserError
 from envs.protocol import (
     Array,
@@ -26,6 +27,7 @@ from envs.protocol import (
     held_out,
 )
 from envs.trajectories import Trajectories
+from envs.wrappers.agreement import check_alike, check_horizon
 
 MEMBER = "member"
 """The leaf of a union's tasks that says whose each task is, [M]."""
@@ -55,8 +57,8 @@ class Union:
         named = members if isinstance(members, Mapping) else dict(enumerate(members))
         if not named:
             raise UserError("env.members is empty; a union needs a distribution.")
-        self.horizon = _check_alike({f"env.members.{key}": own for key, own in named.items()})
-        _check_horizon(horizon, self.horizon)
+        self.horizon = check_alike({f"env.members.{key}": own for key, own in named.items()})
+        check_horizon(horizon, self.horizon)
         self._keys, self.members = list(named), list(named.values())
         self.titles = _titles(named)
         self.weights = _probabilities(weights, len(self.members))
@@ -293,6 +295,7 @@ class UnionEnv(TaskEnv):
             own.single(None, render_mode, **options)  # type: ignore[attr-defined]
             for own in union.members
         ]
+        self._env: gymnasium.Env[Array, Any] | None = None  # of the episode's member
         self.metadata = self._envs[0].metadata
 
     def reset(
@@ -308,71 +311,27 @@ class UnionEnv(TaskEnv):
 
     def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
         """Take one step of the member's environment."""
-        observation, reward, terminated, truncated, info = self._env.step(action)
+        observation, reward, terminated, truncated, info = self._current("step").step(action)
         return observation, reward, terminated, truncated, self._info(info)
 
     def render(self) -> Any:
         """Draw the member's environment; None where no mode was chosen."""
-        return self._env.render()
+        return self._current("render").render()
+
+    def _current(self, call: str) -> gymnasium.Env[Array, Any]:
+        """The environment of the episode's member.
+
+        Raises:
+            ResetNeeded: before the first episode.
+        """
+        if self._env is None:
+            raise ResetNeeded(f"{call}() needs an episode: call reset() first, which draws a task.")
+        return self._env
 
     def close(self) -> None:
         """Close every member's environment."""
         for env in self._envs:
             env.close()
-
-
-class HeldOut:
-    """A distribution to train on, tested on tasks of another that training never meets.
-
-    Everything is `train`'s but its name, and that test tasks are `test`'s (`held_out`). The two
-    share their spaces, horizon and the leaves of their tasks: best one class, with another range to
-    sample from.
-
-    Args:
-        train: the distribution of training and validation tasks.
-        test: the distribution of test tasks.
-        horizon: steps per episode, which must be both's own; None takes theirs.
-    """
-
-    def __init__(
-        self, train: TaskDistribution, test: TaskDistribution, horizon: int | None = None
-    ) -> None:
-        self.train, self.held_out = train, test
-        _check_horizon(horizon, _check_alike({"env.train": train, "env.test": test}))
-        own, other = (_leaf_shapes(distribution) for distribution in (train, test))
-        if own != other:
-            raise UserError(
-                f"env.test has tasks of {_listed(other)} and env.train of {_listed(own)}, but what "
-                f"steps the one's tasks must take the other's: choose one class for both."
-            )
-        _check_same_steps(train, test)
-
-    def __getattr__(self, name: str) -> Any:
-        """Leave everything else to the distribution that is trained on."""
-        if name == "train":  # not there yet, while unpickling
-            raise AttributeError(name)
-        return getattr(self.train, name)
-
-    @property
-    def name(self) -> str:
-        """The name of what is trained on, and that test tasks are others."""
-        return f"{self.train.name}_held_out"
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw training tasks; leaves [M, ...]."""
-        return self.train.sample(num_tasks, rng)
-
-    def finite_tasks(self) -> Tasks | None:
-        """All training tasks there are, where they are few; None otherwise."""
-        return self.train.finite_tasks()
-
-    def describe(self, task: Tasks) -> str:
-        """Name one task as the distribution of training tasks does."""
-        return self.train.describe(task)
-
-    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
-        """Build M x B environments, stepped on `threads` threads."""
-        return self.train.make(num_tasks, slots_per_task, threads)
 
 
 def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
@@ -384,64 +343,12 @@ def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
     ]
 
 
-def _check_alike(named: Mapping[str, TaskDistribution]) -> int:
-    """Check that distributions have the same spaces and horizon; return the horizon.
-
-    Raises:
-        UserError: naming two that differ, and in what, or one that is no distribution.
-    """
-    for key, own in named.items():
-        if not isinstance(own, TaskDistribution):
-            raise UserError(f"{key} must be a task distribution, not {own!r}.")
-    (first, reference), *others = named.items()
-    for part in ("observation_space", "action_space", "horizon"):
-        for key, own in others:
-            if getattr(own, part) != getattr(reference, part):
-                raise UserError(
-                    f"{first} and {key} must have the same {part}, but {reference.name} has "
-                    f"{getattr(reference, part)} and {own.name} has {getattr(own, part)}: choose "
-                    f"distributions on one body, with one preset."
-                )
-    return reference.horizon
-
-
-def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:
-    """Check that the two give test tasks the same episodes, step for step.
-
-    Raises:
-        UserError: naming the first difference.
-    """
-    tasks = draw_tasks(test, 2, np.random.default_rng(0))
-    seeds = row_seeds(2, 1)
-    compare(
-        "env.train and env.test do not differ in the range of their tasks alone: of a test task "
-        "stepped by env.train",
-        traced(test, tasks, seeds),
-        traced(train, tasks, seeds),
-        "test tasks run in env.train's environments, so give both one class and equal numbers but "
-        "those that tasks are drawn by",
-    )
-
-
 def _info_names(distribution: TaskDistribution) -> set[str]:
     """Names that a distribution records in info, by trying one step."""
     with closing(CheckedEnv(distribution, 1, 1)) as env:
         env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
         step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))
     return set(step.info)
-
-
-def _check_horizon(given: int | None, own: int) -> None:
-    """Check that a horizon given to a combination is the one its parts have.
-
-    Raises:
-        UserError: if it is not.
-    """
-    if given is not None and integer_at_least("env.horizon", given) != own:
-        raise UserError(
-            f"env.horizon={given} must be the horizon of the distributions combined, which is "
-            f"{own}: give each of them horizon={given}."
-        )
 
 
 def _probabilities(weights: Sequence[float] | None, size: int) -> Array:
@@ -457,13 +364,3 @@ def _probabilities(weights: Sequence[float] | None, size: int) -> Array:
         )
     values = np.array([number("env.weights", weight, above=0) for weight in given])
     return values / values.sum()
-
-
-def _leaf_shapes(distribution: TaskDistribution) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of one task's leaves."""
-    drawn = distribution.sample(1, np.random.default_rng(0))
-    return {name: np.shape(drawn[name])[1:] for name in sorted(drawn)}
-
-
-def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

@@ -1,0 +1,45 @@
+"""What distributions that are made into one must have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from envs.arguments import integer_at_least
+from envs.errors import UserError
+from envs.protocol import (
+    TaskDistribution,
+)
+
+
+def check_alike(named: Mapping[str, TaskDistribution]) -> int:
+    """Check that distributions have the same spaces and horizon; return the horizon.
+
+    Raises:
+        UserError: naming two that differ, and in what, or one that is no distribution.
+    """
+    for key, own in named.items():
+        if not isinstance(own, TaskDistribution):
+            raise UserError(f"{key} must be a task distribution, not {own!r}.")
+    (first, reference), *others = named.items()
+    for part in ("observation_space", "action_space", "horizon"):
+        for key, own in others:
+            if getattr(own, part) != getattr(reference, part):
+                raise UserError(
+                    f"{first} and {key} must have the same {part}, but {reference.name} has "
+                    f"{getattr(reference, part)} and {own.name} has {getattr(own, part)}: choose "
+                    f"distributions on one body, with one preset."
+                )
+    return reference.horizon
+
+
+def check_horizon(given: int | None, own: int) -> None:
+    """Check that a horizon given to a combination is the one its parts have.
+
+    Raises:
+        UserError: if it is not.
+    """
+    if given is not None and integer_at_least("env.horizon", given) != own:
+        raise UserError(
+            f"env.horizon={given} must be the horizon of the distributions combined, which is "
+            f"{own}: give each of them horizon={given}."
+        )
