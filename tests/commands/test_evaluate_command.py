@@ -44,7 +44,7 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     assert list(data) == [
         *("env", "algorithm", "checkpoint", "iteration", "trained_steps"),
         *("requested_checkpoint", "split", "num_tasks", "num_episodes", "later_scale", "seed"),
-        *("curve", "gain_of_first_step", "groups"),
+        *("strata", "curve", "gain_of_first_step", "groups"),
     ]
     assert data["env"] == "point_navigation"
     assert data["algorithm"] == "maml_trpo"
