@@ -96,7 +96,11 @@ def adapted_overrides(
         any(key.startswith(f"{node}.") for node in targets) or unusual
         for key, unusual in zip(keys, special, strict=True)
     ]
-    config = compose([line for line, own in zip(lines, touched, strict=True) if not own])
+    left_out = [  # a sweep's several values too: composing takes one
+        own or override.is_sweep_override()
+        for own, override in zip(touched, overrides, strict=True)
+    ]
+    config = compose([line for line, out in zip(lines, left_out, strict=True) if not out])
     taken = {node: found for node, target in targets.items() if (found := _arguments(target))}
     for index, override in enumerate(overrides):
         if touched[index]:

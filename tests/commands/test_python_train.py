@@ -117,6 +117,71 @@ def test_jobs_of_a_sweep_that_would_share_a_folder_are_refused(work, train_cli):
     ]
 
 
+LAUNCHER = """
+import multiprocessing
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+
+class ForkingLauncher(BasicLauncher):
+    # Runs a batch in a child process, as joblib's and submitit's do.
+
+    def launch(self, job_overrides, initial_job_idx):
+        reader, writer = multiprocessing.Pipe()
+
+        def work():
+            writer.send(super(ForkingLauncher, self).launch(job_overrides, initial_job_idx))
+
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        results = reader.recv()
+        child.join()
+        return results
+"""
+
+
+@pytest.mark.parametrize(("values", "status"), [("2,4", 1), ("2,3", 0)])
+def test_a_failed_job_in_another_process_fails_the_sweep(
+    values, status, work, train_cli, monkeypatch
+):
+    from hydra.core.plugins import Plugins
+
+    (work / "hydra_plugins").mkdir()  # a namespace package: Hydra takes launchers from there alone
+    (work / "hydra_plugins/forking.py").write_text(LAUNCHER)
+    (work / "mine/hydra/launcher").mkdir(parents=True)
+    name = "hydra_plugins.forking.ForkingLauncher"
+    (work / "mine/hydra/launcher/forking.yaml").write_text(f"_target_: {name}\n")
+    from hydra_plugins import forking
+
+    plugins = Plugins.instance()
+    monkeypatch.setitem(plugins.class_name_to_class, name, forking.ForkingLauncher)
+    (work / "nan_tasks.py").write_text(NAN)
+    outcome = train_cli(
+        *("experiment=smoke", *SMALL, "--config-dir=mine", "hydra/launcher=forking", "--multirun"),
+        *(
+            "env._target_=nan_tasks.Nan",
+            "hydra.sweep.dir=sw",
+            f"trainer.num_tasks={values}",
+        ),
+    )
+    assert outcome.status == status
+    for module in ("nan_tasks", "hydra_plugins.forking"):
+        sys.modules.pop(module, None)
+
+
+NAN = """
+import numpy as np
+
+from envs import PointNavigation
+
+
+class Nan(PointNavigation):
+    def reward(self, before, action, after, task):
+        value = super().reward(before, action, after, task).copy()
+        return np.full_like(value, np.nan) if value.ndim and len(value) == 4 else value
+"""
+
+
 def test_the_objective_of_a_sweep_is_the_validation_return_after_adaptation(work, monkeypatch):
     from maml_rl.commands import train as module
 
