@@ -27,7 +27,8 @@ import numpy as np
 import torch
 from mujoco.batch import Batch
 
-from envs.backends.mujoco.distribution import BatchedMujoco, MujocoTaskDistribution
+from envs.backends.mujoco.batch import BatchedMujoco
+from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.protocol import Array
 from envs.registry import SHIPPED, resolve
 from maml_rl.algorithm.inner_loop.loop import stack

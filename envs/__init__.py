@@ -13,15 +13,11 @@ from envs.registry import SHIPPED
 
 if TYPE_CHECKING:
     from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution, GymnasiumTasks
-    from envs.backends.mujoco.distribution import (
-        ASSETS,
-        Marker,
-        MujocoTaskDistribution,
-        MujocoTaskEnv,
-        Preset,
-        State,
-    )
-    from envs.backends.tabular import RandomMDP
+    from envs.backends.mujoco.distribution import MujocoTaskDistribution
+    from envs.backends.mujoco.fields import State
+    from envs.backends.mujoco.model import ASSETS
+    from envs.backends.mujoco.preset import Preset
+    from envs.backends.mujoco.single import Marker, MujocoTaskEnv
     from envs.checking.contract import TaskDistributionContract
     from envs.protocol import BatchedEnv, Splits, Step, TaskDistribution, Tasks
     from envs.tasks.ant import AntDir, AntGoal, AntHeading, AntRandParams, AntVel
@@ -32,6 +28,7 @@ if TYPE_CHECKING:
     from envs.tasks.humanoid import HumanoidDir
     from envs.tasks.metaworld import MetaworldML1, MetaworldML10, MetaworldML45
     from envs.tasks.point import PointNavigation, PointNavigationCorners, PointNavigationHalfCircle
+    from envs.tasks.random_mdp import RandomMDP
     from envs.tasks.random_parameters import RandomParameters
     from envs.tasks.reacher import ReacherGoal
     from envs.tasks.swimmer import SwimmerDir, SwimmerGoal
@@ -98,9 +95,11 @@ _OTHERS = {
     "envs.wrappers.union": ("Union",),
     "envs.checking.contract": ("TaskDistributionContract",),
     "envs.backends.gymnasium.distribution": ("GymnasiumTaskDistribution", "GymnasiumTasks"),
-    "envs.backends.mujoco.distribution": (
-        *("ASSETS", "Marker", "MujocoTaskDistribution", "MujocoTaskEnv", "Preset", "State"),
-    ),
+    "envs.backends.mujoco.distribution": ("MujocoTaskDistribution",),
+    "envs.backends.mujoco.fields": ("State",),
+    "envs.backends.mujoco.model": ("ASSETS",),
+    "envs.backends.mujoco.preset": ("Preset",),
+    "envs.backends.mujoco.single": ("Marker", "MujocoTaskEnv"),
     "envs.tasks.random_parameters": ("RandomParameters",),
     "envs.protocol": ("BatchedEnv", "Splits", "Step", "TaskDistribution", "Tasks"),
     "envs.wrappers.task_observed": ("TaskObserved",),

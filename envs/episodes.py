@@ -22,7 +22,9 @@ from envs.protocol import (
     Step,
     TaskDistribution,
     Tasks,
+    check_info,
     check_shape,
+    check_success,
     take_tasks,
 )
 
@@ -96,8 +98,9 @@ class CheckedEnv:
             self._check_flags(f"{call}.truncated", step.truncated)
         if not isinstance(step.info, Mapping):
             raise ContractError(f"{name}.{call}.info must be a dictionary, not {_kind(step.info)}.")
-        for key, leaf in step.info.items():
-            check_shape(name, f"{call}.info[{key!r}]", leaf, self.shape)
+        check_info(name, f"{call}.info", step.info, self.shape)
+        if "success" in step.info:
+            check_success(name, np.asarray(step.info["success"]), active)
         return step
 
     def run(

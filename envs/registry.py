@@ -35,7 +35,7 @@ SHIPPED = {
     "point_navigation": "envs.tasks.point:PointNavigation",
     "point_navigation_corners": "envs.tasks.point:PointNavigationCorners",
     "point_navigation_half_circle": "envs.tasks.point:PointNavigationHalfCircle",
-    "random_mdp": "envs.backends.tabular:RandomMDP",
+    "random_mdp": "envs.tasks.random_mdp:RandomMDP",
     "reacher_goal": "envs.tasks.reacher:ReacherGoal",
     "swimmer_dir": "envs.tasks.swimmer:SwimmerDir",
     "swimmer_goal": "envs.tasks.swimmer:SwimmerGoal",

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from envs.backends.mujoco.distribution import Marker, namespace
+from envs.backends.mujoco.fields import namespace
+from envs.backends.mujoco.single import Marker
 from envs.protocol import Array, TaskGrid, Tasks
 from envs.trajectories import Trajectories, distance_run
 

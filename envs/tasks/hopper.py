@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from envs.backends.mujoco.distribution import ASSETS, State
+from envs.backends.mujoco.fields import State
+from envs.backends.mujoco.model import ASSETS
 from envs.tasks.walker2d import (
     Upright,
     UprightRandParams,

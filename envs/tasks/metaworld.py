@@ -19,7 +19,7 @@ import numpy as np
 
 from envs.arguments import integer_at_least, one_of
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
-from envs.backends.mujoco.distribution import CAUSES, UNSTABLE, quiet_mujoco
+from envs.backends.mujoco.model import CAUSES, UNSTABLE, quiet_mujoco
 from envs.errors import SimulationError, UserError
 from envs.protocol import Array, Tasks
 

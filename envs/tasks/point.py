@@ -12,13 +12,10 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.arguments import number
-from envs.backends.mujoco.distribution import (
-    Marker,
-    MujocoTaskDistribution,
-    Preset,
-    State,
-    namespace,
-)
+from envs.backends.mujoco.distribution import MujocoTaskDistribution
+from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.preset import Preset
+from envs.backends.mujoco.single import Marker
 from envs.protocol import Array, Tasks
 from envs.trajectories import Trajectories
 

@@ -8,7 +8,8 @@ import mujoco
 import numpy as np
 
 from envs.arguments import number
-from envs.backends.mujoco.distribution import MujocoTaskDistribution, Preset
+from envs.backends.mujoco.distribution import MujocoTaskDistribution
+from envs.backends.mujoco.preset import Preset
 from envs.errors import UserError
 from envs.protocol import Array, Tasks
 

@@ -9,14 +9,10 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from envs.backends.mujoco.distribution import (
-    ASSETS,
-    MujocoTaskDistribution,
-    Preset,
-    State,
-    namespace,
-    quiet_mujoco,
-)
+from envs.backends.mujoco.distribution import MujocoTaskDistribution
+from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.model import ASSETS, quiet_mujoco
+from envs.backends.mujoco.preset import Preset
 from envs.protocol import Array, Tasks
 from envs.tasks.families import Goals, planar_distance, uniform_disc
 

@@ -8,13 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.backends.mujoco.distribution import (
-    ASSETS,
-    MujocoTaskDistribution,
-    Preset,
-    State,
-    namespace,
-)
+from envs.backends.mujoco.distribution import MujocoTaskDistribution
+from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.model import ASSETS
+from envs.backends.mujoco.preset import Preset
 from envs.protocol import Array, Tasks
 from envs.tasks.families import ForwardBackward, Goals, planar_distance, uniform_disc
 

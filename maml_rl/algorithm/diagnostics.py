@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from envs.unstable import INFO as UNSTABLE
 from maml_rl.algorithm.inner_loop.loop import InnerStep
 from maml_rl.algorithm.outer_loop.update import mean_cosine
 from maml_rl.algorithm.policies import Policy
@@ -61,6 +62,21 @@ def success_rates(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
         for step, rate in enumerate(rates)
         if rate is not None
     }
+
+
+def unstable_episodes(rollouts: Sequence[Rollout], prefix: str) -> dict[str, float]:
+    """Number of episodes that were cut off because their simulation became unstable.
+
+    Empty where the sampler stops the run instead.
+    """
+    if not any(UNSTABLE in rollout.info for rollout in rollouts):
+        return {}
+    count = sum(
+        float((rollout.info[UNSTABLE] * rollout.mask).sum())
+        for rollout in rollouts
+        if UNSTABLE in rollout.info
+    )
+    return {f"{prefix}unstable_episodes": count}
 
 
 def gradient_rows(taken: InnerStep) -> Tensor:

@@ -19,6 +19,7 @@ from envs.arguments import integer_at_least, one_of
 from envs.checking.contract import probe
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
+from envs.unstable import ending_unstable_episodes
 from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from maml_rl.algorithm.meta_learner import MetaLearner
@@ -94,7 +95,8 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
     observed = config.get("observe_task", False)
     if not isinstance(observed, bool):
         raise UserError(f"observe_task must be true or false, not {observed!r}.")
-    probe(distribution)
+    with ending_unstable_episodes():  # a run meets them by sampler.on_unstable
+        probe(distribution)
     if observed:
         distribution = TaskObserved(distribution)
     episodes = config.get("trial_episodes")

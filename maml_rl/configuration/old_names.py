@@ -22,7 +22,7 @@ MOVED = {  # modules, before the first release
     "envs.point": "envs.tasks.point",
     "envs.reacher": "envs.tasks.reacher",
     "envs.swimmer": "envs.tasks.swimmer",
-    "envs.tabular": "envs.backends.tabular",
+    "envs.tabular": "envs.tasks.random_mdp",
     "envs.task_observed": "envs.wrappers.task_observed",
     "envs.trials": "envs.wrappers.trials",
     "envs.walker2d": "envs.tasks.walker2d",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from maml_rl.algorithm.diagnostics import unstable_episodes
 from maml_rl.evaluation.protocol import Course, Evaluation
 from maml_rl.evaluation.statistics import Strata, Values, bootstrap_interval
 
@@ -24,6 +25,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "strata": strata if strata is None else list(strata),
         "curve": curve,
         **({} if success is None else {"success": adaptation_curve(success, "success", strata)}),
+        **unstable_episodes(evaluation.rollouts, prefix=""),
         **_gain(evaluation.returns, strata),
         "groups": {
             label: adaptation_curve(evaluation.returns[:, members])

@@ -11,10 +11,19 @@ import torch
 from gymnasium.spaces.utils import flatdim
 from torch import Tensor
 
-from envs.arguments import integer_at_least
+from envs.arguments import integer_at_least, one_of
 from envs.episodes import described
 from envs.errors import SimulationError, UserError
-from envs.protocol import Array, Step, TaskDistribution, Tasks, check_shape
+from envs.protocol import (
+    Array,
+    Step,
+    TaskDistribution,
+    Tasks,
+    check_info,
+    check_shape,
+    check_success,
+)
+from envs.unstable import ending_unstable_episodes
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.errors import NonFiniteError
@@ -26,17 +35,21 @@ class Sampler:
 
     Args:
         threads: of the physics; None takes every core this process may use.
+        on_unstable: what a simulation that becomes unstable does: "stop" the run, or "end_episode",
+            which cuts that episode off with a reward of 0, counts it, and goes on.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, on_unstable: str = "stop") -> None:
         cores = len(os.sched_getaffinity(0))
         self.threads = cores if threads is None else integer_at_least("sampler.threads", threads)
+        self.on_unstable = one_of("sampler.on_unstable", on_unstable, ("stop", "end_episode"))
 
     def collector(
         self, distribution: TaskDistribution, policy: Policy, num_tasks: int, num_episodes: int
     ) -> Collector:
         """Build the collection loop for M tasks x B episodes."""
-        return Collector(distribution, policy, num_tasks, num_episodes, self.threads)
+        ending = self.on_unstable == "end_episode"
+        return Collector(distribution, policy, num_tasks, num_episodes, self.threads, ending)
 
 
 class Collector:
@@ -51,6 +64,7 @@ class Collector:
         num_tasks: M.
         num_episodes: B.
         threads: of the physics; results do not depend on it.
+        ending: whether an unstable simulation ends its episode alone, or stops the run.
     """
 
     def __init__(
@@ -60,8 +74,9 @@ class Collector:
         num_tasks: int,
         num_episodes: int,
         threads: int = 1,
+        ending: bool = False,
     ) -> None:
-        self.policy = policy
+        self.policy, self._ending = policy, ending
         self.num_tasks, self.num_episodes = num_tasks, num_episodes
         self.horizon, self._name = distribution.horizon, distribution.name
         self._observation_size = flatdim(distribution.observation_space)
@@ -88,7 +103,11 @@ class Collector:
         dtype = next(iter(params.values())).dtype
         record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
         # what the record's type cannot hold becomes infinite, and is found by the checks
-        with torch.inference_mode(), np.errstate(over="ignore"):
+        with (
+            torch.inference_mode(),
+            np.errstate(over="ignore"),
+            ending_unstable_episodes(self._ending),
+        ):
             with authors_code(self._name, "reset(rngs)"):
                 start = self._env.reset(rows)
             wanted = (self.num_tasks, self.num_episodes, self._observation_size)
@@ -139,6 +158,9 @@ class Collector:
         final = torch.as_tensor(observations, dtype=noise.dtype)
         _raise_unless_finite("observation", final.numpy(), np.ones_like(active), t)
         record.check()
+        success = record.info.get("success")
+        if success is not None:
+            check_success(self._name, success.numpy(), record["mask"].numpy() > 0)
         record.set_last_observations(t + 1, final)
         return final
 
@@ -151,8 +173,7 @@ class Collector:
         check_shape(self._name, f"{call}.observations", step.observations, wanted)
         check_shape(self._name, f"{call}.rewards", step.rewards, shape)
         check_shape(self._name, f"{call}.terminated", step.terminated, shape)
-        for name, leaf in step.info.items():
-            check_shape(self._name, f"{call}.info[{name!r}]", leaf, shape)
+        check_info(self._name, f"{call}.info", step.info, shape)
         return step
 
     def _rollout(self, record: _Record, final: Tensor) -> Rollout:

@@ -19,7 +19,12 @@ from envs.protocol import (
     held_out,
     stored_tasks,
 )
-from maml_rl.algorithm.diagnostics import mean_returns, success_rates, trial_returns
+from maml_rl.algorithm.diagnostics import (
+    mean_returns,
+    success_rates,
+    trial_returns,
+    unstable_episodes,
+)
 from maml_rl.algorithm.meta_learner import Experience, MetaLearner
 from maml_rl.algorithm.outer_loop import OuterUpdate
 from maml_rl.algorithm.outer_loop.objectives import group_size
@@ -286,6 +291,7 @@ class Trainer:
                 for step, (before, after) in enumerate(pairwise(after_steps), start=1)
             },
             **success_rates(rollouts, prefix=""),
+            **unstable_episodes(rollouts, prefix=""),
             **self.learner.diagnostics(update.meta, experience),
             **update.metrics,
         }
@@ -299,6 +305,7 @@ class Trainer:
             experience = learner.collect(collector, progress.meta, tasks, steps, key)
         returns = mean_returns(experience.rollouts, prefix="validation/")
         returns |= trial_returns(experience.rollouts[-1], prefix="validation/")
+        returns |= unstable_episodes(experience.rollouts, prefix="validation/")
         return returns | success_rates(experience.rollouts, prefix="validation/")
 
     def _last_validation(self, progress: Progress) -> Metrics:

@@ -14,10 +14,10 @@ from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 
 from envs import UserError
-from envs.backends.tabular import RandomMDP
 from envs.protocol import task_at
 from envs.tasks.bandit import MultiArmedBandit
 from envs.tasks.classic_control import CartPole
+from envs.tasks.random_mdp import RandomMDP
 from envs.tools import rendering
 from envs.wrappers.held_out import HeldOut
 from envs.wrappers.task_observed import TaskObserved

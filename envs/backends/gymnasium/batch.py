@@ -22,7 +22,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from envs.episodes import episode_seed
-from envs.errors import UserError
+from envs.errors import SimulationError, UserError
 from envs.protocol import Array, Step, Tasks, count_tasks, task_at
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class BatchedGymnasium:
                 f"define it at the top of a module, or set sampler.threads=1."
             ) from error
         except (EOFError, ConnectionError) as error:
-            raise _simulation_error(
+            raise SimulationError(
                 f"a worker process of {self.distribution.name} did not start (its message is above)"
             ) from error
 
@@ -158,13 +158,13 @@ class BatchedGymnasium:
         try:
             answer = getattr(self._vector, method)(*arguments)
         except (EOFError, ConnectionError) as error:
-            raise _simulation_error(self._lost()) from error
+            raise SimulationError(self._lost()) from error
         self._waiting = False
         return answer
 
     def _raise_reported(self, info: dict[str, Any]) -> None:
         """Raise what a block reported to have gone wrong."""
-        for kind, error in (("user_error", UserError), ("failure", _simulation_error)):
+        for kind, error in (("user_error", UserError), ("failure", SimulationError)):
             if kind in info:
                 self.close()
                 raise error(next(sentence for sentence in info[kind] if sentence))
@@ -199,14 +199,6 @@ class BatchedGymnasium:
             if pipe is not None:
                 pipe.close()
         vector.closed = True
-
-
-def _simulation_error(sentence: str) -> Exception:
-    from envs.backends.mujoco.distribution import (
-        SimulationError,  # here: it loads MuJoCo, which few of these need
-    )
-
-    return SimulationError(sentence)
 
 
 def _how_it_ended(status: int | None) -> str:

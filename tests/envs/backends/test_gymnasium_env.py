@@ -344,7 +344,7 @@ def test_a_missing_record_names_what_there_is():
     env = walk(record=["score"]).make(1, 1)
     env.set_tasks(walks([0.1]))
     env.reset(generators(1))
-    with pytest.raises(UserError, match=r"env.record names score, .*; it has is_success, note, steps, su"):
+    with pytest.raises(UserError, match=r"names score, .*; it has is_success, note, steps, su"):
         env.step(np.array([[1]]), np.ones((1, 1), dtype=bool))
 
 

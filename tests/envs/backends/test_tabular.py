@@ -6,10 +6,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from envs.backends.tabular import RandomMDP
 from envs.checking.contract import TaskDistributionContract
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
+from envs.tasks.random_mdp import RandomMDP
 from tests.support.smoke import smoke_config
 
 # Two states, two actions. In state 0 action 0 stays for 1, action 1 pays 0 and goes to state 1 with

@@ -114,7 +114,7 @@ def test_wrong_input_is_one_sentence_and_2(run, arguments, sentence):
 
 def test_all_passes_over_what_is_not_installed(run, monkeypatch):
     shipped = {
-        "random_mdp": "envs.backends.tabular:RandomMDP",
+        "random_mdp": "envs.tasks.random_mdp:RandomMDP",
         "other": "no_such_package.tasks:Other",
     }
     monkeypatch.setattr("envs.tools.check.SHIPPED", shipped)

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from envs.backends.mujoco.distribution import Marker
-from envs.backends.tabular import RandomMDP
+from envs.backends.mujoco.single import Marker
 from envs.checking.contract import TaskDistributionContract
 from envs.errors import UserError
 from envs.protocol import TaskDistribution, held_out, stored_tasks
 from envs.tasks.bandit import MultiArmedBandit
 from envs.tasks.half_cheetah import HalfCheetahDir, HalfCheetahVel
 from envs.tasks.point import PointNavigation
+from envs.tasks.random_mdp import RandomMDP
 from envs.wrappers.held_out import HeldOut
 from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.union import Union
