@@ -52,10 +52,10 @@ def test_tensorboard_reads_the_same_metrics(trained_run):
         events = EventAccumulator(str(trained_run))
         events.Reload()
     lines = read_metrics(trained_run)
-    assert set(events.Tags()["scalars"]) == lines[-1].keys() - {"iteration"}
+    assert set(events.Tags()["scalars"]) == lines[-1].keys() - {"env_steps"}
     for name in ("return/step_1", "outer/kl", "validation/return/step_0"):
         got = [(event.step, event.value) for event in events.Scalars(name)]
-        assert got == [(line["iteration"], pytest.approx(line[name])) for line in lines]
+        assert got == [(line["env_steps"], pytest.approx(line[name])) for line in lines]
 
 
 def test_the_default_folder_is_named_after_env_algorithm_and_time(train_cli, work):
@@ -72,9 +72,10 @@ def test_the_default_folder_is_named_after_env_algorithm_and_time(train_cli, wor
 def test_progress_is_plain_lines_where_stdout_is_no_terminal(train_cli, work):
     outcome = train_cli("experiment=smoke", "logger.tensorboard=false", "hydra.run.dir=run")
     lines = outcome.out.splitlines()
-    assert len(lines) == 4
-    assert lines[1].startswith("iteration 1  env steps 0.00M  steps/s ")
-    assert lines[2].endswith("left 0:00:00")
+    assert len(lines) == 5
+    assert lines[1] == "point_navigation, maml_trpo, seed 0: iteration 1 of 2 is under way"
+    assert lines[2].startswith("iteration 1 of 2  env steps 80  steps/s ")
+    assert lines[3].endswith("left 0:00:00")
     assert "\x1b" not in outcome.out
 
 
@@ -459,8 +460,8 @@ def test_init_from_of_another_architecture_leaves_nothing(run_copy, train_cli, w
 def test_a_signal_ends_the_run_after_its_checkpoint(number, status, tmp_path, train_cli, work):
     options = ("experiment=smoke", "logger.tensorboard=false", "trainer.iterations=1000000")
     run = process(*options, "hydra.run.dir=run", cwd=work)
-    lines = [run.stdout.readline() for _ in range(2)]
-    assert lines[1].startswith("iteration 1 ")
+    lines = [run.stdout.readline() for _ in range(3)]
+    assert lines[2].startswith("iteration 1 ")
     run.send_signal(number)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (status, "")
@@ -478,8 +479,8 @@ def test_a_signal_ends_the_run_after_its_checkpoint(number, status, tmp_path, tr
 def test_a_run_that_was_killed_goes_on_to_the_bit(work, train_cli):
     options = ("experiment=smoke", "logger.tensorboard=false", "trainer.validate_every=3")
     run = process(*options, "trainer.iterations=1000000", "hydra.run.dir=run", cwd=work)
-    lines = [run.stdout.readline() for _ in range(3)]
-    assert lines[2].startswith("iteration 2 ")
+    lines = [run.stdout.readline() for _ in range(4)]
+    assert lines[3].startswith("iteration 2 ")
     run.kill()
     run.communicate(timeout=60)
     assert run.returncode == -signal.SIGKILL
