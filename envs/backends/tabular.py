@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -11,9 +11,6 @@ from gymnasium import spaces
 from envs.backends.drawn import DrawnDistribution, SingleEnv
 from envs.errors import UserError
 from envs.protocol import Array, Step, Tasks, count_tasks, snake_case
-
-if TYPE_CHECKING:
-    pass
 
 OUTLINE: dict[str, Any] = {"edgecolor": "tab:red", "linewidth": 2.5}
 """How pictures show where an episode is."""

@@ -65,7 +65,7 @@ class RandomMDP(TabularDistribution):
         return self.optimal_action_values(task)[..., 0, 0, :].max(-1)
 
     def describe(self, task: Tasks) -> str:
-        """Say what the best policy expects."""
+        """Expected return of the best policy."""
         return f"optimal_return={self.optimal_return(task):.3f}"
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedRandomMDP:

@@ -80,6 +80,16 @@ METRICS = (
         ("validation/success/step_k",), "returns", "success on those tasks", "`Trainer.validate`"
     ),
     Metric(
+        ("unstable_episodes",),
+        "returns",
+        "episodes cut off because their simulation became unstable, with "
+        "`sampler.on_unstable=end_episode`",
+        "`unstable_episodes`",
+    ),
+    Metric(
+        ("validation/unstable_episodes",), "returns", "the same in validation", "`Trainer.validate`"
+    ),
+    Metric(
         ("inner/kl",),
         "inner",
         "KL(policy before an inner step, policy after it) on the rollout the step learnt from; "

@@ -247,9 +247,15 @@ RUNS = {  # options, and the keys whose absence or presence says that the right 
     "maml_adam": (["trainer.num_tasks=1"], {"outer/gradient_norm"}),
     "bandit": (["env=multi_armed_bandit"], {"inner/kl"}),
     "learn2learn": (["inner=learn2learn_maml"], {"inner/kl", "inner/grad_cosine", "policy/std"}),
+    "unstable": (["sampler.on_unstable=end_episode"], {"unstable_episodes"}),
     "success": (["env=point_navigation_half_circle", "env.sparse=false"], {"success/step_0"}),
 }
-ALGORITHMS = {"ppo": "maml_ppo", "bandit": "maml_trpo", "learn2learn": "maml_trpo"}
+ALGORITHMS = {
+    "ppo": "maml_ppo",
+    "unstable": "maml_trpo",
+    "bandit": "maml_trpo",
+    "learn2learn": "maml_trpo",
+}
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def _forget():
 def test_the_page_has_the_files_and_nothing_but_known_commands():
     assert set(FILES) == {
         *("my_tasks.py", "my_heavy_tasks.py", "test_my_tasks.py", "my_conf/env/backflip.yaml"),
-        "my_pendulum.py",
+        *("my_pendulum.py", "my_arm_tasks.py"),
     }
     assert len(FILES["my_tasks.py"].strip().splitlines()) <= 40
     programs = {" ".join(shlex.split(line)[:3]).split(" my_")[0] for line in COMMANDS if line}
