@@ -32,7 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a disk that is full names none
+        if error.errno is not None and error.filename is None:  # a disk that is full names none
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
