@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from envs.wrappers.task_observed import TaskObserved
 from maml_rl.algorithm.advantages import AdvantageEstimator
@@ -23,6 +22,7 @@ from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
 from maml_rl.training.loggers import RunLogger
+from maml_rl.training.state import Limits
 from maml_rl.training.trainer import Trainer
 from tests.support.bandit import SignBandit
 from tests.support.baselines import FixedValues
@@ -197,8 +197,6 @@ EVALUATION = ("checkpoint=last", "steps=2", "num_episodes=3", "threads=1")
 def train_smoke_run(path, *overrides):
     """Train a smoke run with the stored configuration that evaluate.py reads."""
     train_smoke(path, *overrides)
-    (path / ".hydra").mkdir()
-    (path / ".hydra/config.yaml").write_text(OmegaConf.to_yaml(smoke_config(*overrides)))
 
 
 def curve_of(path):
@@ -513,7 +511,7 @@ def test_a_resumed_run_goes_on_with_its_schedule(tmp_path):
     options = ("outer=adam", "outer.schedule=linear", "outer.step_size=0.01", *EVERY)
     train_smoke(tmp_path / "whole", *options, "trainer.iterations=4")
     with pytest.MonkeyPatch.context() as patch:  # stopped after two of four, as by a signal
-        patch.setattr(Trainer, "finished", lambda self, progress: progress.iteration >= 2)
+        patch.setattr(Limits, "reached", lambda self, progress: progress.iteration >= 2)
         train_smoke(tmp_path / "parts", *options, "trainer.iterations=4")
     go_on(tmp_path / "parts", *options, "trainer.iterations=4")
     assert rates(tmp_path / "parts") == rates(tmp_path / "whole")
@@ -631,7 +629,10 @@ def test_a_random_run_is_its_initialization_and_can_be_evaluated(train_cli, eval
     options = ("algorithm=random", "trainer.iterations=0", "hydra.run.dir=run")
     outcome = train_cli(*SMOKE, *options)
     assert (outcome.status, outcome.err) == (0, "")
-    assert sorted(path.name for path in (work / "run/checkpoints").iterdir()) == ["last.pt"]
+    assert sorted(path.name for path in (work / "run/checkpoints").iterdir()) == [
+        "best.pt",
+        "last.pt",
+    ]
     last = load("run/checkpoints/last.pt")
     assert (last["iteration"], last["env_steps"], last["best_validation"]) == (0, 0, None)
     config = smoke_config("algorithm=random")
@@ -642,7 +643,7 @@ def test_a_random_run_is_its_initialization_and_can_be_evaluated(train_cli, eval
     outcome = evaluate_cli("run=run", "steps=3", "num_episodes=3", "threads=1")
     assert (outcome.status, outcome.err) == (0, "")
     result = json.loads((work / "run/evaluation/evaluation.json").read_text())
-    assert (result["algorithm"], result["checkpoint"]) == ("random", "last")
+    assert (result["algorithm"], result["checkpoint"]) == ("random", "best")
     assert len(result["curve"]) == 4
     built = Built(num_tasks=4, num_episodes=3, tasks=read_tasks(work / "run", "test"))
     key = Key(0, (Purpose.TEST,))

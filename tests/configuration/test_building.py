@@ -165,14 +165,22 @@ def test_a_malicious_configuration_is_not_called(name, run_copy, train_cli, eval
     assert not list(run_copy.parent.rglob(MARK))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[1, 2]", "{:", "a: b", "\x00\x01", "env: ${nope}", "just words"]
-)
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{:", "a: b", "\x00\x01", "just words"])
 def test_a_damaged_configuration_is_refused(text, run_copy, train_cli, evaluate_cli):
     (run_copy / ".hydra/config.yaml").write_text(text)
     for outcome in (evaluate_cli("run=run"), train_cli("resume=run")):
         assert outcome.status == 2
         assert outcome.error.startswith("error: run/.hydra/config.yaml is ")
+
+
+def test_an_interpolation_without_a_value_is_refused(run_copy, train_cli, evaluate_cli):
+    (run_copy / ".hydra/config.yaml").write_text("env: ${nope}")
+    for outcome in (evaluate_cli("run=run"), train_cli("resume=run")):
+        assert outcome.status == 2
+        assert outcome.error == (
+            "error: run/.hydra/config.yaml holds an interpolation that has no value here "
+            "(Interpolation key 'nope' not found): write the value that the run had in its place."
+        )
 
 
 def test_a_configuration_that_is_no_text_is_refused(run_copy, evaluate_cli):
@@ -188,8 +196,6 @@ def test_a_stored_configuration_may_name_a_distribution_of_the_user_s(work):
     )
     train_smoke(work / "run", "env._target_=own_tasks.Own", "trainer.iterations=1")
     folder = RunFolder(work / "run")
-    folder.config.parent.mkdir()
-    OmegaConf.save(smoke_config("env._target_=own_tasks.Own"), folder.config)
     assert build_distribution(stored_config(folder)).name == "own"
 
 

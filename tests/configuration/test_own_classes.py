@@ -51,9 +51,9 @@ SMOKE = ("experiment=smoke", "trainer.iterations=1", "logger.progress=false", "h
 @pytest.fixture
 def mine(work, monkeypatch):
     """A module of classes to plug in, a new one for each test."""
-    (work / "own_parts.py").write_text(textwrap.dedent(MINE))
+    (work / "parts_of_mine.py").write_text(textwrap.dedent(MINE))
     yield work
-    monkeypatch.delitem(__import__("sys").modules, "own_parts", raising=False)
+    monkeypatch.delitem(__import__("sys").modules, "parts_of_mine", raising=False)
 
 
 def node(work, name):
@@ -85,7 +85,7 @@ def test_functions_and_classes_without_a_constructor():
 
 
 def test_an_environment_of_one_s_own_takes_its_own_arguments(mine, train_cli):
-    options = ("env._target_=own_parts.Hop", "env.lengths=[0.4,0.5]", "env.horizon=7")
+    options = ("env._target_=parts_of_mine.Hop", "env.lengths=[0.4,0.5]", "env.horizon=7")
     outcome = train_cli(*SMOKE, *options)
     assert (outcome.status, outcome.err) == (0, "")
     assert node(mine, "env").lengths == [0.4, 0.5]
@@ -94,17 +94,17 @@ def test_an_environment_of_one_s_own_takes_its_own_arguments(mine, train_cli):
 
 def test_numbers_that_the_class_does_not_take_are_taken_away(mine, train_cli):
     # experiment=smoke pins env.horizon, which Fixed sets itself; trpo's numbers are not Flipped's
-    outcome = train_cli(*SMOKE, "env._target_=own_parts.Fixed", "env.scale=4")
+    outcome = train_cli(*SMOKE, "env._target_=parts_of_mine.Fixed", "env.scale=4")
     assert (outcome.status, outcome.err) == (0, "")
     assert "horizon" not in node(mine, "env")
-    options = ("outer._target_=own_parts.Flipped", "outer.flips=3", "hydra.run.dir=other")
+    options = ("outer._target_=parts_of_mine.Flipped", "outer.flips=3", "hydra.run.dir=other")
     assert train_cli(*SMOKE, *options).status == 0
     outer = OmegaConf.load(mine / "other" / ".hydra" / "config.yaml").outer
-    assert outer == {"_target_": "own_parts.Flipped", "flips": 3}
+    assert outer == {"_target_": "parts_of_mine.Flipped", "flips": 3}
 
 
 def test_a_name_that_the_class_does_not_take_is_refused_with_those_it_takes(mine, train_cli):
-    outcome = train_cli(*SMOKE, "outer._target_=own_parts.Flipped", "outer.flip=3")
+    outcome = train_cli(*SMOKE, "outer._target_=parts_of_mine.Flipped", "outer.flip=3")
     assert outcome.status == 2
     assert outcome.error == (
         "error: outer.flip is unknown: the class of outer takes step_size, flips. "
