@@ -84,8 +84,12 @@ def probe(distribution: TaskDistribution) -> None:
         ContractError: naming the distribution, the method and what it must return.
     """
     check_spaces(distribution)
-    tasks = _draw(distribution, 3)
-    with closing(CheckedEnv(distribution, 3, 2)) as env:
+    with _leaving_global_generators(distribution, "sample(num_tasks, rng)"):
+        tasks = _draw(distribution, 3)
+    with (
+        closing(CheckedEnv(distribution, 3, 2)) as env,
+        _leaving_global_generators(distribution, "make(3, 2)"),
+    ):
         env.run(tasks, row_seeds(3, 2), standard_actions(distribution, 1, 3, 2))
 
 

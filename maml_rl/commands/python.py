@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from maml_rl.commands.cli import compose, parse_overrides
 from maml_rl.commands.train import check_folder, ended, resume
 from maml_rl.configuration.building import build_run, configuration_files
+from maml_rl.configuration.own_classes import adapted_overrides
 from maml_rl.trained.loading import Trained, load
 from maml_rl.wording import shown
 
@@ -35,13 +36,14 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
         path = Path(str(chosen.pop("resume").value()))
         resume(str(path), chosen)
         return load(path)
-    composed = compose("config", overrides, with_hydra=True)
+    options = adapted_overrides(parse_overrides(overrides), lambda lines: compose("config", lines))
+    composed = compose("config", options, with_hydra=True)
     HydraConfig.instance().set_config(composed)
     config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     path = Path(composed.hydra.run.dir if folder is None else folder)
     check_folder(path, "hydra.run.dir" if folder is None else "folder")
     trainer, initialization = build_run(config, path)
     print(f"run folder: {shown(path)}", flush=True)
-    trainer.run(trainer.begin(initialization, configuration_files(config, overrides)))
+    trainer.run(trainer.begin(initialization, configuration_files(config, options)))
     ended(trainer)
     return load(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -79,33 +79,43 @@ def adapted_overrides(
         compose: gives the configuration of overrides.
     """
     lines = [str(override.input_line) for override in overrides]
-    keys = [override.key_or_group for override in overrides]
     targets = {
         node: str(override.value())
         for node in NODES
         for override in overrides
         if override.key_or_group == f"{node}._target_" and not override.is_sweep_override()
     }
-    special = [
-        (override.is_delete() or _is_dictionary(override)) and key.partition(".")[0] in NODES
-        for key, override in zip(keys, overrides, strict=True)
-    ]
-    if not targets and not any(special):
+    touched = [_concerns(override, targets) for override in overrides]
+    if not any(touched):
         return lines
-    touched = [
-        any(key.startswith(f"{node}.") for node in targets) or unusual
-        for key, unusual in zip(keys, special, strict=True)
-    ]
-    left_out = [  # a sweep's several values too: composing takes one
-        own or override.is_sweep_override()
-        for own, override in zip(touched, overrides, strict=True)
-    ]
-    config = compose([line for line, out in zip(lines, left_out, strict=True) if not out])
+    config = compose(
+        [  # without a sweep's several values too: composing takes one
+            line
+            for line, own, override in zip(lines, touched, overrides, strict=True)
+            if not own and not override.is_sweep_override()
+        ]
+    )
     taken = {node: found for node, target in targets.items() if (found := _arguments(target))}
-    for index, override in enumerate(overrides):
-        if touched[index]:
-            lines[index] = _adapted(override, lines[index], config, taken)
-    away = [
+    adapted = [
+        _adapted(override, line, config, taken) if own else line
+        for override, line, own in zip(overrides, lines, touched, strict=True)
+    ]
+    given = [override.key_or_group for override in overrides]
+    return [line for line in adapted if line] + _taken_away(config, taken, given)
+
+
+def _concerns(override: Override, targets: Collection[str]) -> bool:
+    """Whether an override is of a node with a person's class, or of a kind that Hydra refuses."""
+    node = override.key_or_group.partition(".")[0]
+    refused = override.is_delete() or _is_dictionary(override)
+    return (node in targets and "." in override.key_or_group) or (refused and node in NODES)
+
+
+def _taken_away(
+    config: DictConfig, taken: Mapping[str, Arguments], given: Sequence[str]
+) -> list[str]:
+    """Overrides that take a replaced node's numbers away, but for those that a person gave."""
+    return [
         f"~{node}.{key}"
         for node, own in taken.items()
         for key, value in config[node].items_ex(resolve=False)
@@ -113,9 +123,8 @@ def adapted_overrides(
         and not str(key).startswith("_")
         and key not in own.defaults
         and not own.any_name
-        and not any(given.startswith(f"{node}.{key}") for given in keys)
+        and not any(name == f"{node}.{key}" or name.startswith(f"{node}.{key}.") for name in given)
     ]
-    return [line for line in lines if line] + away
 
 
 def _arguments(target: str) -> Arguments | None:

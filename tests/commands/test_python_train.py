@@ -247,3 +247,16 @@ def test_a_closed_standard_output(work):
     done = subprocess.run(f"{line} >&-", shell=True, cwd=work, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert load(work / "run/checkpoints/last.pt")["iteration"] == 2
+
+
+def test_a_class_of_one_s_own_takes_its_arguments_from_python_too(work):
+    (work / "near_goals.py").write_text(
+        "from envs import PointNavigation\n\n\n"
+        "class Near(PointNavigation):\n"
+        "    def __init__(self, reach_of_goals=0.1):\n"
+        "        super().__init__(horizon=4, goal_range=reach_of_goals)\n"
+    )
+    options = ("experiment=smoke", "env._target_=near_goals.Near", "env.reach_of_goals=0.2")
+    trained = maml_rl.train(*options, "logger.progress=false", folder="run")
+    assert trained.distribution.horizon == 4
+    assert 0.1 < abs(trained.sample_tasks(200)["goal"]).max() <= 0.2

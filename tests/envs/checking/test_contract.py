@@ -823,6 +823,8 @@ def test_speed_that_is_slow_is_called_so(monkeypatch):
         ("reward shape", "track.make(3, 2).step(actions, active).rewards must return an array of"),
         ("terminated not bool", "track.make(3, 2).step(actions, active).terminated must be bool"),
         ("raises", "track.make(3, 2).step(actions, active) raised IndexError: list index out of"),
+        ("global generator", "track.sample(num_tasks, rng) draws from numpy's global generator"),
+        ("resets globally", "track.make(3, 2) draws from numpy's global generator"),
     ],
 )
 def test_the_probe_finds_what_a_run_would_trip_over(case, sentence):
