@@ -1,6 +1,6 @@
 """Episodes driven as the sampler drives them, every answer checked, and compared.
 
-What `envs.checking.contract` is made of. Letters: M tasks, B slots (episodes) per task, T steps,
+What `envs.checking` is made of. Letters: M tasks, B slots (episodes) per task, T steps,
 O observation size, A action size.
 """
 

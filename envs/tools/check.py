@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from envs.checking.contract import check
+from envs.checking import check
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
 from envs.registry import SHIPPED, build, missing_package
@@ -17,7 +17,7 @@ USAGE = """usage: python -m envs.check <name or target> [argument=value ...]
 Check what every task distribution promises and say in words what is wrong and where. A name is one
 of `python -m envs.list`; a target is a class, my_tasks.HopperVelocity, found from here; arguments
 go to its constructor. Exits with 0 if all is well, 1 if something is wrong, 2 if there is nothing
-to check. The same checks are a test: inherit envs.checking.contract.TaskDistributionContract.
+to check. The same checks are a test: inherit envs.TaskDistributionContract.
 """
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from envs.checking.contract import parameters, spaces_in_words
+from envs.checking import parameters, spaces_in_words
 from envs.errors import UserError
 from envs.registry import MADE_OF_OTHERS, SHIPPED, build, missing_package, published, resolve
 from envs.tools.arguments import read

@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from envs.arguments import integer_at_least, one_of
-from envs.checking.contract import probe
+from envs.checking import probe
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
 from envs.unstable import ending_unstable_episodes

@@ -9,7 +9,7 @@ import pytest
 
 from envs import ASSETS, MujocoTaskDistribution, Preset, SimulationError, UserError
 from envs.backends.mujoco.batch import BatchedMujoco
-from envs.checking.contract import probe
+from envs.checking import probe
 from envs.unstable import ending_unstable_episodes
 
 ARM = """<mujoco><asset><mesh name="m" vertex="0 0 0 .3 0 0 0 .3 0 0 0 .3"/>

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import Step, TaskObserved, Trajectories, UserError
-from envs.checking import contract
-from envs.checking.contract import (
+from envs import Step, TaskObserved, Trajectories, UserError, checking
+from envs.checking import (
     CHECKS,
     NotApplicableError,
     TaskDistributionContract,
@@ -724,7 +723,7 @@ def test_the_inherited_test_fails_where_the_check_does(case):
 
 
 def quick_check(distribution, monkeypatch):
-    monkeypatch.setitem(CHECKS, "speed", lambda own: contract.check_speed(own, 0.01))
+    monkeypatch.setitem(CHECKS, "speed", lambda own: checking.check_speed(own, 0.01))
     return {finding.check: finding for finding in check(distribution)}
 
 
@@ -786,7 +785,7 @@ def test_tasks_that_differ_in_dynamics_alone(monkeypatch):
         return self.v + 0.1 * self.target * actions[..., 0].clip(-1, 1)
 
     own = type("Own", (BatchedTrack,), {"push": push, "reward": lambda self: -(0.0 * self.x) - 1})
-    assert contract.check_tasks_differ(track(batched=own)) == "tasks differ in observations"
+    assert checking.check_tasks_differ(track(batched=own)) == "tasks differ in observations"
 
 
 def test_rewards_that_few_steps_find_are_found():
@@ -795,23 +794,23 @@ def test_rewards_that_few_steps_find_are_found():
     def reward(self):
         return (abs(self.x - 1.2 * np.sign(self.target)) < 0.2).astype(float)
 
-    assert contract.check_tasks_differ(batched(reward=reward)) == "tasks differ in reward"
+    assert checking.check_tasks_differ(batched(reward=reward)) == "tasks differ in reward"
 
 
 def test_a_distribution_without_single_or_held_out_tasks_is_passed_over():
     for bare in (BareTrack(), TaskObserved(BareTrack())):
         with pytest.raises(NotApplicableError, match="track has no Gymnasium form"):
-            contract.check_single(bare)
+            checking.check_single(bare)
         with pytest.raises(NotApplicableError, match="there are no held-out tasks"):
-            contract.check_held_out(bare)
+            checking.check_held_out(bare)
     own = type("Test", (TaskDistributionContract,), {"build": lambda self: BareTrack()})()
     own.test_single()
     own.test_held_out()
 
 
 def test_speed_that_is_slow_is_called_so(monkeypatch):
-    monkeypatch.setattr(contract, "SLOW", 1e12)
-    assert contract.check_speed(Track(), 0.01).endswith("CPU-second, which is slow")
+    monkeypatch.setattr("envs.checking.speed.SLOW", 1e12)
+    assert checking.check_speed(Track(), 0.01).endswith("CPU-second, which is slow")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
-from envs.checking.contract import TaskDistributionContract
+from envs.checking import TaskDistributionContract
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
 from envs.tasks.bandit import MultiArmedBandit

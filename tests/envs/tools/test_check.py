@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from envs import UserError
-from envs.checking import contract
+from envs.checking import CHECKS, check_speed
 from envs.tools.arguments import read, status_of
 from envs.tools.check import check_command
 from tests.support.paths import ROOT
@@ -35,8 +35,7 @@ class Raising(HalfCheetahVel):
 @pytest.fixture
 def run(work, capsys, monkeypatch):
     (work / "my_tasks.py").write_text(MINE)
-    monkeypatch.setattr(contract, "SECONDS", 0.01)
-    monkeypatch.setitem(contract.CHECKS, "speed", lambda own: contract.check_speed(own, 0.01))
+    monkeypatch.setitem(CHECKS, "speed", lambda own: check_speed(own, 0.01))
     monkeypatch.delitem(sys.modules, "my_tasks", raising=False)
 
     def call(*arguments):
@@ -53,7 +52,7 @@ def test_a_shipped_name_with_arguments_for_its_constructor(run):
     assert out[0] == "half_cheetah_vel, preset promp"
     # promp observes 8 positions and 9 velocities
     assert out[1] == "  ok      spaces        17 observations, 6 actions, horizon 7"
-    assert [line.split()[0] for line in out[1:-1]].count("ok") == len(contract.CHECKS) - 1
+    assert [line.split()[0] for line in out[1:-1]].count("ok") == len(CHECKS) - 1
     assert out[-1] == "all is well"
 
 

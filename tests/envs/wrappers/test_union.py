@@ -6,7 +6,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from envs.backends.mujoco.single import Marker
-from envs.checking.contract import TaskDistributionContract
+from envs.checking import TaskDistributionContract
 from envs.errors import UserError
 from envs.protocol import TaskDistribution, held_out, stored_tasks
 from envs.tasks.bandit import MultiArmedBandit

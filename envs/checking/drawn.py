@@ -1,0 +1,83 @@
+"""Tasks that the checks look at, and the sizes of a distribution in words."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.episodes import ContractError, calling, name_of
+from envs.protocol import TaskDistribution, Tasks, count_tasks, draw_tasks, stored_tasks, take_tasks
+
+
+def spaces_in_words(distribution: TaskDistribution) -> str:
+    """Sizes of the observations and of the actions."""
+    acted = distribution.action_space
+    actions = f"{acted.n} numbered" if isinstance(acted, spaces.Discrete) else _size(acted)
+    return f"{_size(distribution.observation_space)} observations, {actions} actions"
+
+
+def _size(space: spaces.Box) -> str:
+    return str(int(np.prod(space.shape)))
+
+
+def parameters(distribution: TaskDistribution, num_tasks: int = 200) -> str:
+    """The parts of a task: names, shapes and the range seen in samples."""
+    finite = distribution.finite_tasks()
+    tasks = drawn_tasks(distribution, num_tasks) if finite is None else finite
+    said = []
+    for name, leaf in tasks.items():
+        values = np.asarray(leaf)
+        size = f" {list(values.shape[1:])}" if values.ndim > 1 else ""
+        low, high = (f"{float(end):.3g}" for end in (values.min(), values.max()))
+        said.append(f"{name}{size} from {low} to {high}")
+    few = "" if finite is None else f" ({count_tasks(finite)} tasks)"
+    return "; ".join(said) + few
+
+
+def drawn_tasks(distribution: TaskDistribution, count: int, seed: int = 0) -> Tasks:
+    """Draw tasks and check their leading size."""
+    with calling(distribution, f"sample({count}, rng)"):
+        tasks = draw_tasks(distribution, count, np.random.default_rng(seed))
+    check_leaves(distribution, f"sample({count}, rng)", tasks)
+    return tasks
+
+
+def some_tasks(distribution: TaskDistribution, most: int) -> Tasks:
+    """Return all tasks, or `most` of them where they are more."""
+    finite = distribution.finite_tasks()
+    if finite is None:
+        return drawn_tasks(distribution, most)
+    count = count_tasks(finite)
+    return take_tasks(
+        stored_tasks(distribution, count, np.random.default_rng(0)), slice(min(count, most))
+    )
+
+
+def check_leaves(distribution: TaskDistribution, method: str, tasks: Tasks) -> None:
+    """Check that tasks are finite numbers."""
+    name = name_of(distribution)
+    count_tasks(tasks)
+    for key, leaf in tasks.items():
+        if leaf.dtype.kind not in "biuf":
+            raise ContractError(
+                f"{name}.{method} must return arrays of numbers, but {key!r} is {leaf.dtype}."
+            )
+        if not np.isfinite(leaf).all():
+            raise ContractError(f"{name}.{method} must return finite numbers, {key!r} is not.")
+
+
+def check_alike(distribution: TaskDistribution, method: str, tasks: Tasks, drawn: Tasks) -> None:
+    """Compare names and shapes with those of drawn tasks."""
+    shapes = [{key: np.shape(leaf)[1:] for key, leaf in some.items()} for some in (tasks, drawn)]
+    if shapes[0] != shapes[1]:
+        raise ContractError(
+            f"{name_of(distribution)}.{method} must return tasks like sample's, with arrays "
+            f"{shapes[1]} for each task, not {shapes[0]}."
+        )
+
+
+def same_tasks(one: Tasks, other: Tasks) -> bool:
+    """Whether two batches of tasks are equal, name by name."""
+    return one.keys() == other.keys() and all(
+        np.array_equal(leaf, other[name]) for name, leaf in one.items()
+    )

@@ -1,0 +1,31 @@
+"""What a check is, and what it finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from envs.protocol import TaskDistribution
+
+LONGEST = 1000  # steps of one episode that a check takes, whatever the horizon
+
+
+class NotApplicableError(Exception):
+    """A check that has nothing to check, and why."""
+
+
+class Check(Protocol):
+    """One promise: returns what was found, raises where it is broken."""
+
+    def __call__(self, distribution: TaskDistribution, /) -> str:
+        """Check `distribution`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    status: str  # "ok", "wrong" or "skipped"
+    sentence: str

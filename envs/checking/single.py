@@ -1,0 +1,120 @@
+"""The promise of the Gymnasium form: one task, and the batched form's episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.checking.drawn import drawn_tasks
+from envs.checking.promise import LONGEST, NotApplicableError
+from envs.episodes import (
+    ContractError,
+    Trace,
+    calling,
+    compare,
+    compared_steps,
+    described,
+    name_of,
+    row_seeds,
+    standard_actions,
+    traced,
+)
+from envs.protocol import Array, TaskDistribution, Tasks, task_at
+
+
+def check_single(distribution: TaskDistribution) -> str:
+    """The Gymnasium form gives the batched form's episodes, and is cut off at the horizon."""
+    tasks, seeds = drawn_tasks(distribution, 2), row_seeds(2, 2)
+    _single(distribution, task_at(tasks, 0)).close()  # is there one?
+    trace = traced(distribution, tasks, seeds)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
+    for task, slot in np.ndindex(2, 2):
+        with closing(_single(distribution, task_at(tasks, task))) as env:
+            _check_single_spaces(distribution, env)
+            _follow(distribution, env, trace, actions, (task, slot), int(seeds[task, slot]))
+    with closing(_single(distribution, task_at(tasks, 0))) as env:
+        _check_time_out(distribution, env)
+    return "the Gymnasium environment gives the batched form's episodes"
+
+
+def _single(distribution: TaskDistribution, task: Tasks) -> gymnasium.Env[Any, Any]:
+    """Build the Gymnasium environment of a task.
+
+    Raises:
+        NotApplicableError: if the distribution has none, or wraps one that has none.
+    """
+    try:
+        build: Callable[..., gymnasium.Env[Any, Any]] = distribution.single  # type: ignore[attr-defined]
+        with calling(distribution, "single(task)", but=AttributeError):
+            return build(task)
+    except AttributeError as error:
+        if error.name != "single":
+            name = name_of(distribution)
+            raise ContractError(f"{name}.single(task) raised {described(error)}.") from error
+        raise NotApplicableError(
+            f"{name_of(distribution)} has no Gymnasium form (no method single)"
+        ) from error
+
+
+def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]) -> None:
+    for space in ("observation_space", "action_space"):
+        mine, theirs = getattr(distribution, space), getattr(env, space)
+        if mine != theirs:
+            raise ContractError(
+                f"{name_of(distribution)}.single(task).{space} must be the distribution's, {mine}, "
+                f"for every task, not {theirs}."
+            )
+
+
+def _follow(
+    distribution: TaskDistribution,
+    env: gymnasium.Env[Any, Any],
+    trace: Trace,
+    actions: Array,
+    row: tuple[int, int],
+    seed: int,
+) -> None:
+    """Drive the single environment with one row's actions; raise where the two differ."""
+    task, slot = row
+    applied = getattr(distribution, "applied", lambda action: action)
+    own = Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
+    with calling(distribution, "single(task).reset(seed=...)"):
+        own.observations[0, 0, 0] = env.reset(seed=seed)[0]
+    for t in range(len(actions)):
+        with calling(distribution, "single(task).step(action)"):
+            answer = env.step(applied(actions[t, task, slot]))
+            own.observations[t + 1, 0, 0], own.rewards[t, 0, 0], own.terminated[t, 0, 0] = answer[
+                :3
+            ]
+        own.truncated[t, 0, 0] = answer[3] and t + 1 < distribution.horizon
+        if own.terminated[t, 0, 0] or own.truncated[t, 0, 0]:
+            break
+    batched = Trace(*(part[:, task : task + 1, slot : slot + 1] for part in trace))
+    compare(
+        f"{name_of(distribution)}.single(task) is not the environment that make builds: for equal "
+        f"task, generator and actions",
+        batched,
+        own,
+        "compute both from the same functions",
+    )
+
+
+def _check_time_out(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]) -> None:
+    """Run one episode of the single environment to its end."""
+    name, applied = name_of(distribution), getattr(distribution, "applied", lambda action: action)
+    steps = min(distribution.horizon, LONGEST)
+    env.reset(seed=0)
+    for t, action in enumerate(standard_actions(distribution, steps, 1, 1)[:, 0, 0], start=1):
+        _, _, terminated, truncated, _ = env.step(applied(action))
+        if terminated:
+            return
+        if t == distribution.horizon and not truncated:
+            raise ContractError(
+                f"{name}.single(task).step(action) must say truncated in step {t}, the horizon."
+            )
+        if truncated:
+            return

@@ -1,0 +1,130 @@
+"""Promises of steps: shapes, rows that are independent, tasks that differ, arrays that stay."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.checking.drawn import drawn_tasks, same_tasks, some_tasks
+from envs.checking.promise import LONGEST
+from envs.episodes import (
+    CheckedEnv,
+    ContractError,
+    Trace,
+    compare,
+    compared_steps,
+    name_of,
+    row_seeds,
+    standard_actions,
+    traced,
+)
+from envs.protocol import Array, TaskDistribution, count_tasks, take_tasks, task_at
+
+
+def check_shapes(distribution: TaskDistribution) -> str:
+    """`reset` and `step` return arrays of the right shape and dtype, finite, within the space."""
+    for num_tasks, slots in ((3, 2), (1, 1)):
+        traced(distribution, drawn_tasks(distribution, num_tasks), row_seeds(num_tasks, slots))
+    return f"observations {distribution.observation_space.dtype}, finite and in their space"
+
+
+def check_rows(distribution: TaskDistribution) -> str:
+    """Equal rows give equal episodes, wherever they are and whatever is beside them."""
+    name, tasks = name_of(distribution), drawn_tasks(distribution, 3)
+    equal = take_tasks(tasks, np.array([0, 0]))
+    actions = standard_actions(distribution, compared_steps(distribution), 1, 1)
+    actions = np.repeat(np.repeat(actions, 2, axis=1), 3, axis=2)
+    with closing(CheckedEnv(distribution, 2, 3)) as env:
+        trace = env.run(equal, np.full((2, 3), 7), actions)
+    compare(
+        f"{name}.make(2, 3) gives rows of equal task, generator and actions different episodes: "
+        f"unlike task 0, episode 0",
+        Trace(*(np.broadcast_to(part[:, :1, :1], part.shape) for part in trace)),
+        trace,
+        "a row depends on its own task, generator and actions alone",
+    )
+    beside = take_tasks(tasks, np.array([0, 2]))
+    compare(
+        f"{name}.make(2, 2) lets a task depend on the others of the batch: beside another task",
+        traced(distribution, take_tasks(tasks, np.array([0, 1])), row_seeds(2, 2)),
+        traced(distribution, beside, row_seeds(2, 2)),
+        "a row depends on its own task, generator and actions alone",
+        rows=np.array([[True, True], [False, False]]),
+    )
+    return "a row depends on its own task, generator and actions alone"
+
+
+def check_tasks_differ(distribution: TaskDistribution) -> str:
+    """Some tasks give other rewards or observations for equal generators and actions."""
+    name, tasks = name_of(distribution), some_tasks(distribution, 8)
+    count = count_tasks(tasks)
+    if all(same_tasks(task_at(tasks, 0), task_at(tasks, index)) for index in range(count)):
+        raise ContractError(f"{name}.sample({count}, rng) returned {count} equal tasks.")
+    steps = min(distribution.horizon, LONGEST // 4)
+    for length, slots in ((min(steps, 5), 4), (steps, 32)):  # further where rewards are sparse
+        actions = np.repeat(standard_actions(distribution, length, 1, slots), count, axis=1)
+        with closing(CheckedEnv(distribution, count, slots)) as env:
+            trace = env.run(tasks, np.broadcast_to(np.arange(slots), (count, slots)), actions)
+        parts = {"reward": trace.rewards, "observations": trace.observations}
+        differ = [what for what, part in parts.items() if not np.array_equal(part, _first(part))]
+        if differ:
+            return f"tasks differ in {' and '.join(differ)}"
+    raise ContractError(
+        f"{name}: {count} tasks gave equal rewards and observations over {steps} steps of the same "
+        f"actions; let the reward or the dynamics read the task that set_tasks was given."
+    )
+
+
+def check_active(distribution: TaskDistribution) -> str:
+    """Rows that are not active change nothing for those that are, whatever their actions."""
+    name, tasks, seeds = name_of(distribution), drawn_tasks(distribution, 2), row_seeds(2, 2)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
+    stops = np.array([[len(actions), 1], [2, len(actions)]])
+    garbage = actions.copy()
+    for step, now in enumerate(garbage):
+        if isinstance(distribution.action_space, spaces.Box):
+            now[stops <= step] = np.nan
+    with closing(CheckedEnv(distribution, 2, 2)) as env, np.errstate(invalid="ignore"):
+        trace = env.run(tasks, seeds, garbage, stops)
+    compare(
+        f"{name}.make(2, 2).step(actions, active) is wrong where rows have ended: while others are "
+        f"inactive",
+        traced(distribution, tasks, seeds),
+        trace,
+        "step the rows where active is true, and let the others change nothing",
+        rows=stops == len(actions),
+    )
+    return "ended rows change nothing for the others"
+
+
+def check_copies(distribution: TaskDistribution) -> str:
+    """Arrays that were returned are the caller's: never changed later, free to be written into."""
+    name, tasks, seeds = name_of(distribution), drawn_tasks(distribution, 2), row_seeds(2, 2)
+    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
+    with closing(CheckedEnv(distribution, 2, 2)) as env:
+        returned = env.begin(tasks, seeds)
+        kept = returned.copy()
+        step = env.step(actions[0], np.ones((2, 2), dtype=bool))
+        seen = step.observations.copy()
+        env.step(actions[-1], ~step.ended)
+        if not np.array_equal(kept, returned) or not np.array_equal(seen, step.observations):
+            raise ContractError(
+                f"{name}.make(2, 2).step(actions, active) wrote into observations it had returned "
+                f"before: return new arrays."
+            )
+        trace = env.run(tasks, seeds, actions, scribble=True)
+    compare(
+        f"{name}.make(2, 2) returns its own state as observations: after the caller wrote into "
+        f"them",
+        traced(distribution, tasks, seeds),
+        trace,
+        "return copies",
+    )
+    return "returned arrays are the caller's own"
+
+
+def _first(part: Array) -> Array:
+    """Repeat the first task's part [T, M, ...] for every task."""
+    return np.broadcast_to(part[:, :1], part.shape)
