@@ -72,7 +72,7 @@ class TableBaseline:
         self.table = table  # [T, S], or [M, T, S] for M tasks of their own
 
     def fit(self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None = None) -> Tensor:
-        """Return no weights, [M, 0]."""
+        """No weights, [M, 0]."""
         return returns.new_zeros(len(returns), 0)
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
@@ -86,13 +86,13 @@ class TableBaseline:
 def stepwise_importance_sampling(
     distribution: Distribution, rollout: Rollout, targets: Targets
 ) -> Tensor:
-    """Return DiCE's loss against the policy that sampled, [M] (Tang et al. 2021, section 3.1)."""
+    """DiCE's loss against the policy that sampled, [M] (Tang et al. 2021, section 3.1)."""
     log_ratios = distribution.log_prob(rollout.actions) - rollout.log_probs
     return -masked_mean(dice_terms(log_ratios, targets, rollout.first), rollout.mask)
 
 
 def doubly_robust(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
-    """Return Loaded DiCE's loss against the policy that sampled, [M] (Tang et al., equation 3).
+    """Loaded DiCE's loss against the policy that sampled, [M] (Tang et al., equation 3).
 
     Advantages must be Monte-Carlo returns less values: then each reward's weight telescopes to the
     product of all ratios up to its own, and the advantages need no ratios of their own.
@@ -181,13 +181,13 @@ class Problem:
         return cls(mdp, logits, uniform.log(), noise)
 
     def critic(self, kind: str, logits: Tensor) -> Baseline:
-        """Return a critic of policies [..., S, A]."""
+        """A critic of policies [..., S, A]."""
         if kind == "fitted":
             return LinearFeatureBaseline()
         return TableBaseline(self.table(kind, logits))
 
     def table(self, kind: str, logits: Tensor) -> Tensor:
-        """Return a critic's values [..., T, S]: zeros, exact, or with a fixed error per state."""
+        """A critic's values [..., T, S]: zeros, exact, or with a fixed error per state."""
         exact = values(self.mdp, logits)
         if kind == "none":
             return torch.zeros_like(exact)
@@ -195,14 +195,14 @@ class Problem:
         return exact + scale * self.noise * {"exact": 0.0, "noisy": 1.0}[kind]
 
     def targets(self, rollout: Rollout, critic: Baseline) -> Targets:
-        """Return the library's targets, as the derivatives of the discounted return want them."""
+        """The library's targets, as the derivatives of the discounted return want them."""
         estimate = AdvantageEstimator(
             critic, self.mdp.discount, 1.0, standardize=False, discounted_visits=True
         )
         return estimate(rollout)
 
     def limit(self, estimator: Estimator) -> Tensor | None:
-        """Return the mean Hessian of an unlimited batch where it has a closed form.
+        """Mean Hessian of an unlimited batch where it has a closed form.
 
         Both forms that have one see each step alone: the Hessian of
         sum_t gamma^t sum_s d_t(s) sum_a w(a|s) A_t(s, a), where w is the target policy, or the
@@ -224,7 +224,7 @@ class Problem:
         return None
 
     def meta(self, found: Tensor) -> Tensor:
-        """Return meta-gradients [R, S * A] of exact gradients and Hessians [R, S * A, S * A]."""
+        """Meta-gradients [R, S * A] of exact gradients and Hessians [R, S * A, S * A]."""
         outer = self.adapted_gradient
         return outer + STEP_SIZE * (found @ outer[:, None])[..., 0]
 
@@ -296,14 +296,14 @@ def score(estimates: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def cosines(estimates: Tensor, truth: Tensor) -> Tensor:
-    """Return the cosine of each row of [R, P] with [P]; 0 for a row of zeros."""
+    """Cosine of each row of [R, P] with [P]; 0 for a row of zeros."""
     return torch.nn.functional.cosine_similarity(estimates, truth[None], dim=-1)
 
 
 def quantities(
     problem: Problem, found: Derivatives, size: int, seed: int, on_policy: bool
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name what is estimated, with R estimates [R, P] of it and the truth [P]."""
+    """Each estimated quantity by name: R estimates [R, P] and the truth [P]."""
     yield GRADIENT, found.gradient, problem.gradient
     yield HESSIAN, found.hessian.flatten(1), problem.hessian.flatten()
     yield META, problem.meta(found.hessian), problem.meta_gradient
@@ -333,7 +333,7 @@ def batches(
 def limits(
     problem: Problem, estimators: tuple[Estimator, ...]
 ) -> Iterator[tuple[str, str, str, Tensor, Tensor]]:
-    """Name estimator, critic and quantity of unlimited batches, with the mean and the truth."""
+    """Estimator, critic, quantity, mean and truth of unlimited batches."""
     for estimator in estimators:
         found = problem.limit(estimator)
         if found is None:
@@ -389,7 +389,7 @@ def summary(
 
 
 def read() -> list[dict[str, Any]]:
-    """Return the rows that are kept."""
+    """The stored rows."""
     return [
         json.loads(line)
         for path in sorted((ROOT / "results" / "estimators").glob("*.jsonl"))
@@ -398,12 +398,12 @@ def read() -> list[dict[str, Any]]:
 
 
 def select(rows: list[dict[str, Any]], **values_of: Any) -> list[dict[str, Any]]:
-    """Return the rows that have these values."""
+    """Rows that have these values."""
     return [row for row in rows if all(row[name] == value for name, value in values_of.items())]
 
 
 def table(rows: list[dict[str, Any]], measure_name: str, sizes: tuple[int, ...]) -> str:
-    """Return one measure of one setting and quantity as a Markdown table, sizes as columns."""
+    """One measure of one setting and quantity as a Markdown table, sizes as columns."""
     heads = ["unlimited" if size == LIMIT else str(size) for size in sizes]
     lines = [
         f"| estimator | critic | {' | '.join(heads)} |",

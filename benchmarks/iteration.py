@@ -24,7 +24,7 @@ ITERATIONS = 4
 
 
 def peak_mebibytes() -> float:
-    """Return the most memory this process has had, in MiB."""
+    """Peak memory of this process, MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -100,7 +100,7 @@ class GoalBandits:
         self.start = np.zeros((num_tasks, slots, 1))
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give every task's slots their goal."""
+        """Set the goal of every task's slots."""
         self.goal = tasks["goal"][:, None]
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Values:
@@ -221,7 +221,7 @@ def exact_gradient(theta: float, difference: float = 1e-5) -> float:
 
 
 def numbers(thetas: Mapping[str, Values]) -> dict[str, float]:
-    """What the page quotes, by name."""
+    """The numbers that the page quotes, by name."""
     grid = np.linspace(0, 2, 2001)
     best = {"before": grid[before(grid).argmax()], "after": grid[after(grid).argmax()]}
     found: dict[str, Any] = {
@@ -296,7 +296,7 @@ def draw_meta_gradients() -> Figure:
 
 
 def draw_training(thetas: Mapping[str, Values]) -> Figure:
-    """What three learners make of theta, and MAML's policies before and after one step."""
+    """Theta of three learners during training, and MAML's policies before and after one step."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for (name, path), style in zip(thetas.items(), ("k-", "r-", "k--"), strict=True):

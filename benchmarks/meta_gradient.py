@@ -57,7 +57,7 @@ def drawn_rollout(
 def ways(
     policy: GaussianMLP, rollouts: list[Rollout], targets: list[Targets], meta: Params
 ) -> dict[str, Callable[[], torch.Tensor]]:
-    """Return a function for each way, which gives the meta-gradient's rows [M, P]."""
+    """A function for each way, which gives the meta-gradient's rows [M, P]."""
     num_tasks = len(rollouts[0].rewards)
     chosen = group_size(policy, *rollouts[0].rewards.shape)
 

@@ -1,4 +1,4 @@
-"""What others report for the tasks of docs/results.md, beside which its tables put ours.
+"""Published results on the tasks of docs/results.md, whose tables have them beside ours.
 
 Return before adaptation and after one, two and three steps; None where it is not given. Bodies,
 horizons and rewards differ from ours where the name says so: shapes carry over then, levels do not.

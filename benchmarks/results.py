@@ -206,7 +206,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
 
 
 def renewed(page: str) -> str:
-    """Return the page with every block written anew.
+    """Page with every block written anew.
 
     Raises:
         UserError: for a block that there is no function for.

@@ -54,7 +54,7 @@ def mujoco_distributions() -> dict[str, MujocoTaskDistribution]:
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
-    """Return the CPU time of a call, over all threads of this process."""
+    """CPU time of a call, over all threads of this process."""
     start = time.process_time()
     call()
     return time.process_time() - start
@@ -94,13 +94,13 @@ class Contest:
         return speeds
 
     def _applied(self, rollout: Rollout) -> Array:
-        """Return the applied actions, [T, M * B, A]."""
+        """Applied actions, [T, M * B, A]."""
         actions = rollout.actions.numpy().swapaxes(0, 1)
         flat = actions.reshape(len(actions), self.rows, -1)
         return self.distribution.applied(flat).astype(np.float64)
 
     def _active(self, rollout: Rollout) -> Array:
-        """Return which rows were stepped, [T, M * B] bool."""
+        """The rows that were stepped, [T, M * B] bool."""
         mask = rollout.mask.numpy().swapaxes(0, 1)
         return mask.reshape(len(mask), self.rows) > 0
 
@@ -138,7 +138,7 @@ class Contest:
 
 
 def compare(name: str, distribution: MujocoTaskDistribution, threads: int, rounds: int) -> str:
-    """Return one environment's line of the table."""
+    """One environment's line of the table."""
     contest = Contest(distribution, threads)
     contest.round(0)  # warm up
     measured = [contest.round(number) for number in range(1, rounds + 1)]
@@ -159,7 +159,7 @@ def compare(name: str, distribution: MujocoTaskDistribution, threads: int, round
 
 
 def _seconds_of_async(steps: int, workers: int) -> Array:
-    """Return CPU (children's included) and wall-clock time of HalfCheetah-v5 in AsyncVectorEnv."""
+    """CPU (children's included) and wall-clock time of HalfCheetah-v5 in AsyncVectorEnv."""
     start = np.array([time.process_time() + _children(), time.perf_counter()])
     with _silent():  # the workers' MuJoCo warns of half-cheetah's MJCF
         env = gymnasium.make_vec("HalfCheetah-v5", num_envs=workers, vectorization_mode="async")
@@ -190,7 +190,7 @@ def _children() -> float:
 
 
 def compare_with_async(distribution: MujocoTaskDistribution, workers: int, rounds: int) -> str:
-    """Say how many times as fast as AsyncVectorEnv half-cheetah is sampled.
+    """Print the speed of sampling half-cheetah as a multiple of AsyncVectorEnv's.
 
     The start of the workers is taken off, by the difference of a long and a short run; they need no
     policy, and their actions are zero.

@@ -58,17 +58,17 @@ def random_mdp(
 
 
 def table_policy(mdp: TabularMDP) -> CategoricalMLP:
-    """Return the policy whose one parameter is the table of logits."""
+    """Policy whose one parameter is the table of logits."""
     return CategoricalMLP(mdp.num_states, mdp.num_actions, hidden_sizes=(), bias=False)
 
 
 def table_params(logits: Tensor) -> Params:
-    """Return tables of logits [M, S, A] as stacked parameters of `table_policy`."""
+    """Tables of logits [M, S, A] as stacked parameters of `table_policy`."""
     return {"layers.0.weight": logits.mT}
 
 
 def values(mdp: TabularMDP, logits: Tensor) -> Tensor:
-    """Return V_t(s) = sum_a pi(a|s) (r(s, a) + discount E V_{t+1}(s')), V_T = 0: [..., T, S].
+    """V_t(s) = sum_a pi(a|s) (r(s, a) + discount E V_{t+1}(s')), V_T = 0: [..., T, S].
 
     Differentiable in the logits [..., S, A].
     """
@@ -81,13 +81,13 @@ def values(mdp: TabularMDP, logits: Tensor) -> Tensor:
 
 
 def action_values(mdp: TabularMDP, next_values: Tensor) -> Tensor:
-    """Return Q(s, a) = r(s, a) + discount E V(s') of next values [..., S]: [..., S, A]."""
+    """Q(s, a) = r(s, a) + discount E V(s') of next values [..., S]: [..., S, A]."""
     following = torch.einsum("sap,...p->...sa", mdp.transitions, next_values)
     return mdp.rewards + mdp.discount * following
 
 
 def visits(mdp: TabularMDP, logits: Tensor) -> Tensor:
-    """Return the probabilities of being in each state at each step, [T, S]."""
+    """Probabilities of being in each state at each step, [T, S]."""
     moves = torch.einsum("sa,sap->sp", logits.softmax(-1), mdp.transitions)
     rows = [mdp.initial]
     for _ in range(mdp.horizon - 1):
@@ -96,22 +96,22 @@ def visits(mdp: TabularMDP, logits: Tensor) -> Tensor:
 
 
 def exact_return(mdp: TabularMDP, logits: Tensor) -> Tensor:
-    """Return the expected discounted return of a table of logits [S, A], differentiable."""
+    """Expected discounted return of a table of logits [S, A], differentiable."""
     return mdp.initial @ values(mdp, logits)[0]
 
 
 def exact_gradient(mdp: TabularMDP, logits: Tensor) -> Tensor:
-    """Return the gradient of the return in the logits, [S, A]."""
+    """Gradient of the return in the logits, [S, A]."""
     return _gradient(lambda table: exact_return(mdp, table), logits)
 
 
 def exact_hessian(mdp: TabularMDP, logits: Tensor) -> Tensor:
-    """Return the Hessian of the return in the flattened logits, [S * A, S * A]."""
+    """Hessian of the return in the flattened logits, [S * A, S * A]."""
     return hessian(lambda table: exact_return(mdp, table), logits)
 
 
 def adapted_return(mdp: TabularMDP, logits: Tensor, step_size: float) -> Tensor:
-    """Return the return after one exact gradient step from the logits [S, A], differentiable."""
+    """Return after one exact gradient step from the logits [S, A], differentiable."""
     if not logits.requires_grad:
         logits = logits.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(exact_return(mdp, logits), logits, create_graph=True)
@@ -119,7 +119,7 @@ def adapted_return(mdp: TabularMDP, logits: Tensor, step_size: float) -> Tensor:
 
 
 def exact_meta_gradient(mdp: TabularMDP, logits: Tensor, step_size: float) -> Tensor:
-    """Return the gradient of `adapted_return` in the logits, MAML's meta-gradient: [S, A]."""
+    """Gradient of `adapted_return` in the logits, MAML's meta-gradient: [S, A]."""
     return _gradient(lambda table: adapted_return(mdp, table, step_size), logits)
 
 
@@ -129,7 +129,7 @@ def _gradient(function: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
 
 
 def hessian(function: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
-    """Return the Hessian of a function of logits [S, A], in the flattened table."""
+    """Hessian of a function of logits [S, A], in the flattened table."""
     size = logits.numel()
     return torch.autograd.functional.hessian(function, logits.detach()).reshape(size, size)
 
@@ -152,7 +152,7 @@ def sample(
 
 
 def enumerate_trajectories(mdp: TabularMDP, logits: Tensor) -> Rollout:
-    """Return every trajectory of a policy [S, A] as a slot, its probability as the mask; M is 1.
+    """Every trajectory of a policy [S, A] as a slot, its probability as the mask; M is 1.
 
     A loss sum(mask * term) / sum(mask) is then the expectation of sum_t term_t / T.
     """
@@ -169,7 +169,7 @@ def enumerate_trajectories(mdp: TabularMDP, logits: Tensor) -> Rollout:
 
 
 def _of_states(logits: Tensor, states: Tensor) -> Tensor:
-    """Return the logits [M, T, B, A] of states [M, T, B] under policies [M, S, A]."""
+    """Logits [M, T, B, A] of states [M, T, B] under policies [M, S, A]."""
     task = torch.arange(len(logits))[:, None, None]
     return logits[task, states]
 

@@ -43,7 +43,7 @@ def load(packages: Sequence[str]) -> list[ModuleType]:
 
 
 def undocumented(modules: Sequence[ModuleType]) -> list[str]:
-    """Return the full names of public symbols without a docstring."""
+    """Full names of public symbols without a docstring."""
     found = dict(pair for module in modules for pair in _symbols(module, modules))
     return [name for name, documented in found.items() if not documented]
 
@@ -84,7 +84,7 @@ def _class_symbols(found: type) -> Iterator[tuple[str, bool]]:
 
 
 def explanations(found: ModuleType | type) -> dict[str, str]:
-    """Return what is said of each variable that a module or class assigns, "" where nothing is.
+    """Comment of each variable that a module or class assigns, "" where there is none.
 
     That is the string below it, else the comment beside it.
     """
@@ -106,7 +106,7 @@ def explanations(found: ModuleType | type) -> dict[str, str]:
 
 
 def _string(statement: ast.stmt | None) -> str:
-    """Return a statement that is but a string, "" for any other."""
+    """Text of a statement that is only a string, "" for any other."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return statement.value.value if isinstance(statement.value.value, str) else ""
     return ""
@@ -148,7 +148,7 @@ def _settle(module: ModuleType, modules: Sequence[ModuleType]) -> None:
 
 
 def _explain_variables(page: Any) -> None:
-    """Give the variables of a pdoc page, and of the classes on it, the comments beside them."""
+    """Set the comments of the variables of a pdoc page and of its classes."""
     holders = page.obj.__mro__ if page.kind == "class" else [page.obj]
     said = [
         explanations(holder)

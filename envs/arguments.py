@@ -13,7 +13,7 @@ LONGEST_LIST = 190  # characters of choices named in an error
 
 
 def integer_at_least(name: str, value: object, least: int = 1) -> int:
-    """Return `value` as an int.
+    """`value` as an int.
 
     Raises:
         UserError: if it is not a whole number of at least `least`.
@@ -33,7 +33,7 @@ def number(
     least: float | None = None,
     most: float | None = None,
 ) -> float:
-    """Return `value` as a finite float within the bounds given (`above` is exclusive).
+    """`value` as a finite float within the bounds given (`above` is exclusive).
 
     Raises:
         UserError: if it is not a finite number, or outside the bounds.
@@ -57,7 +57,7 @@ def number(
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """Return `value` if it is one of `choices`.
+    """`value`, one of `choices`.
 
     Raises:
         UserError: naming the choices (the first of many), and the nearest.
@@ -79,7 +79,7 @@ def listed(choices: Sequence[str]) -> str:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return `value` if it is true or false.
+    """`value`, true or false.
 
     Raises:
         UserError: otherwise.
@@ -90,7 +90,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def pair(name: str, value: object) -> tuple[float, float]:
-    """Return `value` as a range: two numbers, the lower one first; either may be infinite.
+    """`value` as a range: two numbers, the lower one first; either may be infinite.
 
     Raises:
         UserError: otherwise.

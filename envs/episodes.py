@@ -36,7 +36,7 @@ class ContractError(UserError):
 
 
 class Trace(NamedTuple):
-    """What an environment gave, step by step; rows that had ended are 0."""
+    """The steps of an environment; rows that had ended are 0."""
 
     observations: Array  # [T + 1, M, B, O]
     rewards: Array  # [T, M, B]
@@ -67,7 +67,7 @@ class CheckedEnv:
             self.unchecked.close()
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give every row its task; leaves [M, ...]."""
+        """Set the task of every row; leaves [M, ...]."""
         with calling(self.distribution, f"{self._call}.set_tasks(tasks)"):
             self.unchecked.set_tasks(tasks)
 
@@ -198,12 +198,12 @@ def traced(distribution: TaskDistribution, tasks: Tasks, seeds: Array, threads: 
 
 
 def compared_steps(distribution: TaskDistribution) -> int:
-    """Return how many steps two runs are compared over."""
+    """Number of steps over which two runs are compared."""
     return min(distribution.horizon, STEPS)
 
 
 def row_seeds(num_tasks: int, slots: int) -> Array:
-    """Return a seed for every row, [M, B], no two alike."""
+    """A seed for every row, [M, B], no two alike."""
     return np.arange(num_tasks * slots).reshape(num_tasks, slots) + 1
 
 
@@ -258,7 +258,7 @@ def compare(
 
 
 def _difference(wanted: Trace, found: Trace, rows: Array | None, exact: bool) -> str | None:
-    """Name the earliest difference of two traces, in `rows` [M, B] bool."""
+    """The earliest difference of two traces within `rows` [M, B] bool, in words."""
     first: tuple[int, str] | None = None
     for what in ("observations", "rewards", "terminated", "truncated"):
         one, other = getattr(wanted, what), getattr(found, what)
@@ -306,7 +306,7 @@ def described(error: Exception) -> str:
 
 
 def name_of(distribution: Any) -> str:
-    """Return a distribution's name, or its class's where it has none."""
+    """A distribution's name, or its class's where it has none."""
     name = getattr(distribution, "name", None)
     return name if isinstance(name, str) and name else type(distribution).__name__
 

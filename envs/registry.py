@@ -54,7 +54,7 @@ MADE_OF_OTHERS = {
 
 
 def published() -> dict[str, EntryPoint]:
-    """Return what installed packages publish, by name; names of this project come first."""
+    """Distributions of installed packages by name; names of this project come first."""
     return {
         entry.name: entry
         for entry in entry_points(group=ENTRY_POINTS)
@@ -63,7 +63,7 @@ def published() -> dict[str, EntryPoint]:
 
 
 def resolve(name: str) -> Any:
-    """Return the class that a name, or a target such as my_tasks.HopperVelocity, stands for.
+    """Class that a name, or a target such as my_tasks.HopperVelocity, stands for.
 
     Raises:
         UserError: if there is none, or its module cannot be imported.
@@ -116,7 +116,7 @@ def _check_arguments(name: str, found: Any, given: Mapping[str, Any]) -> None:
 
 
 def missing_package(error: BaseException | None) -> str | None:
-    """Return the package, not of this project, whose absence is behind an error, or None."""
+    """The missing package, not of this project, that caused an error, or None."""
     while error is not None:
         package = (getattr(error, "name", None) or "").partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and package not in ("", "envs"):

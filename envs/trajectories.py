@@ -1,4 +1,4 @@
-"""What figures show of episodes: a way through the plane, or a distance over time."""
+"""Trajectories for figures: a path through the plane, or a distance over time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Trajectories:
 def shown_of(
     distribution: TaskDistribution, tasks: Tasks, observations: Array, info: Mapping[str, Array]
 ) -> Trajectories | None:
-    """Ask a distribution what its optional method `trajectories` shows of episodes.
+    """Trajectories from a distribution's optional method `trajectories`.
 
     Args:
         distribution: None is the answer for one without the method.

@@ -1,4 +1,4 @@
-"""What happens to an episode whose simulation becomes unstable: the run stops, or it ends alone."""
+"""Episodes whose simulation becomes unstable: the run stops, or the episode ends alone."""
 
 from __future__ import annotations
 

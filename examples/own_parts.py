@@ -29,7 +29,7 @@ class EntropyBonus:
         self.coefficient = coefficient
 
     def __call__(self, distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
-        """Return one number a task, [M]."""
+        """One number a task, [M]."""
         entropy = masked_mean(distribution.entropy(), rollout.mask)
         return likelihood_ratio(distribution, rollout, targets) - self.coefficient * entropy
 
@@ -46,7 +46,7 @@ class SkipPolicy(GaussianMLP):
         return super().initialize(generator) | {"skip": torch.zeros_like(self.skip)}
 
     def through_layers(self, params: Params, features: Tensor) -> Tensor:
-        """Return means [M, T, B, A] for observations [M, T, B, O]; `skip` is [M, A, O]."""
+        """Means [M, T, B, A] for observations [M, T, B, O]; `skip` is [M, A, O]."""
         added = torch.bmm(features.flatten(1, 2), params["skip"].mT)
         return super().through_layers(params, features) + added.unflatten(1, features.shape[1:3])
 
@@ -55,14 +55,14 @@ class MeanByTime:
     """A value function: at every step, the mean return to go of the task's other steps like it."""
 
     def fit(self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None = None) -> Tensor:
-        """Return each task's means by time step, [M, T]."""
+        """Each task's means by time step, [M, T]."""
         if bootstrap is not None:
             raise ValueError("values by time have no fixed point: leave bootstrap_time_out=false")
         mask = rollout.mask.double()
         return (mask * returns).sum(2) / mask.sum(2).clamp_min(1)
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """Return values [M, T, B], and none after the last step [M, B]."""
+        """Values [M, T, B], and none after the last step [M, B]."""
         values = weights[..., None].expand(rollout.rewards.shape)
         return values, torch.zeros_like(values[:, 0])
 

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What random numbers are for; the first element of an address, or the last but indices."""
+    """The purpose of random numbers; an address begins with it, or ends with it and indices."""
 
     INITIALIZATION = 0
     TRAINING = 1
@@ -38,11 +38,11 @@ class Key:
     path: tuple[int, ...] = ()
 
     def child(self, *path: int) -> Key:
-        """Return the address `path` below this one."""
+        """Address `path` below this one."""
         return Key(self.seed, self.path + path)
 
     def generator(self, *path: int) -> np.random.Generator:
-        """Return the generator at the address `path` below this one; the same at every call."""
+        """Generator at the address `path` below this one; the same at every call."""
         address = tuple(int(part) for part in self.path + path)
         sequence = np.random.SeedSequence(self.seed, spawn_key=address)
         return np.random.Generator(np.random.PCG64(sequence))

@@ -1,4 +1,4 @@
-"""How numbers, paths and commands are written in tables and sentences."""
+"""Written forms of numbers, paths and commands in tables and sentences."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def option(key: str, value: object) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Say whether Hydra reads a text as itself."""
+    """Whether Hydra reads a text as itself."""
     other = text.lower() in ("null", "true", "false", "nan", "inf")
     return bool(re.fullmatch(r"(?:[A-Za-z_]|\.*/)[\w./-]*|\.+", text, re.ASCII)) and not other
 
 
 def _program(name: str) -> list[str]:
-    """Return what runs a command: the script's path after Python's, or an installed program's."""
+    """The program of a command: the script's path after Python's, or an installed program's."""
     called = Path(sys.argv[0])
     beside = called if called.name in ("train.py", "evaluate.py") else ROOT / called.name
     script = beside.with_name(f"{name}.py")
@@ -84,7 +84,7 @@ def bracketed(value: float, interval: Sequence[float], form: str) -> str:
 
 
 def number_format(values: Sequence[float]) -> str:
-    """Return a format with as many decimals as numbers of this size need."""
+    """A format with as many decimals as numbers of this size need."""
     largest = max((abs(value) for value in values), default=0.0)
     return "{:.1f}" if largest >= 10 else "{:.2f}" if largest >= 1 else "{:.3f}"
 

@@ -1,1 +1,1 @@
-"""What steps the environments: MuJoCo, Gymnasium, numpy."""
+"""Back ends that step environments: MuJoCo, Gymnasium, numpy."""

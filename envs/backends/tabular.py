@@ -1,4 +1,4 @@
-"""What all problems in tables share: numbered actions, and chance that is drawn at the start."""
+"""The common part of all tabular problems: numbered actions, and chance drawn at the start."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TabularDistribution:
         return None
 
     def applied(self, action: Any) -> Any:
-        """Return the action: numbered ones are applied as they are."""
+        """The applied action: numbered actions are applied unchanged."""
         return action
 
     def single(
@@ -78,7 +78,7 @@ class BatchedTabular:
         )
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give task m's slots their task; leaves [M, ...].
+        """Set the task of every task's slots; leaves [M, ...].
 
         Raises:
             UserError: if the number of tasks is not M.

@@ -1,4 +1,4 @@
-"""What the Gymnasium forms of task distributions share: which task they have."""
+"""The common part of the Gymnasium forms of task distributions: their task."""
 
 from __future__ import annotations
 

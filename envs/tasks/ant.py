@@ -82,17 +82,17 @@ class Ant(MujocoTaskDistribution):
         return {"qpos": self.model.qpos0 + noise, "qvel": 0.1 * rng.standard_normal(self.model.nv)}
 
     def observe(self, state: State) -> Any:
-        """Return qpos (without x and y unless the preset observes them) and qvel: [..., O]."""
+        """Observation: qpos (x and y only if the preset observes them) and qvel, [..., O]."""
         start = 0 if self.preset.observe_position else 2
         parts = [state["qpos"][..., start:], state["qvel"]]
         return namespace(state["qpos"]).concatenate(parts, -1)
 
     def velocity(self, before: State, after: State) -> Any:
-        """Return the torso's mean velocity in the plane over a control step, [..., 2] in m/s."""
+        """The torso's mean velocity in the plane over a control step, [..., 2] in m/s."""
         return (after["xpos"][..., 1, :2] - before["xpos"][..., 1, :2]) / self.dt
 
     def healthy(self, state: State) -> Any:
-        """Return where the torso's height is within the preset's `heights`, [...] bool."""
+        """Whether the torso's height is within the preset's `heights`, [...] bool."""
         low, high = self.preset.heights
         height = state["qpos"][..., 2]
         return (height >= low) & (height <= high)
@@ -120,7 +120,7 @@ class AntDir(ForwardBackward, Ant):
     """
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return d * v_x + survival - cost, [...]."""
+        """Reward d * v_x + survival - cost, [...]."""
         velocity = self.velocity(before, after)[..., 0]
         return task["direction"] * velocity + self.living(action, after)
 
@@ -139,11 +139,11 @@ class AntHeading(Headings, Ant):
     }
 
     def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
-        """Return the velocity along the heading, [...] in m/s."""
+        """Velocity along the heading, [...] in m/s."""
         return (task["heading"] * self.velocity(before, after)).sum(-1)
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return h . v + survival - cost, [...]."""
+        """Reward h . v + survival - cost, [...]."""
         return self.heading_velocity(before, after, task) + self.living(action, after)
 
     def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class AntVel(TargetVelocities, Ant):
     preset: AntVelPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return -|v_x - v*| + survival - cost, [...]."""
+        """Reward -|v_x - v*| + survival - cost, [...]."""
         difference = self.velocity(before, after)[..., 0] - task["velocity"]
         return self.living(action, after) - abs(difference)
 
@@ -209,11 +209,11 @@ class AntGoal(Goals, Ant):
         return {"goal": uniform_disc(num_tasks, bound, rng)}
 
     def observed_position(self, observations: Array) -> Array | None:
-        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        """Position in the plane, [..., 2] in m; None where it is not observed."""
         return observations[..., :2] if self.preset.observe_position else None
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return -|p - g|_1 + survival - cost, [...]."""
+        """Reward -|p - g|_1 + survival - cost, [...]."""
         distance = abs(after["xpos"][..., 1, :2] - task["goal"]).sum(-1)
         return self.living(action, after) - distance
 
@@ -240,5 +240,5 @@ class AntRandParams(RandomParameters, Ant):
     preset: AntRandParamsPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return v_x + survival - cost, [...]."""
+        """Reward v_x + survival - cost, [...]."""
         return self.velocity(before, after)[..., 0] + self.living(action, after)

@@ -64,7 +64,7 @@ class MultiArmedBandit(TabularDistribution):
         return {"probabilities": rng.uniform(size=(num_tasks, self.arms))}
 
     def optimal_return(self, task: Tasks) -> Array:
-        """Return the expected return of pulling the best arm, n max p: [...].
+        """Expected return of pulling the best arm, n max p: [...].
 
         Args:
             task: leaves with or without the leading M.
@@ -72,7 +72,7 @@ class MultiArmedBandit(TabularDistribution):
         return self.horizon * np.asarray(task["probabilities"]).max(-1)
 
     def describe(self, task: Tasks) -> str:
-        """Name the best arm and its probability."""
+        """Name of the best arm, with its probability."""
         probabilities = np.asarray(task["probabilities"])
         return f"best_arm={probabilities.argmax()}, p={probabilities.max():.3f}"
 

@@ -74,7 +74,7 @@ class Pendulum(GymnasiumTaskDistribution):
 
 
 def _positive(name: str, value: object) -> tuple[float, float]:
-    """Return a range of positive numbers.
+    """A range of positive numbers.
 
     Raises:
         UserError: if it is no range, or begins at 0 or below.

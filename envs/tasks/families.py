@@ -52,7 +52,7 @@ class Headings:
         return {"heading": uniform_headings(num_tasks, rng)}
 
     def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
-        """Return headings at equal angles between the limits, degrees; None goes all around."""
+        """Headings at equal angles between the limits, degrees; None goes all around."""
         low, high = limits or (0.0, 360.0 * (1 - 1 / num_tasks))
         degrees = np.linspace(low, high, num_tasks)
         angle = np.radians(degrees)
@@ -71,7 +71,7 @@ class Headings:
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Return how far episodes went along the heading."""
+        """Distance of episodes along the heading."""
         return distance_run(info.get("heading_velocity"), self.dt, "distance along the heading")
 
 
@@ -96,7 +96,7 @@ class TargetVelocities:
         return {"velocity": rng.uniform(*self.preset.velocities, size=num_tasks)}
 
     def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
-        """Return velocities at equal distances; None takes the preset's range."""
+        """Velocities at equal distances; None takes the preset's range."""
         values = np.linspace(*(limits or self.preset.velocities), num_tasks)
         return TaskGrid({"velocity": values}, "target velocity, m/s", values)
 
@@ -111,7 +111,7 @@ class TargetVelocities:
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Return x, and where the target velocity leads to."""
+        """Position x, and the position that the target velocity leads to."""
         return distance_run(info.get("x_velocity"), self.dt, "x from the start", tasks["velocity"])
 
 
@@ -132,13 +132,13 @@ class Goals:
         return [Marker((x, y, self.goal_height), size=self.goal_size)]
 
     def observed_position(self, observations: Array) -> Array | None:
-        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        """Position in the plane, [..., 2] in m; None where it is not observed."""
         raise TypeError(f"{type(self).__name__} must define observed_position(observations).")
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Return the ways to the goals, where positions are observed."""
+        """Paths to the goals, where positions are observed."""
         position = self.observed_position(observations)
         return None if position is None else Trajectories(position, "m", tasks["goal"])
 
@@ -156,7 +156,7 @@ def uniform_disc(num_tasks: int, radius: float, rng: np.random.Generator) -> Arr
 
 
 def planar_distance(position: Any, goal: Any) -> Any:
-    """Return |position - goal|, [...] in m, of points [..., 2]."""
+    """Distance |position - goal| of points [..., 2], [...] in m."""
     offset = position - goal
     return namespace(offset).sqrt((offset * offset).sum(-1))
 

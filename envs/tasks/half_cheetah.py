@@ -60,18 +60,18 @@ class HalfCheetah(MujocoTaskDistribution):
         }
 
     def observe(self, state: State) -> Any:
-        """Return qpos without x, qvel, and the preset's torso position if it has one: [..., O]."""
+        """Observation: qpos without x, qvel, and the preset's torso position if any, [..., O]."""
         parts = [state["qpos"][..., 1:], state["qvel"]]
         if self.preset.torso_position:
             parts.append(state["xpos"][..., 1, :])  # body 1 is the torso
         return namespace(state["qpos"]).concatenate(parts, -1)
 
     def velocity(self, before: State, after: State) -> Any:
-        """Return the torso's mean velocity over a control step, [...] in m/s."""
+        """The torso's mean velocity over a control step, [...] in m/s."""
         return (after["qpos"][..., 0] - before["qpos"][..., 0]) / self.dt
 
     def control_cost(self, action: Any) -> Any:
-        """Return weight * |action|^2, [...]."""
+        """Cost weight * |action|^2, [...]."""
         return self.preset.control_cost * (action * action).sum(-1)
 
     def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class HalfCheetahDir(ForwardBackward, HalfCheetah):
     """Run forward or backward: reward d * v_x - cost, d = 1 or -1 with probability 1/2."""
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return d * v_x - cost, [...]."""
+        """Reward d * v_x - cost, [...]."""
         return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
 
@@ -99,7 +99,7 @@ class HalfCheetahVel(TargetVelocities, HalfCheetah):
     preset: HalfCheetahVelPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return -|v_x - v*| - cost, [...]."""
+        """Reward -|v_x - v*| - cost, [...]."""
         return -abs(self.velocity(before, after) - task["velocity"]) - self.control_cost(action)
 
 
@@ -123,5 +123,5 @@ class HalfCheetahRandParams(RandomParameters, HalfCheetah):
     preset: HalfCheetahRandParamsPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return v_x - cost, [...]."""
+        """Reward v_x - cost, [...]."""
         return self.velocity(before, after) - self.control_cost(action)

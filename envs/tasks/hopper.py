@@ -25,7 +25,7 @@ class Hopper(Upright):
     xml = ASSETS / "hopper.xml"
 
     def healthy(self, state: State) -> Any:
-        """Return where the body is upright and its angles and velocities are below 100, [...]."""
+        """Whether the body is upright and its angles and velocities are below 100, [...] bool."""
         angles, velocities = abs(state["qpos"][..., 2:]), abs(state["qvel"])
         sane = (angles < 100).all(-1) & (velocities < 100).all(-1)
         return super().healthy(state) & sane

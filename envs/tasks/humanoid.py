@@ -72,22 +72,22 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
         return namespace(state["qpos"]).concatenate(parts, -1)
 
     def mass_center(self, state: State) -> Any:
-        """Return the centre of mass in the plane, [..., 2] in m."""
+        """Centre of mass in the plane, [..., 2] in m."""
         return state["subtree_com"][..., 1, :2]  # of the torso and all that hangs on it
 
     def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
-        """Return the centre of mass's mean velocity along the heading, [...] in m/s."""
+        """Mean velocity of the centre of mass along the heading, [...] in m/s."""
         velocity = (self.mass_center(after) - self.mass_center(before)) / self.dt
         return (task["heading"] * velocity).sum(-1)
 
     def healthy(self, state: State) -> Any:
-        """Return where the torso's height is within the preset's `heights`, [...] bool."""
+        """Whether the torso's height is within the preset's `heights`, [...] bool."""
         low, high = self.preset.heights
         height = state["qpos"][..., 2]
         return (low < height) & (height < high)
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return weight * h . v + survival - cost, [...]."""
+        """Reward weight * h . v + survival - cost, [...]."""
         forward = self.preset.forward_weight * self.heading_velocity(before, after, task)
         cost = self.preset.control_cost * (action * action).sum(-1)
         return forward + self.preset.survival * self.healthy(after) - cost

@@ -47,12 +47,12 @@ def _env_dict() -> ModuleType:
 
 @cache
 def _names() -> tuple[str, ...]:
-    """Return the names of all classes, in the order of Meta-World's task_id."""
+    """Names of all classes, in the order of Meta-World's task_id."""
     return tuple(_env_dict().ALL_V3_ENVIRONMENTS)
 
 
 class _Bridged:
-    """What a Meta-World class does differently on this MuJoCo; comes before it among the bases."""
+    """The changes to a Meta-World class for this MuJoCo; comes before it among the bases."""
 
     model: mujoco.MjModel
 
@@ -93,7 +93,7 @@ class _Shared(_Bridged):
 
 @cache
 def _class(name: str, base: type[_Bridged]) -> Any:
-    """Return a Meta-World class that runs on this MuJoCo, from `base`."""
+    """A Meta-World class that runs on this MuJoCo, from `base`."""
     own = _env_dict().ALL_V3_ENVIRONMENTS[name]
     return type(own.__name__, (base, own), {})
 
@@ -211,7 +211,7 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
 
 
 class _Metaworld(GymnasiumTaskDistribution):
-    """What the benchmarks share.
+    """The common part of the benchmarks.
 
     Tasks are {"class": [M], "rand_vec": [M, 6]}: Meta-World's task_id, and the positions of
     objects and goal that it calls so (zeros at the end where a class has fewer). `sample` draws
@@ -244,15 +244,15 @@ class _Metaworld(GymnasiumTaskDistribution):
         return {"class": ids[chosen], "rand_vec": goals}
 
     def apply(self, env: Any, task: Tasks) -> None:
-        """Give the environment its task."""
+        """Set the task of the environment."""
         env.set_task(task)
 
     def group_of(self, task: Tasks) -> str:
-        """Return the name of a task's class, by which results are reported."""
+        """Name of a task's class, by which results are reported."""
         return str(_names()[int(task["class"])])
 
     def describe(self, task: Tasks) -> str:
-        """Name the class and its numbers: "reach-v3 0.01 0.66 0.02 0.05 0.84 0.18"."""
+        """The class with its numbers: "reach-v3 0.01 0.66 0.02 0.05 0.84 0.18"."""
         numbers = " ".join(f"{value:.2f}" for value in task["rand_vec"])
         return f"{_names()[int(task['class'])]} {numbers}"
 

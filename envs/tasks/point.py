@@ -82,7 +82,7 @@ class Point(MujocoTaskDistribution):
         return {"qpos": rng.uniform(-bound, bound, size=2), "qvel": np.zeros(2)}
 
     def observe(self, state: State) -> Any:
-        """Return the position, [..., 2]."""
+        """Observation: the position, [..., 2]."""
         return state["qpos"]
 
     def control(self, state: State, action: Any) -> State:
@@ -102,7 +102,7 @@ class Point(MujocoTaskDistribution):
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories:
-        """Return the ways to the goals."""
+        """Paths to the goals."""
         return Trajectories(observations, "", tasks["goal"])
 
     def _action_space(self) -> spaces.Box:
@@ -138,7 +138,7 @@ class PointNavigation(Point):
         return {"goal": rng.uniform(-bound, bound, size=(num_tasks, 2))}
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return minus the distance to the goal after the step, [...]."""
+        """Reward: minus the distance to the goal after the step, [...]."""
         return -_distance(after, task)
 
     def terminated(self, state: State, task: Tasks) -> Any:
@@ -172,7 +172,7 @@ class PointNavigationCorners(Point):
         return {"goal": self._corners()}
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return how much nearer the step came where that is rewarded, [...]."""
+        """Reward: the decrease of the distance by the step, where that is rewarded, [...]."""
         position = after["qpos"]
         outside = abs(position).sum(-1) >= self.preset.quiet
         nearest = (position * task["goal"] >= 0).all(-1)  # the goal's quadrant, edges included
@@ -208,7 +208,7 @@ class PointNavigationHalfCircle(Point):
         return {"goal": self.preset.goal_radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)}
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return 1 - distance near the goal and 0 elsewhere, or minus the distance, [...]."""
+        """Reward: 1 - distance near the goal and 0 elsewhere, or minus the distance, [...]."""
         distance = _distance(after, task)
         if not self.preset.sparse:
             return -distance
@@ -228,12 +228,12 @@ class PointNavigationHalfCircle(Point):
 
 
 def _offset(state: State, task: Tasks) -> tuple[Any, Any]:
-    """Return the two coordinates of the position less the goal, [...] each."""
+    """The two coordinates of the position less the goal, [...] each."""
     difference = state["qpos"] - task["goal"]
     return difference[..., 0], difference[..., 1]
 
 
 def _distance(state: State, task: Tasks) -> Any:
-    """Return the distance from the goal, [...]."""
+    """Distance from the goal, [...]."""
     x, y = _offset(state, task)
     return namespace(x).sqrt(x * x + y * y)

@@ -48,7 +48,7 @@ class RandomMDP(TabularDistribution):
         }
 
     def optimal_action_values(self, task: Tasks) -> Array:
-        """Return Q_t(s, a) = r(s, a) + E max_a' Q_{t+1}(s', a'), Q_T = 0: [..., T, S, A].
+        """Q_t(s, a) = r(s, a) + E max_a' Q_{t+1}(s', a'), Q_T = 0: [..., T, S, A].
 
         Args:
             task: leaves with or without the leading M.
@@ -61,7 +61,7 @@ class RandomMDP(TabularDistribution):
         return np.stack(tables[::-1], axis=-3)
 
     def optimal_return(self, task: Tasks) -> Array:
-        """Return the expected return of the best policy, which knows the task: [...]."""
+        """Expected return of the best policy, which knows the task: [...]."""
         return self.optimal_action_values(task)[..., 0, 0, :].max(-1)
 
     def describe(self, task: Tasks) -> str:
@@ -109,7 +109,7 @@ class BatchedRandomMDP(BatchedTabular):
         self.distribution = distribution
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give task m's slots their task; leaves [M, ...]."""
+        """Set the task of every task's slots; leaves [M, ...]."""
         super().set_tasks(tasks)
         self._cumulative = self._tasks["transitions"].cumsum(-1)[..., :-1]
         values = self.distribution.optimal_action_values(self._tasks)

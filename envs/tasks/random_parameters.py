@@ -24,7 +24,7 @@ BASES = {
 
 @dataclasses.dataclass(frozen=True)
 class RandomParametersPreset(Preset):
-    """How far parameters vary: each element times base ** u, u uniform on [-exponent, exponent].
+    """Ranges of parameters: each element times base ** u, u uniform on [-exponent, exponent].
 
     The numbers are those of rand_param_envs, the environments of ProMP and PEARL.
 

@@ -30,7 +30,7 @@ def _arm() -> mujoco.MjSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ReacherPreset(Preset):
-    """What an action costs and where goals are; the numbers are Reacher-v5's."""
+    """The cost of an action and the place of goals; the numbers are Reacher-v5's."""
 
     control_cost: float = 1.0  # weight of the squared norm of the applied action
     goal_radius: float = 0.2  # goals are uniform on a disc of this radius, m
@@ -74,21 +74,21 @@ class ReacherGoal(Goals, MujocoTaskDistribution):
         }
 
     def fingertip(self, state: State) -> Any:
-        """Return the fingertip's position in the plane, [..., 2] in m."""
+        """The fingertip's position in the plane, [..., 2] in m."""
         return state["xpos"][..., FINGERTIP, :2]
 
     def observe(self, state: State) -> Any:
-        """Return the joints' cosines, sines and velocities, and the fingertip: [..., 8]."""
+        """Observation: the joints' cosines, sines and velocities, and the fingertip, [..., 8]."""
         xp, angles = namespace(state["qpos"]), state["qpos"]
         parts = [xp.cos(angles), xp.sin(angles), state["qvel"], self.fingertip(state)]
         return xp.concatenate(parts, -1)
 
     def observed_position(self, observations: Array) -> Array:
-        """Return the fingertip's position in the plane, [..., 2] in m."""
+        """The fingertip's position in the plane, [..., 2] in m."""
         return observations[..., 6:8]
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return -|f - g| - cost, [...]."""
+        """Reward -|f - g| - cost, [...]."""
         cost = self.preset.control_cost * (action * action).sum(-1)
         return -planar_distance(self.fingertip(after), task["goal"]) - cost
 

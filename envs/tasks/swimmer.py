@@ -18,7 +18,7 @@ from envs.tasks.families import ForwardBackward, Goals, planar_distance, uniform
 
 @dataclasses.dataclass(frozen=True)
 class SwimmerPreset(Preset):
-    """What a swimmer observes and what an action costs; the weight is Swimmer-v5's."""
+    """The observation and the cost of an action; the weight is Swimmer-v5's."""
 
     control_cost: float = 1e-4  # weight of the squared norm of the applied action
     observe_position: bool = False  # observe x and y too
@@ -26,7 +26,7 @@ class SwimmerPreset(Preset):
 
 @dataclasses.dataclass(frozen=True)
 class SwimmerGoalPreset(SwimmerPreset):
-    """How far away goals are."""
+    """The distance of goals."""
 
     goal_radius: float = 2.0  # goals are uniform on a disc of this radius, m
     observe_position: bool = True
@@ -55,17 +55,17 @@ class Swimmer(MujocoTaskDistribution):
         }
 
     def observe(self, state: State) -> Any:
-        """Return qpos (without x and y unless the preset observes them) and qvel: [..., O]."""
+        """Observation: qpos (x and y only if the preset observes them) and qvel, [..., O]."""
         start = 0 if self.preset.observe_position else 2
         parts = [state["qpos"][..., start:], state["qvel"]]
         return namespace(state["qpos"]).concatenate(parts, -1)
 
     def velocity(self, before: State, after: State) -> Any:
-        """Return the mean velocity along x over a control step, [...] in m/s."""
+        """Mean velocity along x over a control step, [...] in m/s."""
         return (after["qpos"][..., 0] - before["qpos"][..., 0]) / self.dt
 
     def control_cost(self, action: Any) -> Any:
-        """Return weight * |action|^2, [...]."""
+        """Cost weight * |action|^2, [...]."""
         return self.preset.control_cost * (action * action).sum(-1)
 
 
@@ -75,7 +75,7 @@ class SwimmerDir(ForwardBackward, Swimmer):
     arrow_height = 0.5
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return d * v_x - cost, [...]."""
+        """Reward d * v_x - cost, [...]."""
         return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
     def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
@@ -100,11 +100,11 @@ class SwimmerGoal(Goals, Swimmer):
         return {"goal": uniform_disc(num_tasks, self.preset.goal_radius, rng)}
 
     def observed_position(self, observations: Array) -> Array | None:
-        """Return the position in the plane, [..., 2] in m; None where it is not observed."""
+        """Position in the plane, [..., 2] in m; None where it is not observed."""
         return observations[..., :2] if self.preset.observe_position else None
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return -|p - g| - cost, [...]."""
+        """Reward -|p - g| - cost, [...]."""
         distance = planar_distance(after["qpos"][..., :2], task["goal"])
         return -distance - self.control_cost(action)
 

@@ -56,16 +56,16 @@ class Upright(MujocoTaskDistribution):
         }
 
     def observe(self, state: State) -> Any:
-        """Return qpos without x, and qvel clipped at 10: [..., O]."""
+        """Observation: qpos without x, and qvel clipped at 10, [..., O]."""
         xp = namespace(state["qpos"])
         return xp.concatenate([state["qpos"][..., 1:], xp.clip(state["qvel"], -10.0, 10.0)], -1)
 
     def velocity(self, before: State, after: State) -> Any:
-        """Return the torso's mean velocity over a control step, [...] in m/s."""
+        """The torso's mean velocity over a control step, [...] in m/s."""
         return (after["qpos"][..., 0] - before["qpos"][..., 0]) / self.dt
 
     def healthy(self, state: State) -> Any:
-        """Return where the torso's height and angle are inside the preset's ranges, [...] bool."""
+        """Whether the torso's height and angle are inside the preset's ranges, [...] bool."""
         height, angle = state["qpos"][..., 1], state["qpos"][..., 2]
         (lowest, highest), (least, most) = self.preset.heights, self.preset.angles
         return (lowest < height) & (height < highest) & (least < angle) & (angle < most)
@@ -91,7 +91,7 @@ class UprightVel(TargetVelocities, Upright):
     preset: UprightVelPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return -|v_x - v*| + survival - cost, [...]."""
+        """Reward -|v_x - v*| + survival - cost, [...]."""
         error = abs(self.velocity(before, after) - task["velocity"])
         return self.living(action, after) - error
 
@@ -102,7 +102,7 @@ class UprightRandParams(RandomParameters, Upright):
     preset: UprightRandParamsPreset
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return v_x + survival - cost, [...]."""
+        """Reward v_x + survival - cost, [...]."""
         return self.velocity(before, after) + self.living(action, after)
 
 

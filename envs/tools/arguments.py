@@ -1,4 +1,4 @@
-"""What `python -m envs.check`, `.list` and `.show` share: reading arguments, and how errors end."""
+"""The common part of `python -m envs.check`, `.list` and `.show`: arguments and errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def one_name(names: Sequence[str], usage: str) -> str:
-    """Return the one name among the arguments.
+    """The only name among the arguments.
 
     Raises:
         UserError: if there is none, or several.

@@ -42,7 +42,7 @@ def drawn_environment(distribution: Any, task: Tasks, size: int) -> gymnasium.En
 
 
 def applied(distribution: Any, action: Any) -> Any:
-    """Return what is applied for a policy's action: scaled as the distribution does, or clipped."""
+    """The applied action for a policy's output: scaled by the distribution, or clipped."""
     space = distribution.action_space
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(action)
@@ -54,7 +54,7 @@ def applied(distribution: Any, action: Any) -> Any:
 
 
 def letter_height(size: int) -> int:
-    """Return the height of letters for pictures of `size` pixels."""
+    """Height of letters for pictures of `size` pixels."""
     return max(11, size // 20)
 
 
@@ -110,7 +110,7 @@ def _font(height: int) -> Any:
 
 
 def shrunk(picture: Array, width: int) -> Array:
-    """Return a picture at most `width` pixels wide, its proportions kept."""
+    """A picture at most `width` pixels wide, its proportions kept."""
     from PIL import Image
 
     if picture.shape[1] <= width:

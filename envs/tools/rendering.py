@@ -1,4 +1,4 @@
-"""Which renderer works here, found out before MuJoCo is imported. Loads no physics."""
+"""The renderer that works here, tried before MuJoCo is imported. Loads no physics."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def choose_renderer() -> str | None:
 
 
 def _renders(name: str) -> bool:
-    """Draw a picture with one renderer in a child process; say whether that went well."""
+    """Whether a renderer draws a picture in a child process."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", _PROBE],
@@ -60,7 +60,7 @@ def _renders(name: str) -> bool:
 
 
 def picture_of(env: gymnasium.Env[Any, Any], name: str, asked: str) -> NDArray[np.uint8]:
-    """Ask an environment for its picture, [height, width, 3].
+    """Picture of an environment, [height, width, 3].
 
     Args:
         env: with render_mode="rgb_array", after its reset.

@@ -1,4 +1,4 @@
-"""What distributions that are made into one must have in common."""
+"""Agreement of distributions that are made into one."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class HeldOut:
         return self.train.finite_tasks()
 
     def describe(self, task: Tasks) -> str:
-        """Name one task as the distribution of training tasks does."""
+        """Name of one task by the distribution of training tasks."""
         return self.train.describe(task)
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
@@ -91,7 +91,7 @@ def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:
 
 
 def _leaf_shapes(distribution: TaskDistribution) -> dict[str, tuple[int, ...]]:
-    """Return the names and shapes of one task's leaves."""
+    """Names and shapes of one task's leaves."""
     drawn = distribution.sample(1, np.random.default_rng(0))
     return {name: np.shape(drawn[name])[1:] for name in sorted(drawn)}
 

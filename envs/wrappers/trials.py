@@ -153,7 +153,7 @@ class _BatchedTrials:
         self._tasks: Tasks | None = None
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give every task's B slots their task; leaves have leading size M."""
+        """Set the task of every task's B slots; leaves have leading size M."""
         self._tasks = take_tasks(tasks, slice(None))
         self._release(self._trials.episodes)
         for env in self._free:
@@ -204,12 +204,12 @@ class _BatchedTrials:
         return self._trials.distribution.make(*self.shape, self._threads)
 
     def _sizes(self) -> tuple[int]:
-        """Return how many numbers write an action."""
+        """Count of the numbers that encode an action."""
         own = self._trials.distribution.observation_space.shape[0]
         return (self._trials.observation_space.shape[0] - own - 2,)
 
     def _start(self, number: int) -> Array:
-        """Return the first observations of an episode, [M, B, O], begun for all rows at once."""
+        """The first observations of an episode, [M, B, O], begun for all rows at once."""
         if number not in self._holding:
             if not self._free:
                 self._free.append(self._made())

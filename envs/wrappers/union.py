@@ -114,25 +114,25 @@ class Union:
         return self._joined(np.repeat(np.arange(len(given)), sizes), given)
 
     def member_of(self, task: Tasks) -> tuple[int, Tasks]:
-        """Return whose a task is (leaves without the leading M), and that member's own leaves."""
+        """Member of a task (leaves without the leading M), and the member's leaves."""
         index = int(task[MEMBER])
         return index, self.leaves(index, task)
 
     def leaves(self, index: int, tasks: Tasks) -> Tasks:
-        """Return the leaves that belong to the member numbered `index`."""
+        """Leaves that belong to the member numbered `index`."""
         return {name: tasks[f"{index}/{name}"] for name in self._constant[index]}
 
     def group_of(self, task: Tasks) -> str:
-        """Return the title of a task's member, by which results are reported."""
+        """Title of a task's member, by which results are reported."""
         return self.titles[self.member_of(task)[0]]
 
     def describe(self, task: Tasks) -> str:
-        """Name one task after its member."""
+        """Name of one task, after its member."""
         index, own = self.member_of(task)
         return f"{self.titles[index]} {self.members[index].describe(own)}"
 
     def markers(self, task: Tasks) -> Sequence[Any]:
-        """Return what pictures of a task show, as its member says."""
+        """Marks of a task in pictures, from its member."""
         index, own = self.member_of(task)
         markers = getattr(self.members[index], "markers", None)
         return () if markers is None else markers(own)
@@ -140,7 +140,7 @@ class Union:
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Return what the members show of their tasks' episodes, where all show the same thing.
+        """Trajectories of the members' tasks, where all members show the same quantity.
 
         Args:
             tasks: leaves [M, ...].
@@ -156,7 +156,7 @@ class Union:
         return _chosen(shown, np.asarray(tasks[MEMBER]))
 
     def applied(self, action: Any) -> Any:
-        """Return what the members apply for `action`.
+        """The action that the members apply for `action`.
 
         Raises:
             UserError: if members differ.
@@ -197,7 +197,7 @@ class BatchedUnion:
         self._rows: dict[int, Array] = {}  # by member: which tasks are its own, [M] bool
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give every task's slots their task, in its member's environments; leaves [M, ...].
+        """Set the task of every task's slots, in its member's environments; leaves [M, ...].
 
         Raises:
             UserError: if the number of tasks is not M.
@@ -335,7 +335,7 @@ class UnionEnv(TaskEnv):
 
 
 def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
-    """Name each member; of several with one name, each with its key too."""
+    """Name of each member; members with the same name get their keys too."""
     names = [own.name for own in named.values()]
     return [
         own.name if names.count(own.name) == 1 else f"{own.name} ({key})"
@@ -352,7 +352,7 @@ def _info_names(distribution: TaskDistribution) -> set[str]:
 
 
 def _probabilities(weights: Sequence[float] | None, size: int) -> Array:
-    """Return weights as probabilities [size].
+    """Weights as probabilities [size].
 
     Raises:
         UserError: if there are not as many as members, or they are not positive.

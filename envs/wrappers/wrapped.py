@@ -1,4 +1,4 @@
-"""What task distributions around another one have in common."""
+"""The common part of task distributions around another one."""
 
 from __future__ import annotations
 

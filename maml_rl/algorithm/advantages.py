@@ -22,7 +22,7 @@ from maml_rl.algorithm.rollout import Rollout, masked_mean
 
 
 class Targets(NamedTuple):
-    """What losses weigh log-probabilities with, in the rollout's dtype.
+    """Weights of log-probabilities in losses, in the rollout's dtype.
 
     Advantages, rewards and values are in one unit: divided by `scale`, with the mean that
     standardizing takes from the advantages added to the values. `mean_return` and `scale` are in
@@ -38,7 +38,7 @@ class Targets(NamedTuple):
     explained_variance: Tensor  # [M] of what the baseline is fitted to, float64
 
     def tasks(self, start: int, stop: int) -> Targets:
-        """Return the targets of tasks `start` to `stop`, as views."""
+        """Targets of tasks `start` to `stop`, as views."""
         return Targets(*(leaf[start:stop] for leaf in self))
 
     def to(self, device: torch.device | str) -> Targets:
@@ -128,7 +128,7 @@ class AdvantageEstimator:
         )
 
     def returns(self, rollout: Rollout) -> Tensor:
-        """Return the discounted returns to go, [M, T, B] in float64."""
+        """Discounted returns to go, [M, T, B] in float64."""
         return discounted_sum(rollout.rewards.double(), self.discount, self._flow(rollout))
 
     @staticmethod
@@ -151,7 +151,7 @@ class AdvantageEstimator:
     def _values(
         self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the baseline's values [M, T, B] and those after the last step [M, B], float64."""
+        """The baseline's values [M, T, B] and those after the last step [M, B], float64."""
 
         def fitted(mask: Tensor) -> tuple[Tensor, Tensor]:
             weights = self.baseline.fit(rollout._replace(mask=mask), returns, bootstrap)
@@ -168,7 +168,7 @@ class AdvantageEstimator:
 
 
 def _explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """Return 1 - mean((returns - values)^2) / Var(returns) per task, [M]."""
+    """1 - mean((returns - values)^2) / Var(returns) per task, [M]."""
     residual = masked_mean((returns - values) ** 2, mask)
     mean = masked_mean(returns, mask)[:, None, None]
     return 1.0 - residual / masked_mean((returns - mean) ** 2, mask).clamp_min(1e-12)

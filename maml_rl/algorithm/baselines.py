@@ -53,7 +53,7 @@ class LinearFeatureBaseline:
         self.ridge = number("baseline.ridge", ridge, above=0)
 
     def features(self, observations: Tensor, time: Tensor) -> Tensor:
-        """Return features [..., F] of observations [..., O] at steps `time` [...], float64."""
+        """Features [..., F] of observations [..., O] at steps `time` [...], float64."""
         clipped = observations.double().clamp(-10.0, 10.0)
         t = time[..., None] / 100.0
         return torch.cat([clipped, clipped**2, t, t**2, t**3, torch.ones_like(t)], dim=-1)

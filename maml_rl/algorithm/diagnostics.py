@@ -87,7 +87,7 @@ def gradient_rows(taken: InnerStep) -> Tensor:
 def inner_step_metrics(
     policy: Policy, inner_steps: Sequence[InnerStep], rollouts: Sequence[Rollout]
 ) -> dict[str, float]:
-    """How far inner steps move the policies, and how much the tasks' gradients agree.
+    """Metrics of the inner steps: movement of the policies, agreement of the tasks' gradients.
 
     The gradients are those of the first step, where all tasks have the same parameters. Empty
     without inner steps.

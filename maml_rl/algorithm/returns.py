@@ -30,7 +30,7 @@ def continuation(discounts: Tensor, first: Tensor, mask: Tensor, final: bool = F
 
 
 def discounted_sum(terms: Tensor, discount: Tensor | float, flow: Tensor) -> Tensor:
-    """Return G_t = x_t + discount * flow_t * G_{t+1}, backwards from G_T = 0: [M, T, B].
+    """Sum G_t = x_t + discount * flow_t * G_{t+1}, backwards from G_T = 0: [M, T, B].
 
     With rewards as terms it is the return to go; with temporal differences and discount * lambda,
     the generalized advantage. `flow` is `continuation(...)`.
@@ -51,7 +51,7 @@ def step_in_episode(first: Tensor) -> Tensor:
 
 
 def decayed_sum(terms: Tensor, decay: float, first: Tensor) -> Tensor:
-    """Return S_t = x_t + decay * S_{t-1}, forwards from each episode's beginning: [M, T, B].
+    """Sum S_t = x_t + decay * S_{t-1}, forwards from each episode's beginning: [M, T, B].
 
     One product per task with the matrix of decays; what earlier episodes of a slot contributed is
     taken away again.

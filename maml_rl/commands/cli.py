@@ -1,4 +1,4 @@
-"""What the commands share: where the configuration is, composing it, and how errors end."""
+"""The common part of the commands: the configuration's folder, composing it, errors."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> Di
 
 
 def register_published(overrides: Sequence[Override]) -> None:
-    """Give Hydra a node for each env=<name> that an installed package publishes.
+    """Register a node for each env=<name> that an installed package publishes.
 
     Raises:
         UserError: if its class cannot be imported.
@@ -157,7 +157,7 @@ def _known(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def _explained(error: HydraException, config: DictConfig) -> str:
-    """Say which key is unknown and what there is instead, or which value is several."""
+    """The unknown key and its nearest names, or the value that is several, in words."""
     text = str(error)
     if text.startswith("Ambiguous value for argument "):
         argument = text.split("'")[1]
@@ -199,7 +199,7 @@ def _group_refusal(overrides: Sequence[str], error: ValueError) -> str:
 
 
 def _plain(error: Exception) -> str:
-    """Return an error's message on one line, without what only Hydra's developers need."""
+    """An error's message on one line, without what only Hydra's developers need."""
     tail = r"\s(See https|Config search path|Or add a second|full_key:|object_type=).*"
     text = re.sub(tail, "", one_line(error))
     key = getattr(error, "full_key", None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def config_directory() -> Path:
-    """Return the folder of the configuration: in the installed package, or in the checkout."""
+    """Folder of the configuration: in the installed package, or in the checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"

@@ -269,7 +269,7 @@ def _train_job(config: DictConfig, path: Path, outcome: dict[str, float]) -> int
 
 
 def ended(trainer: Trainer) -> int:
-    """Say how a run ended; return 130 or 143 where a signal ended it."""
+    """Print how a run ended, and return the exit status: 130 or 143 after a signal."""
     requested = trainer.stop.requested
     path = shown(trainer.folder.path)
     if requested is not None:
@@ -333,7 +333,7 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
 
 
 def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
-    """Return the values of some keys as plain lists, dictionaries and numbers."""
+    """Values of some keys as plain lists, dictionaries and numbers."""
     values = {key: OmegaConf.select(config, key) for key in keys}
     return {
         key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
@@ -342,7 +342,7 @@ def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _nothing_left(trainer: Trainer, progress: Progress) -> str:
-    """Say that a run is at its end, and how it can go on for longer."""
+    """Print that a run is at its end, and how to train it for longer."""
     limits = {
         "trainer.iterations": (progress.iteration, trainer.limits.iterations),
         "trainer.env_steps": (progress.env_steps, trainer.limits.env_steps),

@@ -42,7 +42,7 @@ NAMES = ("_target_", "set_task")  # keys whose strings are dotted paths
 
 
 def current_name(target: str) -> str:
-    """Return today's dotted path of a class that an older configuration names."""
+    """Today's dotted path of a class that an older configuration names."""
     if target in SPLIT:
         return SPLIT[target]
     module, _, name = target.rpartition(".")

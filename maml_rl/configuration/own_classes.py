@@ -1,4 +1,4 @@
-"""A class of a person's own in a node: which arguments it takes, and which overrides it needs."""
+"""A user's class in a node: its arguments, and the overrides that it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN = bool | int | float | str | None
 
 
 class Arguments(NamedTuple):
-    """What a class can be called with."""
+    """The arguments of a class."""
 
     defaults: dict[str, Any]  # by name; `inspect.Parameter.empty` where there is none
     any_name: bool  # whether it takes others too
@@ -31,7 +31,7 @@ class Arguments(NamedTuple):
 
 
 def arguments(built: Any) -> Arguments:
-    """Return what a class takes, also through `**options` handed on to its base classes.
+    """The arguments of a class, with those that `**options` hands on to its base classes.
 
     The numbers of a distribution's presets are arguments; null keeps the preset's.
     """
@@ -128,7 +128,7 @@ def _taken_away(
 
 
 def _arguments(target: str) -> Arguments | None:
-    """Return what a class takes; None where it cannot be imported, which is refused later."""
+    """The arguments of a class; None where it cannot be imported, which is refused later."""
     try:
         return arguments(pkgutil.resolve_name(target))
     except Exception:  # importing a person's file may raise anything
@@ -140,7 +140,7 @@ def _is_dictionary(override: Override) -> bool:
 
 
 def _adapted(override: Override, line: str, config: DictConfig, taken: dict[str, Arguments]) -> str:
-    """Return an override as it is to be given to Hydra; empty where nothing is left to do.
+    """An override in the form for Hydra; empty where nothing is left to do.
 
     Raises:
         UserError: naming an argument that a person's class does not take.

@@ -83,7 +83,7 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
 
 
 def chosen(overlays: Sequence[Overlay]) -> list[int]:
-    """Which groups of a comparison are in colour: all of a few, else the first and the best."""
+    """The groups of a comparison in colour: all of a few, else the first and the best."""
     if len(overlays) <= MOST_COLOURED:
         return list(range(len(overlays)))
     final = [overlay.curve[-1]["return_mean"] for overlay in overlays]
@@ -168,7 +168,7 @@ def _name_comparison(
 
 
 def _group_legend(figure: Figure, axes: Axes, labels: Sequence[str], columns: int) -> None:
-    """Name the groups in colour below the panels that they share, and the grey ones together."""
+    """Draw the legend of the groups in colour, with one entry for the grey ones."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     shown = {label: handles[label] for label in labels}
     if len(handles) > len(labels):

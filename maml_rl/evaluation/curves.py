@@ -56,7 +56,7 @@ def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
 
 
 class Style(NamedTuple):
-    """How one of several lines is drawn: no two have the same colour and marker."""
+    """The style of one of several lines: no two have the same colour and marker."""
 
     colour: str
     dash: str
@@ -113,7 +113,7 @@ def words(figure: Figure) -> str:
 
 
 def svg(figure: Figure) -> bytes:
-    """Return a figure as an SVG, the same bytes for the same figure."""
+    """A figure as an SVG, the same bytes for the same figure."""
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "maml_rl"}):
         figure.savefig(content, format="svg", metadata={"Date": None})
@@ -137,7 +137,7 @@ def _draw_curves(
 
 
 def steps_axis(remembers: bool) -> str:
-    """Name the axis of steps, at which learners with memory have seen as many episodes."""
+    """Name of the axis of steps, where learners with memory have seen as many episodes."""
     return "inner gradient steps" + (", or as many episodes remembered" if remembers else "")
 
 
@@ -165,7 +165,7 @@ def band(
 def budget_panels(
     curves: Sequence[Sequence[Mapping[str, Any]]], remembers: bool
 ) -> tuple[str, ...]:
-    """Return what is drawn against the environment steps of the task, where all curves tell them.
+    """Quantities drawn against the environment steps of the task, where all curves have them.
 
     Gradient learners alone have their returns drawn against the steps that lead to them.
     """
@@ -194,7 +194,7 @@ def draw_budget(
 
 
 def name_budget(axes: Axes, what: str) -> None:
-    """Name the axes of `draw_budget`."""
+    """Set the names of the axes of `draw_budget`."""
     names = {"return": "return of an episode", "cumulative": "returns earned before it"}
     axes.set(
         xlabel="environment steps of the task, seen before the episode",
@@ -319,7 +319,7 @@ def stacked_figure(x: Values, parts: Mapping[str, Values], xlabel: str, ylabel: 
 
 
 def thinned(x: Values, y: Values) -> tuple[Values, Values]:
-    """Return a long line by the means of bins."""
+    """A long line, reduced to the means of bins."""
     if len(x) <= MOST_POINTS:
         return x, y
     bins = [np.array_split(values, MOST_POINTS) for values in (x, y)]

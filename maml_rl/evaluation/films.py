@@ -156,13 +156,13 @@ def compose(moments: Sequence[Moment], stages: Sequence[str], title: str) -> Arr
 
 
 def _score(moment: Moment) -> str:
-    """Say how far an episode is; short enough for a line."""
+    """The state of an episode in words, short enough for a line."""
     text = f"step {moment.steps}, return {round(moment.total, 1) + 0.0:.1f}"  # + 0: no "-0.0"
     return f"{text}, ended" if moment.ended else text
 
 
 def _title(distribution: Any, task: Tasks) -> str:
-    """Say whose frames these are."""
+    """Title of the frames."""
     discrete = isinstance(distribution.action_space, spaces.Discrete)
     actions = "most likely actions" if discrete else "mean actions"
     return f"{distribution.name}, {distribution.describe(task)} ({actions})"

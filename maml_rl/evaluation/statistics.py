@@ -53,12 +53,12 @@ def bootstrap_interval(
 
 
 def mean(scores: Values) -> Values:
-    """Return the mean over runs and tasks of scores [..., N, M]."""
+    """Mean over runs and tasks of scores [..., N, M]."""
     return np.asarray(scores.mean(axis=(-2, -1)))
 
 
 def interquartile_mean(scores: Values) -> Values:
-    """Return the interquartile mean of scores [..., N, M] over all runs and tasks together.
+    """Interquartile mean of scores [..., N, M] over all runs and tasks together.
 
     The mean of what is left when a quarter of the N * M scores, rounded down, is cut off at either
     end (Agarwal et al. 2021, section 4.3): less moved by outliers than the mean, and by fewer runs
@@ -70,7 +70,7 @@ def interquartile_mean(scores: Values) -> Values:
 
 
 def probability_of_improvement(scores: Values, others: Values) -> Values:
-    """Return P(X > Y) of `scores` X [..., N, M] over `others` Y [..., L, M] of the same tasks.
+    """P(X > Y) of `scores` X [..., N, M] over `others` Y [..., L, M] of the same tasks.
 
     For each task the share of the N * L pairs of runs in which X has the higher score, a tie
     counting one half (the Mann-Whitney U statistic over N * L); averaged over tasks (Agarwal et al.
@@ -148,7 +148,7 @@ def resampled_statistic(
     resampler: Resampler = resample_runs_and_tasks,
     resamples: int = RESAMPLES,
 ) -> Values:
-    """Return `statistic` of each of R resamples of the groups [N_i, M], [R]."""
+    """`statistic` of each of R resamples of the groups [N_i, M], [R]."""
     rng = rng or bootstrap_generator()
     num_tasks = groups[0].shape[1]
     size = num_tasks * max(sum(map(len, groups)), math.prod(map(len, groups)))
@@ -165,7 +165,7 @@ def statistic_interval(
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Return the percentile bootstrap interval of a statistic of one or more groups.
+    """Percentile bootstrap interval of a statistic of one or more groups.
 
     Args:
         groups: scores [N_i, M], of the same tasks: one group for `mean` and `interquartile_mean`,
@@ -186,7 +186,7 @@ def improvement(
     level: float = 0.95,
     strata: Sequence[Strata | None] | None = None,
 ) -> tuple[float, Interval]:
-    """Return the probability of improvement of X over Y and its interval, over sets of tasks.
+    """Probability of improvement of X over Y and its interval, over sets of tasks.
 
     Runs of different seeds may have test tasks of their own: then only runs that met the same tasks
     are compared, and each set of tasks is a pair. The sets are resampled first, then runs and tasks

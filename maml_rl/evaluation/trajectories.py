@@ -43,7 +43,7 @@ STORED: dict[str, dict[str, Any]] = {
 
 
 def stage_name(step: int, episodes: int | None = None) -> str:
-    """Say how far adaptation has come: "before adaptation", "after 1 step".
+    """Name of a stage of adaptation: "before adaptation", "after 1 step".
 
     Of a learner with memory, which sees so many `episodes` in place of each step: "the first
     episode", "after 20 episodes".
@@ -55,7 +55,7 @@ def stage_name(step: int, episodes: int | None = None) -> str:
 
 
 def chosen_tasks(distribution: TaskDistribution, tasks: Tasks, most: int = PANELS) -> list[int]:
-    """Return which tasks a figure shows: of a finite set each once, else the first ones.
+    """Indices of the tasks in a figure: of a finite set each once, else the first ones.
 
     Tasks that are called the same count as one.
     """
@@ -66,7 +66,7 @@ def chosen_tasks(distribution: TaskDistribution, tasks: Tasks, most: int = PANEL
 
 
 def spread(num_tasks: int) -> list[int]:
-    """Return which tasks of a grid a figure shows: the ends, and some at equal distances."""
+    """Indices of a grid's tasks in a figure: the ends, and some at equal distances."""
     return sorted({round(index) for index in np.linspace(0, num_tasks - 1, PANELS).tolist()})
 
 
@@ -120,7 +120,7 @@ def trajectory_figure(
 def _trajectories(
     distribution: TaskDistribution, tasks: Tasks, rollout: Rollout
 ) -> Trajectories | None:
-    """Ask the distribution what is shown of a rollout's episodes."""
+    """Trajectories of a rollout's episodes, from the distribution."""
     last = rollout.final_observations[:, None]
     observations = np.concatenate([rollout.observations.numpy(), last.numpy()], axis=1)
     info = {name: leaf.numpy() for name, leaf in rollout.info.items()}
@@ -128,7 +128,7 @@ def _trajectories(
 
 
 def _ran(rollout: Rollout) -> Array:
-    """Say which of the T + 1 moments episodes came to, [M, T + 1, B]: their start is one."""
+    """The moments that episodes reached, of T + 1 with their start, [M, T + 1, B] bool."""
     mask = rollout.mask.numpy() > 0
     return np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
 
@@ -154,7 +154,7 @@ def _draw_stage(
 
 
 def _coordinates(shown: Trajectories, times: Array, values: Array) -> tuple[Array, Array]:
-    """Return what is drawn across and what upwards, [N] each, of values [N] or [N, 2]."""
+    """Horizontal and vertical coordinates, [N] each, of values [N] or [N, 2]."""
     return (values[:, 0], values[:, 1]) if shown.in_plane else (times, values)
 
 
@@ -183,7 +183,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def _name_axes(axes: Sequence[Axes], shown: Trajectories) -> None:
-    """Say what is drawn against what, at the left and below."""
+    """Set the names of the axes, at the left and below."""
     unit = f", {shown.unit}" if shown.unit else ""
     across, upwards = (
         (f"x{unit}", f"y{unit}") if shown.in_plane else ("time, s", f"{shown.label}{unit}")
@@ -201,7 +201,7 @@ def _name_axes(axes: Sequence[Axes], shown: Trajectories) -> None:
 
 
 def _square(axes: Sequence[Axes]) -> None:
-    """Give panels of the plane, which share their limits, the same length in both directions."""
+    """Set the same length in both directions of the panels of the plane, which share limits."""
     low, high = np.array([axes[0].get_xlim(), axes[0].get_ylim()]).T
     half = (high - low).max() / 2
     start, end = (low + high) / 2 - half, (low + high) / 2 + half
@@ -211,7 +211,7 @@ def _square(axes: Sequence[Axes]) -> None:
 
 
 def _legend(figure: Figure, shown: Trajectories, names: Sequence[str], episodes: int) -> None:
-    """Name the colours, and the thin and thick lines."""
+    """Draw the legend: the colours, and the thin and thick lines."""
     handles = [
         Line2D([], [], color=stage_colour(step, len(names) - 1), linewidth=2.0, label=name)
         for step, name in enumerate(names)
@@ -268,7 +268,7 @@ def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> F
 
 
 def _names(tasks: Tasks) -> list[str]:
-    """Name every number of a task: velocity; goal[0], goal[1]."""
+    """Name of every number of a task: velocity; goal[0], goal[1]."""
     names = []
     for name in sorted(tasks):
         size = int(np.prod(np.shape(tasks[name])[1:]))

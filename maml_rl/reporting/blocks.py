@@ -1,4 +1,4 @@
-"""What a page consists of: text and data, which templates/blocks.html turns into HTML.
+"""The parts of a page: text and data, which templates/blocks.html turns into HTML.
 
 Each class has a macro there under its `kind`. The templates escape every text.
 """
@@ -48,7 +48,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run came, and a link to its faults."""
+    """The state of a run, and a link to its faults."""
 
     kind: ClassVar[str] = "status"
     words: str

@@ -60,7 +60,7 @@ class Comparison:
         return f"{self.result['env']}: {counted(runs, 'run')}, {counted(len(self.groups), 'group')}"
 
     def overlays(self) -> list[Overlay]:
-        """Return what the figure draws of each group."""
+        """The curves of each group in the figure."""
         return [
             Overlay(
                 label=group.label,
@@ -119,7 +119,7 @@ def _readable(folder: Path) -> RunData:
 
 
 def _evaluated(run: RunData, evaluate: Callable[[RunData], None] | None, again: bool) -> RunData:
-    """Return a run that has an evaluation of its checkpoint as it is, or is given one.
+    """A run with an evaluation of its present checkpoint, made anew where it is missing.
 
     Raises:
         UserError: saying what to run where there is none.
@@ -172,7 +172,7 @@ def compare_groups(groups: list[Group]) -> Comparison:
 
 
 def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
-    """Return what comparison.json says of a group."""
+    """The part of comparison.json about a group."""
     points = []
     for step in range(steps + 1):
         scores = group.returns(step)
@@ -206,7 +206,7 @@ def _statistics(group: Group, first: Group, steps: int) -> dict[str, Any]:
 
 
 def _budget_point(group: Group, step: int) -> dict[str, Any]:
-    """Return what a task had shown before `step`, where every run's evaluation tells it."""
+    """Environment steps and returns of a task before `step`, where every run has them."""
     seen = group.env_steps(step)
     if seen is None:
         return {}
@@ -217,7 +217,7 @@ def _budget_point(group: Group, step: int) -> dict[str, Any]:
 
 
 def _within(group: Group) -> dict[str, Any]:
-    """Return every episode of trials, for a group of learners with memory."""
+    """Every episode of trials, for a group of learners with memory."""
     courses = [(run.evaluation or {}).get("within") for run in group.runs]
     if not all(courses):
         return {}
@@ -245,7 +245,7 @@ def _within(group: Group) -> dict[str, Any]:
 
 
 def _point_of(what: str, scores: Values, strata: Strata | None) -> dict[str, Any]:
-    """Return the mean of scores [N, M] with its interval."""
+    """Mean of scores [N, M] with its interval."""
     return {f"{what}_mean": float(mean(scores)), f"{what}_ci95": _interval(scores, mean, strata)}
 
 
@@ -254,7 +254,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _point(what: str, scores: Values, strata: Strata | None) -> dict[str, Any]:
-    """Return mean and interquartile mean of scores [N, M] with their intervals."""
+    """Mean and interquartile mean of scores [N, M] with their intervals."""
     return {
         **_point_of(what, scores, strata),
         f"{what}_iqm": float(interquartile_mean(scores)),
@@ -284,14 +284,14 @@ def _pairs(
 
 
 def smoothed(run: RunData) -> tuple[Values, Values]:
-    """Return a run's learning curve: (env steps, running mean over ten iterations)."""
+    """A run's learning curve: (env steps, running mean over ten iterations)."""
     _, env_steps, values = run.learning_curve()
     ends = range(1, len(values) + 1)
     return env_steps, np.array([values[max(0, end - WINDOW) : end].mean() for end in ends])
 
 
 def mean_learning_curve(runs: Sequence[RunData]) -> tuple[Values, Values] | None:
-    """Return the mean of the runs' learning curves, as far as all of them go."""
+    """Mean of the runs' learning curves, as far as all of them go."""
     curves = [smoothed(run) for run in runs if run.metrics]
     curves = [curve for curve in curves if len(curve[0])]
     if not curves:
@@ -317,7 +317,7 @@ def _cell(text: str) -> str:
 
 
 def terms(comparison: Comparison) -> str:
-    """Say on what terms the runs were evaluated and what the brackets hold."""
+    """The terms of the evaluations and the meaning of the brackets, in words."""
     result = comparison.result
     scale = result["later_scale"]
     scaled = "" if scale in (1, None) else f" Steps beyond the trained are scaled by {scale}."
@@ -329,7 +329,7 @@ def terms(comparison: Comparison) -> str:
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Return two tables: returns by step, and the robust statistics after the headline step."""
+    """Two tables: returns by step, and the robust statistics after the headline step."""
     groups = comparison.result["groups"]
     ends = [end for group in groups for point in group["curve"] for end in point["return_ci95"]]
     form = number_format(ends)
@@ -376,5 +376,5 @@ def _robust_table(result: Mapping[str, Any], form: str) -> Table:
 
 
 def after(step: int) -> str:
-    """Say after how many steps."""
+    """ "before adaptation", "after 1 step"."""
     return "before adaptation" if step == 0 else f"after {counted(step, 'step')}"

@@ -1,4 +1,4 @@
-"""Which runs may be compared, and which are one algorithm's."""
+"""Groups of runs: the runs of one algorithm, and the conditions for comparing runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Group:
 
     @cached_property
     def task_sets(self) -> list[str]:
-        """Which tasks each run was evaluated on."""
+        """The tasks that each run was evaluated on."""
         return [task_set(run) for run in self.runs]
 
     @cached_property
@@ -73,18 +73,18 @@ class Group:
         return all("within" in (run.evaluation or {}) for run in self.runs)
 
     def env_steps(self, step: int) -> Values | None:
-        """Return how much of a task had been seen before `step`, [N]; None where a run is mute."""
+        """Environment steps of a task before `step`, [N]; None where a run has no count."""
         points = [(run.evaluation or {})["curve"][step] for run in self.runs]
         if any("env_steps" not in point for point in points):
             return None
         return np.array([point["env_steps"] for point in points])
 
     def cumulative(self, step: int) -> Values:
-        """Return the sums of the returns that had been collected before `step`, [N, M]."""
+        """Sums of the returns before `step`, [N, M]."""
         return self._stacked([earned_before(run.evaluation or {}, step) for run in self.runs])
 
     def success(self, step: int) -> Values | None:
-        """Return the success rates likewise; None where a run has none."""
+        """Success rates after `step` inner steps, [N, M]; None where a run has none."""
         curves = [(run.evaluation or {}).get("success") for run in self.runs]
         if any(curve is None or len(curve) <= step for curve in curves):
             return None
@@ -146,12 +146,12 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
 
 
 def _goes_on(*runs: RunData) -> bool:
-    """Say whether a run was evaluated beyond the steps that it was trained with."""
+    """Whether a run was evaluated beyond the steps that it was trained with."""
     return any(len(run.returns) - 1 > trained_steps(run) for run in runs)
 
 
 def trained_steps(run: RunData) -> int:
-    """Return the number of inner steps that a run was trained with."""
+    """Number of inner steps in training."""
     return int((run.evaluation or {}).get("trained_steps", 1))
 
 
@@ -181,7 +181,7 @@ def grouped(runs: Sequence[RunData]) -> list[Group]:
 
 
 def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that tell algorithms apart; where a run began is a yes or no."""
+    """Settings that distinguish algorithms; the place where a run began is a yes or no."""
     flat = {
         key: value
         for key, value in _flat(config, "").items()
@@ -193,7 +193,7 @@ def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labels(algorithm: str, values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name groups of one algorithm by the settings that differ; the first few where that does."""
+    """Labels of one algorithm's groups: the settings that differ, or the first few of them."""
     full = [[written(key, value) for key, value in settings.items()] for settings in values]
     for length in range(MOST_SETTINGS, max(len(full[0]), MOST_SETTINGS) + 1):
         labels = [", ".join([algorithm, *parts[:length]]) for parts in full]
@@ -203,14 +203,14 @@ def _labels(algorithm: str, values: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _flat(node: Any, prefix: str) -> dict[str, Any]:
-    """Return the values of nested mappings by their dotted keys; lists are values."""
+    """Values of nested mappings by their dotted keys; lists are values."""
     if not isinstance(node, Mapping):
         return {prefix.rstrip("."): node}
     return {k: v for name, own in node.items() for k, v in _flat(own, f"{prefix}{name}.").items()}
 
 
 def _plain(value: Any) -> Any:
-    """Return what a value is compared by: off, null and absent are one, as are 1 and 1.0.
+    """The comparable form of a value: off, null and absent are equal, as are 1 and 1.0.
 
     So are envs.AntDir and envs.tasks.ant.AntDir: a class of the project by either of its names.
     """
@@ -235,7 +235,7 @@ def written(key: str, value: Any) -> str:
 
 
 def task_set(run: RunData) -> str:
-    """Return a name of the tasks that a run was evaluated on, the same for the same tasks.
+    """A name of the tasks that a run was evaluated on, the same for the same tasks.
 
     tasks.json holds them. Where it was not kept: tasks that fall into a few groups are taken for a
     finite set, which all runs share; others are drawn by the run's seed, which stands for them.

@@ -78,7 +78,7 @@ def _files(folder: Path) -> Sequence[Path]:
 
 
 def _film_titles(file: Path) -> dict[str, str]:
-    """What films show, by the stems of their names; empty where nothing is recorded."""
+    """Titles of films, by the stems of their names; empty where none are recorded."""
     try:
         titles = json.loads(file.read_bytes())
         return {Path(name).stem: str(title) for name, title in titles.items()}

@@ -1,4 +1,4 @@
-"""What a reader of a comparison should know beside its tables, a sentence each."""
+"""Notes to a comparison, a sentence each."""
 
 from __future__ import annotations
 

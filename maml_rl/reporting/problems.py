@@ -1,4 +1,4 @@
-"""What went wrong with a run, or is missing."""
+"""Problems of a run: what went wrong, or is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maml_rl.wording import bracketed, command, number_format
 
 
 def problems(run: RunData) -> list[str]:
-    """Say what went wrong with a run, or is missing, a sentence each."""
+    """Problems of a run, a sentence each."""
     return [
         *run.faults,
         *_unfinished(run),
@@ -40,7 +40,7 @@ def _unfinished(run: RunData) -> Iterator[str]:
 
 
 def unfinished(run: RunData) -> str | None:
-    """Say how far a run has come that reached no limit; None where it did."""
+    """Progress of a run that reached no limit; None where it did."""
     if run.unfinished is None:
         return None
     if run.folder.is_locked():
@@ -50,7 +50,7 @@ def unfinished(run: RunData) -> str | None:
 
 
 def outdated(run: RunData) -> str | None:
-    """Say that a run has gone on since it was evaluated; None where its evaluation is of now."""
+    """A sentence where a run was trained on since its evaluation; None where it was not."""
     evaluation = run.evaluation or {}
     path = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
     if not path.is_file():
@@ -135,11 +135,11 @@ def _origin_problems(run: RunData) -> Iterator[str]:
 
 
 def gain_of_first_step(run: RunData) -> tuple[float, Interval]:
-    """Return what the first inner step gains per task, and its interval over tasks."""
+    """Gain of the first inner step per task, and its interval over tasks."""
     gains = run.returns[1] - run.returns[0]
     return float(gains.mean()), bootstrap_interval(gains, strata=run.strata)
 
 
 def return_format(evaluation: Mapping[str, Any]) -> str:
-    """Return the format in which an evaluation's returns are written."""
+    """Format in which an evaluation's returns are written."""
     return number_format([end for point in evaluation["curve"] for end in point["return_ci95"]])

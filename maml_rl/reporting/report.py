@@ -95,7 +95,7 @@ def page(runs: Sequence[RunData], folder: Path) -> str:
 
 
 def _status(run: RunData, failed: Sequence[str]) -> Status:
-    """How far the run came, and how much there is to look at."""
+    """The state of the run, and the number of its problems."""
     words = f"{run.iterations} iterations, {run.env_steps / 1e6:.3g} million environment steps."
     things = "one thing" if len(failed) == 1 else f"{len(failed)} things"
     return Status(words, f"{things} to look at" if failed else "")

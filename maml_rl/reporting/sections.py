@@ -35,7 +35,7 @@ NO_ITERATION = "No iteration was finished."
 
 
 class View(NamedTuple):
-    """What the sections about a run are made from."""
+    """The data behind the sections about a run."""
 
     run: RunData
     failed: Sequence[str]

@@ -1,1 +1,1 @@
-"""What a run leaves on the disk, and reading it back."""
+"""Runs on the disk: writing them, and reading them back."""

@@ -64,7 +64,7 @@ def _flat(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _plain(value: Any) -> Any:
-    """What JSON holds of a value; None for what it cannot hold."""
+    """A value in the form of JSON; None for what JSON cannot hold."""
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic | np.ndarray):

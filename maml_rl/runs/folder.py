@@ -1,4 +1,4 @@
-"""What a run leaves on the disk, and reading it again."""
+"""The run folder: writing it, and reading it again."""
 
 from __future__ import annotations
 
@@ -80,20 +80,20 @@ class RunFolder:
         return self.path / ".hydra" / "config.yaml"
 
     def checkpoint(self, name: str | int) -> Path:
-        """Return the path of a checkpoint: "last", "best", or the number of an iteration."""
+        """Path of a checkpoint: "last", "best", or the number of an iteration."""
         stem = str(name)
         if stem.isdigit():
             stem = f"iteration_{int(stem):06d}"
         return self.path / "checkpoints" / f"{stem}.pt"
 
     def checkpoint_names(self) -> list[str]:
-        """Return what `checkpoint=` may name in this run: last, best, iterations' numbers."""
+        """Values of `checkpoint=` in this run: last, best, iterations' numbers."""
         stems = [path.stem for path in (self.path / "checkpoints").glob("*.pt")]
         names = [stem.removeprefix("iteration_").lstrip("0") for stem in stems if "." not in stem]
         return sorted(names, key=lambda name: (name.isdecimal(), name.zfill(9)))
 
     def is_used(self) -> bool:
-        """Say whether a run has written here."""
+        """Whether a run has written here."""
         return self.metrics.exists() or (self.path / "checkpoints").exists()
 
     @contextmanager
@@ -140,7 +140,7 @@ class RunFolder:
             os.close(directory)
 
     def is_locked(self) -> bool:
-        """Say whether a process is training here."""
+        """Whether a process is training here."""
         directory = os.open(self.path, os.O_RDONLY)
         try:
             return not _taken(directory, fcntl.LOCK_SH, tries=1)
@@ -202,7 +202,7 @@ class RunFolder:
 
 
 def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that sessions changed when they resumed a run, by their dotted keys.
+    """Settings that sessions changed when they resumed a run, by their dotted keys.
 
     They stand in the order in which they hold: a node that was chosen anew is without what had been
     changed in the one before.
@@ -256,6 +256,6 @@ def _taken(directory: int, kind: int, tries: int = 5) -> bool:
 
 
 def _are_tasks(tasks: Tasks) -> bool:
-    """Say whether leaves are finite numbers for one number of tasks, at least one."""
+    """Whether leaves are finite numbers for one number of tasks, at least one."""
     numeric = all(leaf.dtype.kind in "biuf" and np.isfinite(leaf).all() for leaf in tasks.values())
     return numeric and all(leaf.ndim for leaf in tasks.values()) and count_tasks(tasks) > 0

@@ -42,7 +42,7 @@ def write_kept_run(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_kept_run(path: Path) -> dict[str, Any]:
-    """What `write_kept_run` was given.
+    """The content that `write_kept_run` wrote.
 
     Raises:
         ValueError: if the file is damaged.

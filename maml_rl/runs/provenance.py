@@ -1,4 +1,4 @@
-"""What produced a run: code, versions, machine, threads and seed."""
+"""Provenance of a run: code, versions, machine, threads and seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "l
 
 
 def provenance(seed: int) -> dict[str, Any]:
-    """Return git commit, versions, machine, threads and seed."""
+    """Git commit, versions, machine, threads and seed."""
     ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     return {
         "git_commit": _git("rev-parse", "HEAD") if ours else None,

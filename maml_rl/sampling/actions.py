@@ -12,14 +12,14 @@ from envs.protocol import Array, TaskDistribution
 
 
 def applied_actions(distribution: TaskDistribution, actions: Array) -> Array:
-    """Return sampled actions as they are applied: scaled and clipped where the distribution is."""
+    """Applied actions of sampled ones: scaled and clipped where the distribution is."""
     applied = getattr(distribution, "applied", None)
     dtype = distribution.action_space.dtype
     return np.asarray(actions if applied is None else applied(actions), dtype=dtype)
 
 
 def scaling(distribution: TaskDistribution) -> tuple[float, Array, Array]:
-    """Return how sampled actions are applied: the scale, and the bounds they are clipped to.
+    """Scale of sampled actions, and the bounds to which they are clipped.
 
     Raises:
         UserError: if the distribution applies them in another way.
@@ -42,6 +42,6 @@ def scaling(distribution: TaskDistribution) -> tuple[float, Array, Array]:
 
 
 def _action_scale(distribution: Any) -> float:
-    """Return a distribution's action scale; a union's is its members', which share one."""
+    """A distribution's action scale; all members of a union have the same."""
     members = getattr(distribution, "members", None)
     return _action_scale(members[0]) if members else float(getattr(distribution, "action_scale", 1))

@@ -31,7 +31,7 @@ from maml_rl.randomness import Key, Purpose, RowGenerators
 
 
 class Sampler:
-    """How environments are stepped.
+    """Settings of the stepping of environments.
 
     Args:
         threads: of the physics; None takes every core this process may use.
@@ -253,7 +253,7 @@ class _Record:
 
     @property
     def info(self) -> dict[str, Tensor]:
-        """What the environments recorded beside rewards, leaves [M, T, B]."""
+        """Records of the environments beside rewards, leaves [M, T, B]."""
         names = (name for name in self._arrays if name.startswith("info/"))
         return {name.removeprefix("info/"): self[name] for name in names}
 

@@ -1,4 +1,4 @@
-"""What an adaptation gives: one policy per task, ready to act, and what was collected."""
+"""Results of an adaptation: one policy per task, ready to act, and the rollouts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class AdaptedPolicy:
         deterministic: bool = True,
         rng: np.random.Generator | None = None,
     ) -> Any:
-        """Return the action for an observation, in the distribution's action space.
+        """Action for an observation, in the distribution's action space.
 
         It is scaled and clipped as it is in training, so that `distribution.single(task).step`
         takes it.
@@ -89,7 +89,7 @@ class AdaptedPolicy:
             )
 
     def _rows(self, observation: Any) -> Tensor:
-        """Return observations as rows [N, O] of the parameters' type."""
+        """Observations as rows [N, O] of the parameters' type."""
         size, values = self.network.observation_size, np.asarray(observation)
         if values.ndim not in (1, 2) or values.shape[-1] != size:
             raise UserError(

@@ -43,7 +43,7 @@ class MeanAction(nn.Module):
             self.register_buffer("high", torch.as_tensor(high, dtype=dtype))
 
     def forward(self, observations: Tensor) -> Tensor:
-        """Return actions [N, A], or numbers [N], for observations [N, O]."""
+        """Actions [N, A], or numbers [N], for observations [N, O]."""
         params = {name: getattr(self, own) for name, own in self._names.items()}
         chosen, _, _ = self._network[0].distribution(params, observations[None, None])
         best: Tensor = chosen.mode()[0, 0]
@@ -54,7 +54,7 @@ class MeanAction(nn.Module):
 
 
 def _plain(network: Any) -> Any:
-    """Return the network with torch's own tanh in place of numpy's, which cannot be exported."""
+    """Network with torch's own tanh in place of numpy's, which cannot be exported."""
     if getattr(network, "activation", None) is not tanh:
         return network
     plain = copy.copy(network)

@@ -141,11 +141,11 @@ class Trained:
         return AdaptedPolicy(self.distribution, self.learner.policy, params, None, np.empty(0))
 
     def source(self, split: str) -> TaskDistribution:
-        """Return where the tasks of a split come from: for tests, what is held out, if any is."""
+        """Distribution of a split's tasks: for tests the held-out one, if there is one."""
         return held_out(self.distribution) if split == "test" else self.distribution
 
     def tasks(self, split: str = "test", num_tasks: int | None = None) -> Tasks:
-        """Return the run's stored tasks, leaves [M, ...].
+        """The run's stored tasks, leaves [M, ...].
 
         Args:
             split: "test" or "validation".
@@ -192,7 +192,7 @@ class Trained:
         return stored_tasks(self.source("test"), count, _fresh(seed).generator())
 
     def varied(self, step_size: float | None = None, steps: int | None = None) -> Trained:
-        """Return the run with another adaptation at test time.
+        """The run with another adaptation at test time.
 
         Args:
             step_size: of the inner steps; None keeps it.
@@ -301,7 +301,7 @@ class Trained:
         )
 
     def _checked(self, tasks: object) -> Tasks:
-        """Return tasks as arrays.
+        """Tasks as arrays.
 
         Raises:
             UserError: if they are not arrays like the distribution's, with a leading size M.
@@ -334,7 +334,7 @@ def _fresh(seed: int) -> Key:
 
 
 def _shapes(tasks: Tasks) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of one task's leaves."""
+    """Shapes of one task's leaves."""
     return {name: leaf.shape[1:] for name, leaf in tasks.items()}
 
 

@@ -116,7 +116,7 @@ def episodes(
 def _episode(
     rollout: Rollout, distribution: TaskDistribution, task: int, slot: int
 ) -> dict[str, Array]:
-    """Return one episode of n steps: n + 1 observations, and n of everything else."""
+    """One episode of n steps: n + 1 observations, and n of everything else."""
     length = int((rollout.mask[task, :, slot] > 0).sum())
     seen = rollout.observations[task, :length, slot]
     last = rollout.final_observations[task, slot]

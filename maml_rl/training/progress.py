@@ -20,7 +20,7 @@ BAR = 60  # characters
 
 
 class Heading(NamedTuple):
-    """What is trained, and for how long."""
+    """The title of the display: what is trained, and for how long."""
 
     environment: str
     algorithm: str
@@ -65,7 +65,7 @@ class Display:
         self._live = None
 
     def _first_words(self) -> str:
-        """What the display shows before the first iteration ends."""
+        """The display before the first iteration ends."""
         if self._heading is None:
             return "the first iteration is under way"
         number = self._heading.iteration + 1

@@ -1,4 +1,4 @@
-"""How far a run has come: what a checkpoint holds, the limits of a run, and its clock."""
+"""Progress of a run: the content of a checkpoint, the limits of a run, and its clock."""
 
 from __future__ import annotations
 

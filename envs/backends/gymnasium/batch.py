@@ -70,7 +70,7 @@ class BatchedGymnasium:
         )
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give task m's slots their task; leaves [M, ...].
+        """Set the task of every task's slots; leaves [M, ...].
 
         Raises:
             UserError: if the number of tasks is not M.
@@ -121,7 +121,7 @@ class BatchedGymnasium:
             self._end(self._vector)
 
     def _part(self, rows: Any, block: int) -> Any:
-        """Return the rows of one block."""
+        """Rows of one block."""
         return rows[block * self._size : (block + 1) * self._size]
 
     def _rows(self, leaf: Array) -> Array:
@@ -153,7 +153,7 @@ class BatchedGymnasium:
             ) from error
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        """Ask every block for something."""
+        """Call a method of every block."""
         self._waiting = True
         try:
             answer = getattr(self._vector, method)(*arguments)
@@ -323,7 +323,7 @@ class _Block(gymnasium.Env[Any, Any]):
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:
-    """Return a Box of `shape`: 0 to 1 for whole numbers, unbounded otherwise."""
+    """A Box of `shape`: 0 to 1 for whole numbers, unbounded otherwise."""
     low, high = (0, 1) if np.issubdtype(dtype, np.integer) else (-np.inf, np.inf)
     return spaces.Box(low, high, shape, dtype=dtype.type)
 

@@ -24,7 +24,7 @@ Env = gymnasium.Env[Any, Any]
 
 
 class SetTask(Protocol):
-    """What turns one Gymnasium environment into many: draws tasks, and writes one into it.
+    """A source of tasks for one Gymnasium environment: draws tasks, and writes one into it.
 
     Optional, as a distribution has them: `name`, `finite_tasks()`, `describe(task)`.
     """
@@ -110,7 +110,7 @@ class GymnasiumTaskDistribution:
         return None
 
     def describe(self, task: Tasks) -> str:
-        """Name one task (leaves without the leading M) in plots, tables and file names."""
+        """Name of one task (leaves without the leading M) in plots, tables and file names."""
         return ", ".join(
             f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
         )
@@ -134,7 +134,7 @@ class GymnasiumTaskDistribution:
     # What follows from it.
 
     def applied(self, action: Any) -> Any:
-        """Return clip(action_scale * action) within a Box; numbered actions as they are."""
+        """Applied action: clip(action_scale * action) within a Box; numbered actions unchanged."""
         if isinstance(self.action_space, spaces.Discrete):
             return action
         low, high = self.action_space.low, self.action_space.high
@@ -205,7 +205,7 @@ class GymnasiumTaskDistribution:
         return GymnasiumTaskEnv(self, task, render_mode)
 
     def _limit(self) -> int:
-        """Return the time limit that the environment's id was registered with."""
+        """Time limit that the environment's id was registered with."""
         module, _, name = str(self.id).rpartition(":")
         with _told_in_one_sentence(f"env.id={self.id} cannot be found"):
             if module:
@@ -251,13 +251,13 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
         return None if own is None else own()
 
     def describe(self, task: Tasks) -> str:
-        """Name one task (leaves without the leading M), as `set_task` does where it can."""
+        """Name of one task (leaves without the leading M), from `set_task` where it has one."""
         own = getattr(self.set_task, "describe", super().describe)
         return own(task)
 
 
 def _set_task(given: SetTask | type | str | None) -> SetTask:
-    """Return an object with `sample` and `apply`: what was given, or one of the class it names."""
+    """An object with `sample` and `apply`: what was given, or one of the class it names."""
     found: Any = given
     if given is None:
         raise UserError(
@@ -288,7 +288,7 @@ def _told_in_one_sentence(what: str) -> Iterator[None]:
 
 
 def _float_box(space: spaces.Space[Any], id: str | None) -> spaces.Box:
-    """Return the Box [O] that flattened observations lie in, of floating-point numbers."""
+    """Box [O] that flattened observations lie in, of floating-point numbers."""
     if not isinstance(space, spaces.Box):
         raise UserError(f"observations of {id} cannot be flattened into one array: {space}.")
     if np.issubdtype(space.dtype, np.floating):
@@ -297,7 +297,7 @@ def _float_box(space: spaces.Space[Any], id: str | None) -> spaces.Box:
 
 
 def _flat_actions(space: spaces.Space[Any], id: str | None) -> spaces.Box | spaces.Discrete:
-    """Return the space of a policy's actions: a Box [A], or Discrete(A) counted from 0."""
+    """Space of a policy's actions: a Box [A], or Discrete(A) counted from 0."""
     if isinstance(space, spaces.Discrete):
         return spaces.Discrete(int(space.n))
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):

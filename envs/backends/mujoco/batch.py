@@ -50,7 +50,7 @@ class BatchedMujoco:
         self._state: State = {}
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give task m's slots their task; leaves [M, ...].
+        """Set the task of every task's slots; leaves [M, ...].
 
         Raises:
             UserError: if the number of tasks is not M.

@@ -95,11 +95,11 @@ class MujocoTaskDistribution:
         raise TypeError(f"{type(self).__name__} must define sample(num_tasks, rng).")
 
     def observe(self, state: State) -> Any:
-        """Return observations [..., O]."""
+        """Observations [..., O]."""
         raise TypeError(f"{type(self).__name__} must define observe(state).")
 
     def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
-        """Return rewards [...] for `action` [..., A], scaled and clipped as it was applied."""
+        """Rewards [...] for `action` [..., A], scaled and clipped as it was applied."""
         raise TypeError(f"{type(self).__name__} must define reward(before, action, after, task).")
 
     def finite_tasks(self) -> Tasks | None:
@@ -107,7 +107,7 @@ class MujocoTaskDistribution:
         return None
 
     def describe(self, task: Tasks) -> str:
-        """Name one task (leaves without the leading M) in plots, tables and file names."""
+        """Name of one task (leaves without the leading M) in plots, tables and file names."""
         return ", ".join(
             f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
         )
@@ -117,15 +117,15 @@ class MujocoTaskDistribution:
         return {"qpos": self.model.qpos0.copy(), "qvel": np.zeros(self.model.nv)}
 
     def control(self, state: State, action: Any) -> State:
-        """Return the MjData fields an applied action writes before the physics steps."""
+        """MjData fields that an applied action sets before the physics steps."""
         return {"ctrl": action}
 
     def terminated(self, state: State, task: Tasks) -> Any:
-        """Return which episodes the task ends in `state`, [...] bool; by default none."""
+        """Episodes that the task ends in `state`, [...] bool; by default none."""
         return np.zeros(state["qpos"].shape[:-1], dtype=bool)
 
     def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
-        """Return what is worth recording beside the reward (success, parts), leaves [...]."""
+        """Records beside the reward (success, parts), leaves [...]."""
         return {}
 
     def vary(self, model: mujoco.MjModel, task: Tasks) -> None:
@@ -136,7 +136,7 @@ class MujocoTaskDistribution:
         """
 
     def spec(self, task: Tasks) -> mujoco.MjSpec | None:
-        """Return what a task's model is compiled from; None, the default, takes that of `xml`.
+        """The `MjSpec` of a task's model; None, the default, takes that of `xml`.
 
         For what is more than a number of the compiled model, such as the length of a link. Models
         have the same number of parts, in the same order. `vary` is given the compiled model.
@@ -144,13 +144,13 @@ class MujocoTaskDistribution:
         return None
 
     def markers(self, task: Tasks) -> Sequence[Marker]:
-        """Return what pictures of a task show beside the body, such as its goal."""
+        """Marks of a task in pictures, such as its goal."""
         return ()
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Return what figures show of episodes, None for nothing; by default x where it is told.
+        """Trajectories for figures, None for nothing; by default x where it is recorded.
 
         Args:
             tasks: leaves [M, ...].
@@ -173,7 +173,7 @@ class MujocoTaskDistribution:
         return type(self).reset is not MujocoTaskDistribution.reset
 
     def start(self, rng: np.random.Generator) -> State:
-        """Return what `reset` draws, its shapes checked.
+        """An initial state from `reset`, with its shapes checked.
 
         Raises:
             UserError: naming the field that is unknown or of another shape.
@@ -190,7 +190,7 @@ class MujocoTaskDistribution:
         return drawn
 
     def task_model(self, task: Tasks) -> mujoco.MjModel:
-        """Return a task's own model (leaves without the leading M), which shares no array.
+        """A model for one task (leaves without the leading M), which shares no array.
 
         Raises:
             UserError: if it differs from the shared model in what all tasks share.
@@ -222,7 +222,7 @@ class MujocoTaskDistribution:
             mujoco.mj_setConst(model, mujoco.MjData(model))
 
     def applied(self, action: Any) -> Any:
-        """Return clip(action_scale * action) within the action space."""
+        """The applied action: clip(action_scale * action) within the action space."""
         xp = namespace(action)
         low, high = xp.asarray(self.action_space.low), xp.asarray(self.action_space.high)
         return xp.maximum(xp.minimum(self.action_scale * action, high), low)

@@ -28,7 +28,7 @@ _INPUTS = {  # what a step reads rather than computes
 
 
 def namespace(array: Any) -> ModuleType:
-    """Return the module `array` belongs to, numpy or torch, so that one formula serves both."""
+    """Module `array` belongs to, numpy or torch, so that one formula serves both."""
     if isinstance(array, np.ndarray | np.generic):
         return np
     import torch

@@ -118,7 +118,7 @@ def check_task_model(call: str, shared: mujoco.MjModel, model: mujoco.MjModel) -
 
 
 def memory_error(where: str, model: mujoco.MjModel) -> UserError:
-    """Return the error for contacts or constraints that do not fit a model's memory."""
+    """Error for contacts or constraints that do not fit a model's memory."""
     return UserError(
         f"{where} has more contacts or constraints than MuJoCo's memory of {model.narena} bytes "
         f'holds, and leaves some out: set <size memory="..."/> in the MJCF (memory of the MjSpec) '

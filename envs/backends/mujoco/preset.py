@@ -12,14 +12,14 @@ from envs.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """What papers leave vague, given a source's name. Body-specific presets extend it."""
+    """Numbers that papers leave vague, by the name of a source. Body-specific presets extend it."""
 
     frame_skip: int
     horizon: int
     action_scale: float = 1.0
 
     def override(self, values: Mapping[str, Any]) -> Preset:
-        """Return this preset with some of its numbers replaced; None keeps a number.
+        """This preset with some of its numbers replaced; None keeps a number.
 
         Raises:
             UserError: naming the number that is unknown, or whose value is of another kind.

@@ -166,7 +166,7 @@ class PostAdaptationObjective:
         self._references: dict[int, list[Distribution]] = {}
 
     def losses_and_gradients(self, meta: Params) -> tuple[Tensor, Tensor]:
-        """Return each task's loss [M] and its gradient in the meta-parameters [M, P].
+        """Each task's loss [M] and its gradient in the meta-parameters [M, P].
 
         The graphs are kept for `fisher_vector_product`.
 
@@ -188,7 +188,7 @@ class PostAdaptationObjective:
 
     @torch.no_grad()
     def measure(self, meta: Params) -> Measured:
-        """Return each task's loss and divergences from the references at `meta`, no gradient."""
+        """Each task's loss and divergences from the references at `meta`, no gradient."""
         parts = []
         for start in self._starts():
             replayed = self._replay(start, stack(meta, self._count(start)))
@@ -201,7 +201,7 @@ class PostAdaptationObjective:
 
     @torch.no_grad()
     def displacements(self, meta: Params) -> Tensor:
-        """Return how far an inner step on every rollout, the last too, moves each task, [M, P]."""
+        """Displacement of each task by an inner step on every rollout, the last too, [M, P]."""
         rows = []
         for start in self._starts():
             stacked = stack(meta | self.fixed, self._count(start))

@@ -124,7 +124,7 @@ class PPO:
         return OuterUpdate(updated, carried, metrics)
 
     def _adapted(self, coefficient: float, inner_kl: float) -> float:
-        """Return the next iteration's coefficient (Schulman et al. 2017, section 4)."""
+        """The next iteration's coefficient (Schulman et al. 2017, section 4)."""
         if self.target_inner_kl is None:
             return coefficient
         least, most = COEFFICIENT_RANGE

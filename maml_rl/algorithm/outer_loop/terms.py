@@ -36,7 +36,7 @@ Term = Callable[[Replayed], Tensor]
 
 
 def post_adaptation_surrogate(replayed: Replayed) -> Tensor:
-    """Return -mean(ratio * advantages) after adaptation, [G] (Finn et al. 2017, equation 4)."""
+    """Loss -mean(ratio * advantages) after adaptation, [G] (Finn et al. 2017, equation 4)."""
     return likelihood_ratio(replayed.distributions[-1], replayed.rollouts[-1], replayed.targets[-1])
 
 
@@ -56,7 +56,7 @@ def clipped_surrogate(clip: float) -> Term:
 
 
 def inner_kl(replayed: Replayed) -> Tensor:
-    """Return the mean over inner steps of KL(sampling policy || policy before the step), [G].
+    """Mean over inner steps of KL(sampling policy || policy before the step), [G].
 
     ProMP's penalty (Rothfuss et al. 2019, equation 16): how far the policies that the inner steps
     start from have moved from those that collected their rollouts.
@@ -115,7 +115,7 @@ def exploration(weight: float, credit: Tensor) -> Term:
 
 
 def exploration_credit(rollout: Rollout, targets: Targets) -> Tensor:
-    """Return each task's mean return after adaptation, less that of the other tasks, [M].
+    """Each task's mean return after adaptation, less that of the other tasks, [M].
 
     Divided by the standard deviation that the task's advantages were divided by, and by the steps
     of an episode, which is the unit of the surrogate. The others' mean is a baseline that does not

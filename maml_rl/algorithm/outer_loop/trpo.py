@@ -125,7 +125,7 @@ class TRPO:
     def _full_step(
         self, objective: PostAdaptationObjective, gradient: Tensor, max_kl: float
     ) -> Tensor:
-        """Return the descent step whose quadratic model of the KL divergence is `max_kl`, [P]."""
+        """Descent step whose quadratic model of the KL divergence is `max_kl`, [P]."""
 
         def damped_fisher(vector: Tensor) -> Tensor:
             return objective.fisher_vector_product(vector) + self.damping * vector

@@ -1,4 +1,4 @@
-"""What an outer optimizer is, what it returns, and the schedules of its rates."""
+"""Outer optimizers: the protocol, the result of a step, and schedules of rates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OuterUpdate(NamedTuple):
 
 
 def mean_cosine(rows: Tensor) -> float | None:
-    """Return the mean cosine between two different tasks' rows of [M, P]; None where M is 1.
+    """Mean cosine between two different tasks' rows of [M, P]; None where M is 1.
 
     With u the rows divided by their norms, sum_{i != j} u_i u_j = |sum_i u_i|^2 - sum_i |u_i|^2.
     A row of zeros has no direction and counts as orthogonal to all others.
@@ -69,7 +69,7 @@ class OuterOptimizer(Protocol):
         """
 
     def terms(self, state: State) -> Sequence[Term]:
-        """Return the surrogate of the return after adaptation, and what else it minimizes."""
+        """Terms of the loss: the surrogate of the return after adaptation, and others."""
         ...
 
     def update(

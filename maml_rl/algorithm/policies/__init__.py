@@ -51,7 +51,7 @@ class Policy(Protocol):
         ...
 
     def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
-        """Return the parameters that are statistics of observations, brought up to `rollouts`."""
+        """Parameters that are statistics of observations, brought up to `rollouts`."""
         ...
 
     def metrics(self, params: Params) -> dict[str, float]:
@@ -59,11 +59,11 @@ class Policy(Protocol):
         ...
 
     def initial_state(self, num_tasks: int, slots: int) -> Any:
-        """Return the state at the start of a rollout, None for policies without memory."""
+        """State at the start of a rollout, None for policies without memory."""
         ...
 
     def distribution(
         self, params: Params, observations: Tensor, state: Any = None, first: Tensor | None = None
     ) -> tuple[Distribution, Tensor | None, Any]:
-        """Return (action distribution, values or None, state) for observations [M, T, B, O]."""
+        """Action distribution, values or None, and state for observations [M, T, B, O]."""
         ...

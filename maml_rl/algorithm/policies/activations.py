@@ -43,19 +43,19 @@ class _Tanh(torch.autograd.Function):
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Return the hyperbolic tangent, differentiable to any order in either mode."""
+    """Hyperbolic tangent, differentiable to any order in either mode."""
     if torch.is_inference_mode_enabled():
         return _Tanh.forward(x)
     return _Tanh.apply(x)
 
 
 def elu(x: Tensor) -> Tensor:
-    """Return x where it is above 0, exp(x) - 1 elsewhere; torch's own has no forward mode."""
+    """ELU: x where it is above 0, exp(x) - 1 elsewhere; torch's version has no forward mode."""
     return torch.where(x > 0, x, torch.expm1(x.clamp_max(0)))
 
 
 def silu(x: Tensor) -> Tensor:
-    """Return x / (1 + exp(-x)); torch's own has no forward mode through its derivative."""
+    """SiLU: x / (1 + exp(-x)); torch's version has no forward mode through its derivative."""
     return x * x.sigmoid()
 
 
@@ -72,7 +72,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation_named(name: object) -> Activation:
-    """Return one of ACTIVATIONS, or the function at a dotted path (torch.atan).
+    """The function of a name in ACTIVATIONS, or at a dotted path (torch.atan).
 
     Raises:
         UserError: if there is none, or it does not give each number its own, [*s] for [*s].

@@ -18,7 +18,7 @@ class Categorical(NamedTuple):
     logits: Tensor  # [M, T, B, A]
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return actions [M, T, B] from standard normal noise [M, T, B, A].
+        """Actions [M, T, B] from standard normal noise [M, T, B, A].
 
         The Gumbel-max trick: a standard normal's distribution function makes it uniform.
         """
@@ -26,7 +26,7 @@ class Categorical(NamedTuple):
         return (self.logits + gumbel).argmax(-1)
 
     def mode(self) -> Tensor:
-        """Return the action of the largest logit, [M, T, B]."""
+        """Action of the largest logit, [M, T, B]."""
         return self.logits.argmax(-1)
 
     @classmethod
@@ -35,16 +35,16 @@ class Categorical(NamedTuple):
         return cls(torch.cat([step.logits for step in steps], dim=1))
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Return log probabilities of actions [M, T, B], whole numbers of any dtype: [M, T, B]."""
+        """Log probabilities of actions [M, T, B], whole numbers of any dtype: [M, T, B]."""
         return self.logits.log_softmax(-1).gather(-1, actions.long()[..., None])[..., 0]
 
     def entropy(self) -> Tensor:
-        """Return the entropy in nats, [M, T, B]."""
+        """Entropy in nats, [M, T, B]."""
         logs = self.logits.log_softmax(-1)
         return -(logs.exp() * logs).sum(-1)
 
     def kl(self, other: Categorical) -> Tensor:
-        """Return KL(self || other), [M, T, B]."""
+        """KL(self || other), [M, T, B]."""
         logs = self.logits.log_softmax(-1)
         return (logs.exp() * (logs - other.logits.log_softmax(-1))).sum(-1)
 
@@ -60,7 +60,7 @@ class Categorical(NamedTuple):
         return Categorical(weight * (weighed - probabilities * weighed.sum(-1, keepdim=True)))
 
     def mean_kl(self, other: Categorical, mask: Tensor) -> Tensor:
-        """Return the mean of KL(self || other) over each task's steps, [M]."""
+        """Mean of KL(self || other) over each task's steps, [M]."""
         return masked_mean(self.kl(other), mask)
 
 
@@ -109,9 +109,9 @@ class CategoricalMLP(MLP):
         )
 
     def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:
-        """Return the distributions with the outputs as logits."""
+        """Distributions with the outputs as logits."""
         return Categorical(outputs)
 
     def metrics(self, params: Params) -> dict[str, float]:
-        """Return nothing: what a categorical policy explores depends on the observation."""
+        """No metrics: the exploration of a categorical policy depends on the observation."""
         return {}

@@ -1,4 +1,4 @@
-"""What an action distribution is to the engine."""
+"""The engine's protocol of an action distribution."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Distribution(Protocol):
         ...
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return actions for standard normal noise [M, T, B, A]."""
+        """Actions for standard normal noise [M, T, B, A]."""
         ...
 
     def mode(self) -> Tensor:
-        """Return the most probable actions."""
+        """The most probable actions."""
         ...
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Return log densities or probabilities, [M, T, B]."""
+        """Log densities or probabilities, [M, T, B]."""
         ...
 
     def entropy(self) -> Tensor:
-        """Return entropies in nats, [M, T, B]."""
+        """Entropies in nats, [M, T, B]."""
         ...
 
     def mean_kl(self, other: Any, mask: Tensor) -> Tensor:
-        """Return the mean of KL(self || other) over each task's steps, [M]."""
+        """Mean of KL(self || other) over each task's steps, [M]."""
         ...
 
     def mean_kl_curvature(self, tangent: Any, mask: Tensor) -> Any:

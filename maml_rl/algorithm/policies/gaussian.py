@@ -22,11 +22,11 @@ class DiagonalGaussian(NamedTuple):
     log_std: Tensor  # [M, 1, 1, A]
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Return mean + std * noise for standard normal noise [M, T, B, A]."""
+        """Actions mean + std * noise for standard normal noise [M, T, B, A]."""
         return self.mean + self.log_std.exp() * noise
 
     def mode(self) -> Tensor:
-        """Return the mean, [M, T, B, A]."""
+        """The mean, [M, T, B, A]."""
         return self.mean
 
     @classmethod
@@ -35,18 +35,18 @@ class DiagonalGaussian(NamedTuple):
         return cls(torch.cat([step.mean for step in steps], dim=1), steps[0].log_std)
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Return log densities, summed over the action dimensions: [M, T, B]."""
+        """Log densities, summed over the action dimensions: [M, T, B]."""
         scaled = (actions - self.mean) * (-self.log_std).exp()
         constant = 0.5 * math.log(2 * math.pi) * actions.shape[-1]
         return -0.5 * (scaled * scaled).sum(-1) - self.log_std.sum(-1) - constant
 
     def entropy(self) -> Tensor:
-        """Return the differential entropy, summed over the action dimensions: [M, T, B]."""
+        """Differential entropy, summed over the action dimensions: [M, T, B]."""
         per_dimension = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
         return per_dimension.sum(-1).expand(self.mean.shape[:-1])
 
     def kl(self, other: DiagonalGaussian) -> Tensor:
-        """Return KL(self || other), summed over the action dimensions: [M, T, B]."""
+        """KL(self || other), summed over the action dimensions: [M, T, B]."""
         ratio = (2.0 * (self.log_std - other.log_std)).exp()
         distance = ((self.mean - other.mean) * (-other.log_std).exp()) ** 2
         return (0.5 * (ratio + distance - 1.0) + other.log_std - self.log_std).sum(-1)
@@ -64,7 +64,7 @@ class DiagonalGaussian(NamedTuple):
         )
 
     def mean_kl(self, other: DiagonalGaussian, mask: Tensor) -> Tensor:
-        """Return the mean of KL(self || other) over each task's steps, [M]."""
+        """Mean of KL(self || other) over each task's steps, [M]."""
         return masked_mean(self.kl(other), mask)
 
 
@@ -128,10 +128,10 @@ class GaussianMLP(MLP):
         return super().initialize(generator)
 
     def from_outputs(self, params: Params, outputs: Tensor) -> DiagonalGaussian:
-        """Return the distributions with the outputs as means."""
+        """Distributions with the outputs as means."""
         log_std = params["log_std"].clamp_min(self.minimum_log_std)
         return DiagonalGaussian(outputs, log_std[:, None, None])
 
     def metrics(self, params: Params) -> dict[str, float]:
-        """Return the mean standard deviation of one policy's actions, before scale and clip."""
+        """Mean standard deviation of one policy's actions, before scale and clip."""
         return {"policy/std": float(params["log_std"].clamp_min(self.minimum_log_std).exp().mean())}

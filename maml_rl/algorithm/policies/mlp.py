@@ -1,4 +1,4 @@
-"""What the policies have in common: a multilayer perceptron on stacked parameters."""
+"""The common part of the policies: a multilayer perceptron on stacked parameters."""
 
 from __future__ import annotations
 
@@ -122,11 +122,11 @@ class MLP(nn.Module):
         return self.memory_size > 0
 
     def initial_state(self, num_tasks: int, slots: int) -> Tensor | None:
-        """Return the memory at the start of a rollout, zeros [M, B, H]; None without one."""
+        """Memory at the start of a rollout, zeros [M, B, H]; None without one."""
         return torch.zeros(num_tasks, slots, self.memory_size) if self.recurrent else None
 
     def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
-        """Return the statistics of observations with those of `rollouts` merged in, leaves [*s].
+        """Statistics of observations with those of `rollouts` merged in, leaves [*s].
 
         Mean and variance over all steps that happened, of all tasks alike (Chan et al. 1979).
         """
@@ -146,18 +146,18 @@ class MLP(nn.Module):
         )
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
-        """Return the outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
+        """Outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
         return self.through_layers(params, self._rows(params, observations))
 
     def _rows(self, params: Params, observations: Tensor) -> Tensor:
-        """Return observations [M, T, B, O] normalized, where that is asked for."""
+        """Observations [M, T, B, O], normalized if the policy normalizes."""
         if observations.dim() != 4:
             raise ValueError(f"observations must be [M, T, B, O], not {tuple(observations.shape)}")
         rows = self._normalized(params, observations.flatten(1, 2))
         return rows.unflatten(1, observations.shape[1:3])
 
     def through_layers(self, params: Params, features: Tensor) -> Tensor:
-        """Return the layers' outputs [M, T, B, A] for what they read, [M, T, B, F].
+        """The layers' outputs [M, T, B, A] for inputs [M, T, B, F].
 
         A network of another shape overrides this: `features` are the normalized observations, or
         the memory, and `params` its own parameters by name, leaves [M, *s].
@@ -188,7 +188,7 @@ class MLP(nn.Module):
         return self.activation(hidden)
 
     def _layer(self, params: Params, index: int) -> tuple[Tensor, Tensor | None]:
-        """Return a layer's weight [M, I, H] and what it adds, [M, 1, H] or None.
+        """A layer's weight [M, I, H] and its bias, [M, 1, H] or None.
 
         The context is the same for all rows, so its share of the first layer is part of the offset.
         """
@@ -211,7 +211,7 @@ class MLP(nn.Module):
         return ((rows - mean) * scale).clamp(-limit, limit)
 
     def from_outputs(self, params: Params, outputs: Tensor) -> Any:
-        """Return the action distributions that the networks' outputs [M, T, B, A] stand for."""
+        """Action distributions that the networks' outputs [M, T, B, A] stand for."""
         raise TypeError(f"{type(self).__name__} must define from_outputs(params, outputs).")
 
     def distribution(
@@ -221,7 +221,7 @@ class MLP(nn.Module):
         state: Any = None,
         first: Tensor | None = None,
     ) -> tuple[Any, None, Tensor | None]:
-        """Return the action distributions of M policies, no value, and the memory after them.
+        """Action distributions of M policies, no value, and the memory after them.
 
         Args:
             params: stacked parameters, leaves [M, *s].
@@ -236,7 +236,7 @@ class MLP(nn.Module):
         return self.from_outputs(params, self.through_layers(params, remembered)), None, state
 
     def forward(self, observations: Tensor) -> Any:
-        """Return the action distribution of this one policy, the module, for [1, T, B, O]."""
+        """Action distribution of this one policy, the module, for [1, T, B, O]."""
         named = itertools.chain(self.named_parameters(), self.named_buffers())
         own = {name: leaf[None] for name, leaf in named}
         rows = self._normalized(own, observations.flatten(1, 2)).unflatten(

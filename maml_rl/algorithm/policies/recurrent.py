@@ -87,7 +87,7 @@ def _is_dual(x: Tensor) -> bool:
 
 
 def _unrolled(read: Tensor, recurrent: Tensor, bias: Tensor, state: Tensor, keep: Tensor) -> Tensor:
-    """Return h after every step, [M, T, B, H], in operations that torch differentiates.
+    """Memory h after every step, [M, T, B, H], in operations that torch differentiates.
 
     Args:
         read: the inputs' share of the gates, [M, T, B, 3 H].
@@ -181,7 +181,7 @@ class _Unrolled(torch.autograd.Function):
 def _differentiable(
     inputs: Sequence[Tensor], grad: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Return the derivatives of `_unrolled` with a graph, None where none is needed."""
+    """Derivatives of `_unrolled` with a graph, None where none is needed."""
     wanted = [own for own, need in zip(inputs, needed, strict=True) if need]
     found = iter(torch.autograd.grad(_unrolled(*inputs), wanted, grad, create_graph=True))
     return tuple(next(found) if need else None for need in needed)

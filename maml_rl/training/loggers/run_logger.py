@@ -1,4 +1,4 @@
-"""What a run reports: one JSON line per iteration, TensorBoard's events, and a live display."""
+"""Reports of a run: one JSON line per iteration, TensorBoard's events, and a live display."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RunLogger:
         self._display: Display | None = None
 
     def sinks(self, folder: Path, start: int | None) -> dict[str, Callable[[], Sink]]:
-        """What opens each sink, by name.
+        """Function that opens each sink, by name.
 
         Args:
             folder: of the run.

@@ -1,4 +1,4 @@
-"""What trackers tell of a run beside its metrics: its configuration, its title, its labels.
+"""Facts about a run for trackers beside its metrics: configuration, title, labels.
 
 Which run of a tracker a run folder belongs to is kept in trackers.json, so that a resumed run goes
 on in the same one.
@@ -24,7 +24,7 @@ from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 
 
 class Labels(NamedTuple):
-    """What runs are found and grouped by."""
+    """Labels by which runs are found and grouped."""
 
     environment: str
     algorithm: str
