@@ -223,10 +223,10 @@ class Problem:
             return hessian(lambda table: (weights * table.log_softmax(-1)).sum(), self.logits)
         return None
 
-    def meta(self, found: Tensor) -> Tensor:
+    def meta(self, hessians: Tensor) -> Tensor:
         """Meta-gradients [R, S * A] of exact gradients and Hessians [R, S * A, S * A]."""
         outer = self.adapted_gradient
-        return outer + STEP_SIZE * (found @ outer[:, None])[..., 0]
+        return outer + STEP_SIZE * (hessians @ outer[:, None])[..., 0]
 
 
 def differentiate(problem: Problem, loss: Loss, rollout: Rollout, targets: Targets) -> Derivatives:
@@ -255,13 +255,13 @@ def estimate(
     group = min(
         max(1, 512 // chunk), total // chunk
     )  # tasks at a time, so that intermediates stay in the cache
-    found = []
+    estimates = []
     for _ in range(total // (chunk * group)):
         policies = problem.behaviour.expand(group, -1, -1)
         rollout = sample(problem.mdp, policies, chunk, generator)
         targets = problem.targets(rollout, critic)
-        found.append(differentiate(problem, estimator.loss, rollout, targets))
-    return Derivatives(*(torch.cat(leaves) for leaves in zip(*found, strict=True)))
+        estimates.append(differentiate(problem, estimator.loss, rollout, targets))
+    return Derivatives(*(torch.cat(leaves) for leaves in zip(*estimates, strict=True)))
 
 
 def sampled_gradient(problem: Problem, adapted: Tensor, size: int, seed: int) -> Tensor:
@@ -301,17 +301,17 @@ def cosines(estimates: Tensor, truth: Tensor) -> Tensor:
 
 
 def quantities(
-    problem: Problem, found: Derivatives, size: int, seed: int, on_policy: bool
+    problem: Problem, derivatives: Derivatives, size: int, seed: int, on_policy: bool
 ) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Each estimated quantity by name: R estimates [R, P] and the truth [P]."""
-    yield GRADIENT, found.gradient, problem.gradient
-    yield HESSIAN, found.hessian.flatten(1), problem.hessian.flatten()
-    yield META, problem.meta(found.hessian), problem.meta_gradient
+    yield GRADIENT, derivatives.gradient, problem.gradient
+    yield HESSIAN, derivatives.hessian.flatten(1), problem.hessian.flatten()
+    yield META, problem.meta(derivatives.hessian), problem.meta_gradient
     if not on_policy:
         return
-    adapted = problem.logits + STEP_SIZE * found.gradient.unflatten(1, problem.logits.shape)
+    adapted = problem.logits + STEP_SIZE * derivatives.gradient.unflatten(1, problem.logits.shape)
     outer = sampled_gradient(problem, adapted, size, seed)
-    product = (found.hessian @ outer[..., None])[..., 0]
+    product = (derivatives.hessian @ outer[..., None])[..., 0]
     yield ALL, outer + STEP_SIZE * product, problem.meta_gradient
 
 
@@ -335,14 +335,14 @@ def limits(
 ) -> Iterator[tuple[str, str, str, Tensor, Tensor]]:
     """Estimator, critic, quantity, mean and truth of unlimited batches."""
     for estimator in estimators:
-        found = problem.limit(estimator)
-        if found is None:
+        hessian = problem.limit(estimator)
+        if hessian is None:
             continue
         key = (estimator.name, estimator.critic)
-        yield *key, HESSIAN, found.flatten()[None], problem.hessian.flatten()
-        yield *key, META, problem.meta(found[None]), problem.meta_gradient
-    found = torch.zeros_like(problem.hessian)[None]
-    yield FIRST_ORDER, "", META, problem.meta(found), problem.meta_gradient
+        yield *key, HESSIAN, hessian.flatten()[None], problem.hessian.flatten()
+        yield *key, META, problem.meta(hessian[None]), problem.meta_gradient
+    hessian = torch.zeros_like(problem.hessian)[None]
+    yield FIRST_ORDER, "", META, problem.meta(hessian), problem.meta_gradient
 
 
 def measure(
@@ -353,9 +353,9 @@ def measure(
     for seed in range(PROBLEMS):
         problem = Problem.random(seed, OFF_POLICY if setting == "off-policy" else 0.0)
         for estimator in estimators:
-            for size, found in batches(problem, estimator, sizes, total, 1000 + seed):
+            for size, derivatives in batches(problem, estimator, sizes, total, 1000 + seed):
                 for quantity, estimates, truth in quantities(
-                    problem, found, size, 2000 + seed, setting == "on-policy"
+                    problem, derivatives, size, 2000 + seed, setting == "on-policy"
                 ):
                     key = (estimator.name, estimator.critic, quantity, size)
                     scores.setdefault(key, []).append(score(estimates, truth))
@@ -410,8 +410,8 @@ def table(rows: list[dict[str, Any]], measure_name: str, sizes: tuple[int, ...])
         f"| --- | --- |{' --- |' * len(sizes)}",
     ]
     for name, critic in dict.fromkeys((row["estimator"], row["critic"]) for row in rows):
-        own = {row["trajectories"]: row for row in select(rows, estimator=name, critic=critic)}
-        cells = [number(own[size][measure_name]) if size in own else "" for size in sizes]
+        by_size = {row["trajectories"]: row for row in select(rows, estimator=name, critic=critic)}
+        cells = [number(by_size[size][measure_name]) if size in by_size else "" for size in sizes]
         lines.append(f"| {name} | {critic} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -449,8 +449,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     """Print the tables."""
     for setting, quantity, name, sizes in TABLES:
         print(f"\n{setting}, {quantity}: {name}\n")
-        own = select(rows, setting=setting, quantity=quantity)
-        print(table([row for row in own if row["trajectories"] in sizes], name, sizes))
+        chosen = select(rows, setting=setting, quantity=quantity)
+        print(table([row for row in chosen if row["trajectories"] in sizes], name, sizes))
 
 
 COLORS = {estimator.name: f"C{index}" for index, estimator in enumerate(ON)}
@@ -467,14 +467,14 @@ PANELS = (
 
 def panel(axes: Axes, rows: list[dict[str, Any]], setting: str, quantity: str, name: str) -> None:
     """Draw one measure against the batch size: a line per estimator, its limit dotted."""
-    own = select(rows, setting=setting, quantity=quantity)
+    chosen = select(rows, setting=setting, quantity=quantity)
     for label, color in COLORS.items():
-        line = [row for row in select(own, estimator=label) if row["trajectories"] != LIMIT]
+        line = [row for row in select(chosen, estimator=label) if row["trajectories"] != LIMIT]
         sizes = [row["trajectories"] for row in line]
         errors = [row["error"] if name == "correlation" else 0.0 for row in line]
         axes.errorbar(sizes, [row[name] for row in line], errors, color=color, label=label)
     if name == "correlation":
-        for row in select(own, trajectories=LIMIT):
+        for row in select(chosen, trajectories=LIMIT):
             color = COLORS.get(row["estimator"], "grey")
             shown = None if row["estimator"] in COLORS else row["estimator"]
             axes.axhline(row[name], color=color, linestyle=":", linewidth=1.5, label=shown)

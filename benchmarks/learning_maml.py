@@ -224,7 +224,7 @@ def numbers(thetas: Mapping[str, Values]) -> dict[str, float]:
     """The numbers that the page quotes, by name."""
     grid = np.linspace(0, 2, 2001)
     best = {"before": grid[before(grid).argmax()], "after": grid[after(grid).argmax()]}
-    found: dict[str, Any] = {
+    quoted: dict[str, Any] = {
         "one step from 0 towards the goal 1": adapted(0.0, GOALS[1]),
         "meta-gradient at 0.5, differences": exact_gradient(0.5),
         "meta-gradient at 0.5, likelihood_ratio": meta_gradient(0.5),
@@ -234,17 +234,17 @@ def numbers(thetas: Mapping[str, Values]) -> dict[str, float]:
         "meta-gradient at 0.9, first order": meta_gradient(0.9, first_order=True),
     }
     for when, theta in best.items():
-        found |= {
+        quoted |= {
             f"best theta {when} a step": theta,
             f"its return before a step, best {when}": before(theta),
             f"its return after a step, best {when}": after(theta),
         }
     for name, path in thetas.items():
-        found |= {
+        quoted |= {
             f"{name}, theta after 60 iterations": path[-1],
             f"{name}, return after a step": after(path[-1]),
         }
-    return {name: float(value) for name, value in found.items()}
+    return {name: float(value) for name, value in quoted.items()}
 
 
 def draw_objectives() -> Figure:

@@ -87,8 +87,8 @@ def main() -> None:
     compared = ways(policy, rollouts, targets, meta)
     rows = {name: call() for name, call in compared.items()}  # warms up, and must agree
     reference = rows["task by task"]
-    for name, found in rows.items():
-        torch.testing.assert_close(found, reference, rtol=1e-3, atol=1e-5, msg=name)
+    for name, gradient in rows.items():
+        torch.testing.assert_close(gradient, reference, rtol=1e-3, atol=1e-5, msg=name)
     seconds: dict[str, list[float]] = {name: [] for name in compared}
     for _ in range(ROUNDS):
         for name, call in compared.items():

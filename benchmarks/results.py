@@ -76,7 +76,7 @@ def keep(run: Path, name: str) -> None:
     keep_run(run, RESULTS / f"{name}.json", lambda line: ABSOLUTE.sub(r"\1", line))
 
 
-def kept(experiment: str) -> list[RunData]:
+def stored_runs(experiment: str) -> list[RunData]:
     """Read the kept runs of an experiment, by the names of their files.
 
     Raises:
@@ -147,22 +147,24 @@ def _at(curves: Sequence[tuple[Any, Any]], mark: float) -> str:
 
 def runs_block(experiment: str) -> str:
     """Write each run's return by step, over all test tasks and over groups of them."""
-    runs = kept(experiment)
+    runs = stored_runs(experiment)
     groups = list((runs[0].evaluation or {})["groups"])
     rows = []
     for run in runs:
-        found = run.evaluation or {}
-        curves = [found["curve"], *(found["groups"][label] for label in groups)]
+        evaluation = run.evaluation or {}
+        curves = [evaluation["curve"], *(evaluation["groups"][label] for label in groups)]
         form = number_format([end for point in curves[0] for end in point["return_ci95"]])
         for points in zip(*curves, strict=True):
-            cells = [bracketed(one["return_mean"], one["return_ci95"], form) for one in points]
+            cells = [
+                bracketed(point["return_mean"], point["return_ci95"], form) for point in points
+            ]
             rows.append([run.path.stem.replace("_", " "), after(points[0]["step"]), *cells])
     return written((["run", "", "all tasks", *groups], rows))
 
 
 def training_block(experiment: str) -> str:
     """Write each run's return after the inner steps trained with, on training tasks."""
-    runs = kept(experiment)
+    runs = stored_runs(experiment)
     longest = max(run.env_steps for run in runs) / 1e6
     marks = [mark for mark in MARKS if mark <= longest + 0.1]
     rows = [
@@ -175,10 +177,10 @@ def training_block(experiment: str) -> str:
 def optimum_block(experiment: str) -> str:
     """Write each run's return by step and its share of what a policy that knows the task gets."""
     rows = []
-    for run in kept(experiment):
-        found = run.evaluation or {}
-        best = float(np.mean(found["optimal_return"]))
-        curve = found["curve"]
+    for run in stored_runs(experiment):
+        evaluation = run.evaluation or {}
+        best = float(np.mean(evaluation["optimal_return"]))
+        curve = evaluation["curve"]
         form = number_format([end for point in curve for end in point["return_ci95"]])
         cells = [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve]
         shares = [f"{curve[step]['return_mean'] / best:.2f}" for step in (1, len(curve) - 1)]
@@ -236,12 +238,12 @@ def figure_of(task: str) -> Figure:
 
 def draw_first_run(folder: Path) -> None:
     """Draw what `make train` leaves, the README's first picture, into a folder."""
-    found = read_run(RESULTS / FIRST_RUN).evaluation or {}
+    evaluation = read_run(RESULTS / FIRST_RUN).evaluation or {}
     title = (
-        f"{found['env']}, {found['algorithm']}: {found['num_tasks']} test tasks, "
-        f"{found['num_episodes']} episodes a step"
+        f"{evaluation['env']}, {evaluation['algorithm']}: {evaluation['num_tasks']} test tasks, "
+        f"{evaluation['num_episodes']} episodes a step"
     )
-    adaptation_plot(folder / "adaptation.png", title, found)
+    adaptation_plot(folder / "adaptation.png", title, evaluation)
 
 
 def main() -> None:

@@ -44,13 +44,13 @@ ASYNC_TARGET, ASYNC_STEPS = 5.0, (500, 3500)
 
 def mujoco_distributions() -> dict[str, MujocoTaskDistribution]:
     """Build every shipped MuJoCo distribution at the benchmark's horizon."""
-    found = {}
+    distributions = {}
     for name, target in SHIPPED.items():
         if not target.startswith("envs.tasks.metaworld"):
             cls = resolve(name)
             if isinstance(cls, type) and issubclass(cls, MujocoTaskDistribution):
-                found[name] = cls(horizon=HORIZON)
-    return found
+                distributions[name] = cls(horizon=HORIZON)
+    return distributions
 
 
 def cpu_seconds(call: Callable[[], object]) -> float:
@@ -174,13 +174,13 @@ def _seconds_of_async(steps: int, workers: int) -> Array:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep what this process and those it starts meanwhile write to stderr from the terminal."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(nowhere)
 
 
@@ -199,12 +199,12 @@ def compare_with_async(distribution: MujocoTaskDistribution, workers: int, round
     contest.round(0)
     for number in range(1, rounds + 1):
         short, long = (_seconds_of_async(steps, workers) for steps in ASYNC_STEPS)
-        theirs = workers * (ASYNC_STEPS[1] - ASYNC_STEPS[0]) / (long - short)
+        async_speed = workers * (ASYNC_STEPS[1] - ASYNC_STEPS[0]) / (long - short)
         start = np.array([time.process_time(), time.perf_counter()])
         rollout = contest.collector.collect(contest.params, contest.tasks, Key(number))
         taken = np.array([time.process_time(), time.perf_counter()]) - start
-        speeds.append(theirs / 1e3)
-        ratios.append(rollout.num_steps() / taken / theirs)
+        speeds.append(async_speed / 1e3)
+        ratios.append(rollout.num_steps() / taken / async_speed)
     (cpu, wall), (times, wall_times) = np.median(speeds, axis=0), np.median(ratios, axis=0)
     return (
         f"half_cheetah_dir against AsyncVectorEnv with {workers} workers: {times:.1f} times as "

@@ -77,13 +77,13 @@ def resolve(name: str) -> Any:
     if target == name and "." not in name and ":" not in name:
         one_of("name", name, [*SHIPPED, *published()])
     try:
-        found = pkgutil.resolve_name(target)
+        constructor = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's file may raise anything
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{name} cannot be imported ({why}).") from error
-    if not callable(found):
+    if not callable(constructor):
         raise UserError(f"{name} is no class.")
-    return found
+    return constructor
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -92,10 +92,10 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
     Raises:
         UserError: if there is none, or it cannot be built with these arguments.
     """
-    found, given = resolve(name), dict(arguments or {})
-    _check_arguments(name, found, given)
+    constructor, given = resolve(name), dict(arguments or {})
+    _check_arguments(name, constructor, given)
     try:
-        return found(**given)
+        return constructor(**given)
     except UserError:
         raise
     except Exception as error:  # a user's constructor may raise anything
@@ -103,9 +103,9 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
         raise UserError(f"{name} cannot be built ({why}).") from error
 
 
-def _check_arguments(name: str, found: Any, given: Mapping[str, Any]) -> None:
+def _check_arguments(name: str, constructor: Any, given: Mapping[str, Any]) -> None:
     try:
-        signature = inspect.signature(found)
+        signature = inspect.signature(constructor)
     except ValueError:  # not every class tells
         return
     try:

@@ -65,8 +65,8 @@ def python() -> str:
 
 def _runnable(program: Path) -> str:
     """Write a program by its name where a shell finds it, or else by its path."""
-    found = shutil.which(program.name)
-    if found is not None and Path(found).absolute() == program.absolute():
+    installed = shutil.which(program.name)
+    if installed is not None and Path(installed).absolute() == program.absolute():
         return program.name
     return shlex.quote(str(_near(program)))
 

@@ -109,10 +109,10 @@ class BatchedBandit(BatchedTabular):
     def outcome(self, actions: Array, chance: Array, time: Array, active: Array) -> Step:
         """Pay 1 with the arm's probability; info holds the regret, max p less the arm's."""
         probabilities = self._tasks["probabilities"]
-        own = np.take_along_axis(probabilities, actions, axis=1)
+        chosen = np.take_along_axis(probabilities, actions, axis=1)
         return Step(
             observations=np.ones((*self.shape, 1)),
-            rewards=(chance[..., 0] < own).astype(np.float64),
+            rewards=(chance[..., 0] < chosen).astype(np.float64),
             terminated=np.zeros(self.shape, dtype=bool),
-            info={"regret": probabilities.max(-1, keepdims=True) - own},
+            info={"regret": probabilities.max(-1, keepdims=True) - chosen},
         )

@@ -94,8 +94,8 @@ class _Shared(_Bridged):
 @cache
 def _class(name: str, base: type[_Bridged]) -> Any:
     """A Meta-World class that runs on this MuJoCo, from `base`."""
-    own = _env_dict().ALL_V3_ENVIRONMENTS[name]
-    return type(own.__name__, (base, own), {})
+    original = _env_dict().ALL_V3_ENVIRONMENTS[name]
+    return type(original.__name__, (base, original), {})
 
 
 class _Drawing(_Bridged):

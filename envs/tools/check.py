@@ -31,7 +31,7 @@ def check_command(arguments: Sequence[str]) -> int:
     if name == "all":
         if options:
             raise UserError("all takes no arguments: they differ between distributions.")
-        return max([_check_shipped(each) for each in SHIPPED])
+        return max(_check_shipped(shipped) for shipped in SHIPPED)
     return _report(name, build(name, options))
 
 

@@ -35,9 +35,11 @@ def list_command(arguments: Sequence[str]) -> int:
     if len(names) > 1 or (options and not names):
         raise UserError("give one name, or none to list all: python -m envs.list ant_goal.")
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
-    console.print(*(_one(names[0], options) if names else [_all()]), sep="\n")
+    console.print(*(_details(names[0], options) if names else [_all()]), sep="\n")
     if not names:
-        console.print(*(f"{name}: {what}" for name, what in MADE_OF_OTHERS.items()), sep="\n")
+        console.print(
+            *(f"{name}: {description}" for name, description in MADE_OF_OTHERS.items()), sep="\n"
+        )
     return 0
 
 
@@ -69,15 +71,15 @@ def _row(name: str) -> tuple[str, ...]:
     return name, "-", "-", "-", why, ""
 
 
-def _one(name: str, options: Mapping[str, Any]) -> Iterator[Table | Text]:
+def _details(name: str, options: Mapping[str, Any]) -> Iterator[Table | Text]:
     """Describe one distribution."""
-    found, distribution = resolve(name), build(name, options)
-    yield Text(f"{name}: {found.__module__}.{found.__qualname__}\n")
-    yield Text(inspect.getdoc(found) or "It has no description.")
+    constructor, distribution = resolve(name), build(name, options)
+    yield Text(f"{name}: {constructor.__module__}.{constructor.__qualname__}\n")
+    yield Text(inspect.getdoc(constructor) or "It has no description.")
     yield Text(f"\n{spaces_in_words(distribution)}, {distribution.horizon} steps an episode")
     yield Text(f"task: {parameters(distribution)}\n")
     presets = _presets(distribution)
-    yield _side_by_side(presets) if presets else _arguments(found)
+    yield _side_by_side(presets) if presets else _arguments(constructor)
 
 
 def _presets(distribution: Any) -> Mapping[str, Any]:
@@ -92,8 +94,8 @@ def _side_by_side(presets: Mapping[str, Any]) -> Table:
     table.add_column("argument")
     for name in numbers:
         table.add_column(name)
-    for key in dict.fromkeys(key for each in numbers.values() for key in each):
-        table.add_row(key, *(_written(each.get(key, "")) for each in numbers.values()))
+    for key in dict.fromkeys(key for row in numbers.values() for key in row):
+        table.add_row(key, *(_written(row.get(key, "")) for row in numbers.values()))
     return table
 
 
@@ -112,12 +114,12 @@ def _written(value: Any) -> Text:
     return Text(str(list(value)) if isinstance(value, tuple) else str(value))
 
 
-def _arguments(found: Any) -> Table:
+def _arguments(constructor: Any) -> Table:
     """Tabulate the constructor's arguments and their defaults, where there are no presets."""
     table = Table(title="arguments", title_justify="left")
     table.add_column("argument")
     table.add_column("default")
-    for name, parameter in inspect.signature(found).parameters.items():
+    for name, parameter in inspect.signature(constructor).parameters.items():
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             required = parameter.default is parameter.empty
             table.add_row(name, "(none)" if required else _written(parameter.default))

@@ -46,7 +46,7 @@ def applied(distribution: Any, action: Any) -> Any:
     space = distribution.action_space
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(action)
-    scale = getattr(distribution, "applied", lambda own: np.clip(own, space.low, space.high))
+    scale = getattr(distribution, "applied", lambda output: np.clip(output, space.low, space.high))
     return scale(action)
 
 
@@ -173,13 +173,13 @@ def _gif(frames: Sequence[Array], stride: int, rate: float) -> bytes:
     from PIL import Image
 
     last = len(frames) - 1
-    kept = sorted({*range(0, last, stride), last})
-    times = [10 * round(100 * index / rate) for index in kept]  # ms; a GIF counts in hundredths
+    indices = sorted({*range(0, last, stride), last})
+    times = [10 * round(100 * index / rate) for index in indices]  # ms; a GIF counts in hundredths
     durations = [max(10, end - start) for start, end in itertools.pairwise(times)]
     colours = _palette(frames[:: 1 + last // 10])
     pictures = [
         Image.fromarray(frames[index]).quantize(palette=colours, dither=Image.Dither.NONE)
-        for index in kept
+        for index in indices
     ]
     content = io.BytesIO()
     pictures[0].save(

@@ -85,10 +85,10 @@ def film(
     Raises:
         UserError: if there is no Gymnasium form, or it cannot be drawn.
     """
-    each = [task_at(tasks, index) for index in range(count_tasks(tasks))]
-    captions = [caption(distribution.describe(task), size) for task in each]
+    listed = [task_at(tasks, index) for index in range(count_tasks(tasks))]
+    captions = [caption(distribution.describe(task), size) for task in listed]
     columns, rate = [], 20.0
-    for task in each:
+    for task in listed:
         with closing(drawn_environment(distribution, task, size)) as env:
             columns.append(list(_pictures(distribution, env, steps, seed)))
             rate = float(env.metadata.get("render_fps", rate))

@@ -70,11 +70,11 @@ class LinearFeatureBaseline:
         Raises:
             NonFiniteError: naming the task whose returns, or whose weights, are not finite.
         """
-        own = self.features(rollout.observations, step_in_episode(rollout.first))
-        later = self.features(rollout.final_observations, torch.zeros_like(own[:, 0, :, 0]))
+        features = self.features(rollout.observations, step_in_episode(rollout.first))
+        later = self.features(rollout.final_observations, torch.zeros_like(features[:, 0, :, 0]))
         if bootstrap is not None:
-            own[..., -4:-1] = later[..., -4:-1] = 0.0
-        return least_squares(own, later, rollout.mask, returns, self.ridge, bootstrap)
+            features[..., -4:-1] = later[..., -4:-1] = 0.0
+        return least_squares(features, later, rollout.mask, returns, self.ridge, bootstrap)
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Predict values [M, T, B] and the value after the last step [M, B], float64."""

@@ -89,8 +89,8 @@ class ValueNetwork:
         self, features: Tensor, mask: Tensor, returns: Tensor, bootstrap: Bootstrap | None
     ) -> Tensor:
         """Solve the last layer's weights [M, H + 1] on features [M, T + 1, B, H + 1]."""
-        own = features[:, :-1].contiguous()
-        return least_squares(own, features[:, -1], mask, returns, self.ridge, bootstrap)
+        present = features[:, :-1].contiguous()
+        return least_squares(present, features[:, -1], mask, returns, self.ridge, bootstrap)
 
     def _initial(self, rows: Tensor) -> Layers:
         """Draw Glorot-uniform hidden layers, the same for every task and call; zero biases."""

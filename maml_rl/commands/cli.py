@@ -83,8 +83,8 @@ def status_of(call: Callable[[], int]) -> int:
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-        what = error.filename or "a file"
-        print(f"error: {what} cannot be written: {error.strerror}.", file=sys.stderr)
+        file = error.filename or "a file"
+        print(f"error: {file} cannot be written: {error.strerror}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -142,9 +142,9 @@ def register_published(overrides: Sequence[Override]) -> None:
     for override in chosen:
         several = override.is_sweep_override()
         for name in override.sweep_string_iterator() if several else [str(override.value())]:
-            if name in (there := published()):
+            if name in (entry_points := published()):
                 node: dict[str, Any] = arguments(resolve(name)).plain
-                node["_target_"] = there[name].value.replace(":", ".")
+                node["_target_"] = entry_points[name].value.replace(":", ".")
                 ConfigStore.instance().store(name=name, node=node, group="env")
 
 

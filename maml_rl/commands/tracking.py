@@ -46,8 +46,8 @@ def results(evaluation: Mapping[str, Any]) -> dict[str, float]:
     """Mean return and success of each step, and the gain of the first, by the names of metrics."""
     names = {"curve": "return", "success": "success"}
     values = {
-        f"evaluation/{what}/step_{point['step']}": float(point[f"{what}_mean"])
-        for curve, what in names.items()
+        f"evaluation/{quantity}/step_{point['step']}": float(point[f"{quantity}_mean"])
+        for curve, quantity in names.items()
         for point in evaluation.get(curve, ())
     }
     if "gain_of_first_step" in evaluation:  # not of steps=0

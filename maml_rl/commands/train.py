@@ -190,9 +190,9 @@ def check_folder(path: Path, key: str) -> None:
             f"{path} holds a run already: resume={path} goes on with it, another {key} begins a "
             f"new one."
         )
-    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{key}={path} cannot be made: {there} is no folder to write in.")
+    nearest = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise UserError(f"{key}={path} cannot be made: {nearest} is no folder to write in.")
 
 
 def _run_jobs(parsed: argparse.Namespace) -> int:
@@ -215,14 +215,17 @@ def _run_jobs(parsed: argparse.Namespace) -> int:
             sys.exit(status)
         return outcome.get("objective") if status == 0 else None
 
-    with _kept_returns(returns):
+    with _recorded_returns(returns):
         _run(parsed, job)
-    failed = any(one.status != JobStatus.COMPLETED or one.return_value is None for one in returns)
+    failed = any(
+        returned.status != JobStatus.COMPLETED or returned.return_value is None
+        for returned in returns
+    )
     return max([*statuses, int(failed)])
 
 
 @contextmanager
-def _kept_returns(returns: list[JobReturn]) -> Iterator[None]:
+def _recorded_returns(returns: list[JobReturn]) -> Iterator[None]:
     """Keep what the jobs of a sweep return to its launcher, which no sweeper need hand on."""
     plugins: Any = Plugins.instance()
     original = plugins.instantiate_launcher
@@ -232,12 +235,12 @@ def _kept_returns(returns: list[JobReturn]) -> Iterator[None]:
         launcher = original(*arguments, **options)
         launch = launcher.launch
 
-        def kept(*batch: Any, **named: Any) -> Sequence[JobReturn]:
+        def recorded(*batch: Any, **named: Any) -> Sequence[JobReturn]:
             results: Sequence[JobReturn] = launch(*batch, **named)
             returns.extend(results)
             return results
 
-        launcher.launch = kept
+        launcher.launch = recorded
         return launcher
 
     plugins.instantiate_launcher = instantiate
@@ -322,7 +325,9 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
         _update(config, key, override)
     trainer = build_trainer(config, folder.path)
     values, earlier = _values(config, overrides), _values(before, overrides)
-    progress = trainer.resume({key: own for key, own in values.items() if own != earlier[key]})
+    progress = trainer.resume(
+        {key: value for key, value in values.items() if value != earlier[key]}
+    )
     if trainer.limits.reached(progress):
         trainer.keep_limits(progress)
         print(_nothing_left(trainer, progress), flush=True)

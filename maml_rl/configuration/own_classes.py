@@ -91,14 +91,14 @@ def adapted_overrides(
     config = compose(
         [  # without a sweep's several values too: composing takes one
             line
-            for line, own, override in zip(lines, touched, overrides, strict=True)
-            if not own and not override.is_sweep_override()
+            for line, concerned, override in zip(lines, touched, overrides, strict=True)
+            if not concerned and not override.is_sweep_override()
         ]
     )
-    taken = {node: found for node, target in targets.items() if (found := _arguments(target))}
+    taken = {node: taken_by for node, target in targets.items() if (taken_by := _arguments(target))}
     adapted = [
-        _adapted(override, line, config, taken) if own else line
-        for override, line, own in zip(overrides, lines, touched, strict=True)
+        _adapted(override, line, config, taken) if concerned else line
+        for override, line, concerned in zip(overrides, lines, touched, strict=True)
     ]
     given = [override.key_or_group for override in overrides]
     return [line for line in adapted if line] + _taken_away(config, taken, given)
@@ -117,12 +117,12 @@ def _taken_away(
     """Overrides that take a replaced node's numbers away, but for those that a person gave."""
     return [
         f"~{node}.{key}"
-        for node, own in taken.items()
+        for node, arguments_of in taken.items()
         for key, value in config[node].items_ex(resolve=False)
         if value is not None
         and not str(key).startswith("_")
-        and key not in own.defaults
-        and not own.any_name
+        and key not in arguments_of.defaults
+        and not arguments_of.any_name
         and not any(name == f"{node}.{key}" or name.startswith(f"{node}.{key}.") for name in given)
     ]
 
@@ -152,12 +152,14 @@ def _adapted(override: Override, line: str, config: DictConfig, taken: dict[str,
         last = key.rpartition(".")[2]
         null = isinstance(parent, DictConfig) and last in parent and parent[last] is None
         return "" if null else line
-    own = taken.get(node)
-    known = own is not None and (own.any_name or name.partition(".")[0] in own.defaults)
-    if own is not None and not known and name != "_target_":
-        near = get_close_matches(name, own.defaults, n=1)
+    accepted = taken.get(node)
+    known = accepted is not None and (
+        accepted.any_name or name.partition(".")[0] in accepted.defaults
+    )
+    if accepted is not None and not known and name != "_target_":
+        near = get_close_matches(name, accepted.defaults, n=1)
         hint = f" Did you mean {node}.{near[0]}?" if near else ""
-        takes = ", ".join(own.defaults) or "nothing"
+        takes = ", ".join(accepted.defaults) or "nothing"
         raise UserError(f"{key} is unknown: the class of {node} takes {takes}.{hint}")
     empty = _is_dictionary(override) and OmegaConf.select(config, key) == {}
     return f"++{line.lstrip('+')}" if (known and name != "_target_") or empty else line

@@ -60,20 +60,20 @@ def stored_config(folder: RunFolder) -> DictConfig:
 
 
 def _targets(node: Any, key: str) -> list[tuple[str, str]]:
-    found = []
+    targets = []
     if isinstance(node, DictConfig):
         for name, value in node.items_ex(resolve=False):
             if name == "_target_":
-                found.append((key, value))
+                targets.append((key, value))
             elif name == "set_task" and isinstance(value, str):  # a class by its dotted path
-                found.append((f"{key}.set_task", value))
+                targets.append((f"{key}.set_task", value))
             elif name == "activation" and isinstance(value, str) and "." in value:
-                found.append((f"{key}.activation", value))
-            found += _targets(value, f"{key}.{name!s}".strip("."))
+                targets.append((f"{key}.activation", value))
+            targets += _targets(value, f"{key}.{name!s}".strip("."))
     elif OmegaConf.is_list(node):
         for index, value in enumerate(node):
-            found += _targets(value, f"{key}.{index}")
-    return found
+            targets += _targets(value, f"{key}.{index}")
+    return targets
 
 
 def _check_target(key: str, target: str, folder: RunFolder) -> None:
@@ -89,19 +89,19 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
     if not target.startswith(OWN) and target.partition(".")[0] in sys.stdlib_module_names:
         raise refusal
     try:
-        found = pkgutil.resolve_name(target)
+        built = pkgutil.resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
             f"{folder.config} names {key}._target_={target}, not found here."
         ) from error
-    if node == "policy.activation" and callable(found):
+    if node == "policy.activation" and callable(built):
         return
-    if not isinstance(found, type) or not all(_offers(found, part) for part in NODES[node]):
+    if not isinstance(built, type) or not all(_offers(built, part) for part in NODES[node]):
         raise refusal
 
 
-def _offers(found: type, part: str) -> bool:
+def _offers(built: type, part: str) -> bool:
     """Whether a class defines a method or attribute; every class can be called, so not by that."""
     if part == "__call__":
-        return any(part in vars(base) for base in found.__mro__)
-    return hasattr(found, part)
+        return any(part in vars(base) for base in built.__mro__)
+    return hasattr(built, part)

@@ -106,11 +106,11 @@ class _Film:
         for index, moments in enumerate(together(self._episodes)):
             frame = compose(moments, self._stages, self._title)
             self.returns = [moment.total for moment in moments]
-            kept = index % self._stride == 0
-            if kept:
+            written = index % self._stride == 0
+            if written:
                 self.small.append(shrunk(frame, GIF_WIDTH))
             yield frame
-        if not kept:
+        if not written:
             self.small.append(shrunk(frame, GIF_WIDTH))
 
 
@@ -136,10 +136,10 @@ def episode(
 
 def together(episodes: Sequence[Iterator[Moment]]) -> Iterator[list[Moment]]:
     """Yield all episodes' moments step by step until the last has ended; the others stay still."""
-    now: list[Moment] = [next(own) for own in episodes]
+    now: list[Moment] = [next(episode) for episode in episodes]
     while True:
         yield now
-        following = [next(own, None) for own in episodes]
+        following = [next(episode, None) for episode in episodes]
         if all(moment is None for moment in following):
             return
         now = [

@@ -376,5 +376,5 @@ def _robust_table(result: Mapping[str, Any], form: str) -> Table:
 
 
 def after(step: int) -> str:
-    """ "before adaptation", "after 1 step"."""
+    """Stage of adaptation in words: "before adaptation", "after 1 step"."""
     return "before adaptation" if step == 0 else f"after {counted(step, 'step')}"

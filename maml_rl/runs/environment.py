@@ -74,7 +74,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, spaces.Space):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [one.name for one in dataclasses.fields(value)]
+        fields = [field.name for field in dataclasses.fields(value)]
         return _mapping({name: getattr(value, name) for name in fields})
     if isinstance(value, Mapping):
         return _mapping(value)

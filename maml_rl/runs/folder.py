@@ -69,10 +69,10 @@ class RunFolder:
         within = sorted([*self.path.glob(f"*/{config}"), *self.path.glob(f"*/*/{config}")])
         if within:
             first = Path(path) / within[0].parent.parent.relative_to(self.path)
-            said = option(key, first)
+            choices = option(key, first)
             if key == "run":
-                said += f", or {option('runs', Path(path))} to compare all in it"
-            raise UserError(f"{key}={path} holds runs and is none: write {said}.")
+                choices += f", or {option('runs', Path(path))} to compare all in it"
+            raise UserError(f"{key}={path} holds runs and is none: write {choices}.")
 
     @property
     def config(self) -> Path:
@@ -213,12 +213,12 @@ def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
     changed: dict[str, Any] = {}
     for session in origin.get("resumed", []):
         for key, value in session["changed"].items():
-            kept = {
-                name: own
-                for name, own in changed.items()
+            earlier = {
+                name: setting
+                for name, setting in changed.items()
                 if name != key and not name.startswith(f"{key}.")
             }
-            changed = {**kept, key: value}
+            changed = {**earlier, key: value}
     return changed
 
 

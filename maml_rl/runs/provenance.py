@@ -17,10 +17,10 @@ PACKAGES = ("maml_rl", "torch", "mujoco", "gymnasium", "numpy", "hydra-core", "l
 
 def provenance(seed: int) -> dict[str, Any]:
     """Git commit, versions, machine, threads and seed."""
-    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    tracked = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     return {
-        "git_commit": _git("rev-parse", "HEAD") if ours else None,
-        "git_modified": _git("status", "--porcelain", "-uno") != "" if ours else None,
+        "git_commit": _git("rev-parse", "HEAD") if tracked else None,
+        "git_modified": _git("status", "--porcelain", "-uno") != "" if tracked else None,
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": seed,
         "python": platform.python_version(),

@@ -123,8 +123,8 @@ class Collector:
         shape = (self.horizon, self.num_episodes, self.policy.action_size)
         float_type = np.float64 if dtype == torch.float64 else np.float32
         noise = np.empty((self.num_tasks, *shape), dtype=float_type)
-        for task, own in enumerate(noise):
-            key.generator(Purpose.ACTIONS, task).standard_normal(out=own, dtype=float_type)
+        for task, rows in enumerate(noise):
+            key.generator(Purpose.ACTIONS, task).standard_normal(out=rows, dtype=float_type)
         return torch.from_numpy(noise)
 
     def _run(self, params: Params, start: Array, noise: Tensor, record: _Record) -> Tensor:
@@ -258,11 +258,13 @@ class _Record:
         return {name.removeprefix("info/"): self[name] for name in names}
 
 
-def _raise_unless_finite(what: str, values: Array, active: Array, t: int) -> None:
+def _raise_unless_finite(quantity: str, values: Array, active: Array, t: int) -> None:
     if np.isfinite(values).all():
         return
     finite = np.isfinite(values).reshape(*active.shape, -1).all(-1)
     wrong = np.argwhere(active & ~finite)
     if len(wrong):
         task, slot = wrong[0]
-        raise NonFiniteError(f"the {what} of task {task}, episode {slot}, step {t} is not finite")
+        raise NonFiniteError(
+            f"the {quantity} of task {task}, episode {slot}, step {t} is not finite"
+        )

@@ -49,11 +49,11 @@ class EpisodesInTurn:
 
     def collect(self, params: Params, tasks: Tasks, key: Key) -> Rollout:
         """Run the policy (leaves [1, *s]) for B episodes: a rollout of one task."""
-        each = [
+        episodes = [
             self._collector.collect(params, tasks, key.child(episode))
             for episode in range(self._num_episodes)
         ]
-        return side_by_side(each)._replace(
+        return side_by_side(episodes)._replace(
             state=self._policy.initial_state(1, self._num_episodes),
         )
 
@@ -62,11 +62,13 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
     """Join the slots of rollouts of the same tasks, B being the sum of theirs."""
     first = rollouts[0]
     leaves = {
-        name: torch.cat([getattr(own, name) for own in rollouts], dim=2)
+        name: torch.cat([getattr(rollout, name) for rollout in rollouts], dim=2)
         for name in first._fields[:7]
     }
-    final = torch.cat([own.final_observations for own in rollouts], dim=1)
-    info = {name: torch.cat([own.info[name] for own in rollouts], dim=2) for name in first.info}
+    final = torch.cat([rollout.final_observations for rollout in rollouts], dim=1)
+    info = {
+        name: torch.cat([rollout.info[name] for rollout in rollouts], dim=2) for name in first.info
+    }
     return first._replace(**leaves, final_observations=final, info=info)
 
 
@@ -129,11 +131,11 @@ class _Row:
         return np.array(flatten(self.env.observation_space, observation), dtype=float)[None, None]
 
 
-def _same(one: Tasks, other: Tasks | None) -> bool:
+def _same(task: Tasks, other: Tasks | None) -> bool:
     return (
         other is not None
-        and one.keys() == other.keys()
-        and all(np.array_equal(one[name], other[name]) for name in one)
+        and task.keys() == other.keys()
+        and all(np.array_equal(task[name], other[name]) for name in task)
     )
 
 
@@ -154,16 +156,16 @@ def _check_spaces(env: Env, distribution: TaskDistribution) -> None:
             f"the environment observes {size} numbers and the run's {distribution.name} {wanted}: "
             f"{advice}."
         )
-    own, theirs = distribution.action_space, env.action_space
-    if isinstance(own, spaces.Discrete):
-        alike = isinstance(theirs, spaces.Discrete) and own.n == theirs.n
+    expected, given = distribution.action_space, env.action_space
+    if isinstance(expected, spaces.Discrete):
+        alike = isinstance(given, spaces.Discrete) and expected.n == given.n
     else:
-        alike = isinstance(theirs, spaces.Box) and all(
-            np.array_equal(getattr(own, end).ravel(), getattr(theirs, end).ravel())
+        alike = isinstance(given, spaces.Box) and all(
+            np.array_equal(getattr(expected, end).ravel(), getattr(given, end).ravel())
             for end in ("low", "high")
         )
     if not alike:
-        written = [" ".join(str(space).split()) for space in (theirs, own)]
+        written = [" ".join(str(space).split()) for space in (given, expected)]
         raise UserError(
             f"the environment takes actions {written[0]} and the run's {distribution.name} "
             f"{written[1]}: {advice}."

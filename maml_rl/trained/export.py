@@ -44,7 +44,7 @@ class MeanAction(nn.Module):
 
     def forward(self, observations: Tensor) -> Tensor:
         """Actions [N, A], or numbers [N], for observations [N, O]."""
-        params = {name: getattr(self, own) for name, own in self._names.items()}
+        params = {name: getattr(self, attribute) for name, attribute in self._names.items()}
         chosen, _, _ = self._network[0].distribution(params, observations[None, None])
         best: Tensor = chosen.mode()[0, 0]
         if self._discrete:

@@ -103,8 +103,8 @@ def _trained_meta(
         name = "last"
     path = folder.checkpoint(name)
     if not path.is_file():
-        there = ", ".join(folder.checkpoint_names()) or "none"
-        raise UserError(f"checkpoint={name}: the run has no {path}; it has {there}.")
+        names = ", ".join(folder.checkpoint_names()) or "none"
+        raise UserError(f"checkpoint={name}: the run has no {path}; it has {names}.")
     content = load_checkpoint(path)
     check_architecture(content["meta"], learner.initialize(0), path)
     return path.stem, int(content.get("iteration", 0)), content["meta"]

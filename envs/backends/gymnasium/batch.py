@@ -78,8 +78,8 @@ class BatchedGymnasium:
         if count_tasks(tasks) != self.shape[0]:
             raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
         rows = {name: np.repeat(np.asarray(leaf), self.shape[1], 0) for name, leaf in tasks.items()}
-        each = [{name: self._part(leaf, i) for name, leaf in rows.items()} for i in self._blocks]
-        self._call("set_attr", "tasks", each)
+        parts = [{name: self._part(leaf, i) for name, leaf in rows.items()} for i in self._blocks]
+        self._call("set_attr", "tasks", parts)
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         """Begin a new episode in every row, seeded from its own generator; [M, B, O].
@@ -175,15 +175,15 @@ class BatchedGymnasium:
         processes = self._vector.processes
         closed = connection.wait([process.sentinel for process in processes], PATIENCE)
         ended = [(i, process) for i, process in enumerate(processes) if process.sentinel in closed]
-        told = []
+        sentences = []
         for index, process in ended:
             process.join(PATIENCE)  # what it held is closed a moment before its status is known
             first, last = index * self._size, min((index + 1) * self._size, self._total) - 1
             tasks = " to ".join(dict.fromkeys(str(row // self.shape[1]) for row in (first, last)))
             how = _how_it_ended(process.exitcode)
-            told.append(f"worker {index + 1} of {len(processes)} (task {tasks}) {how}")
+            sentences.append(f"worker {index + 1} of {len(processes)} (task {tasks}) {how}")
         self._end(self._vector)
-        return f"{self.distribution.name}: {', '.join(told) or 'a worker stopped answering'}"
+        return f"{self.distribution.name}: {', '.join(sentences) or 'a worker stopped answering'}"
 
     @staticmethod
     def _end(vector: AsyncVectorEnv) -> None:

@@ -55,7 +55,7 @@ def load_model(xml: Any) -> mujoco.MjModel:
     Raises:
         UserError: if `xml` is neither, the file is missing, or it is not valid MJCF.
     """
-    what = f"the MjSpec {xml.modelname!r}" if isinstance(xml, mujoco.MjSpec) else str(xml)
+    source = f"the MjSpec {xml.modelname!r}" if isinstance(xml, mujoco.MjSpec) else str(xml)
     if not isinstance(xml, mujoco.MjSpec):
         _check_file(xml)
     with quiet_mujoco():
@@ -65,7 +65,7 @@ def load_model(xml: Any) -> mujoco.MjModel:
             else:
                 model = mujoco.MjModel.from_xml_path(str(xml))
         except ValueError as error:
-            raise UserError(f"MuJoCo cannot compile {what}: {error}") from error
+            raise UserError(f"MuJoCo cannot compile {source}: {error}") from error
     model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
     return model
 

@@ -304,8 +304,8 @@ def _tangent(dual: Tensor) -> Tensor:
     return torch.zeros_like(dual) if tangent is None else tangent
 
 
-def raise_unless_finite(what: str, rows: Tensor) -> None:
+def raise_unless_finite(quantity: str, rows: Tensor) -> None:
     """Raise a NonFiniteError that names the first task whose row [M, ...] is not finite."""
     finite = torch.isfinite(rows).all(dim=1)
     if not finite.all():
-        raise NonFiniteError(f"the {what} of task {int((~finite).nonzero()[0])} is not finite")
+        raise NonFiniteError(f"the {quantity} of task {int((~finite).nonzero()[0])} is not finite")

@@ -122,6 +122,6 @@ def exploration_credit(rollout: Rollout, targets: Targets) -> Tensor:
     depend on the task's own episodes, so the expectation is unchanged.
     """
     returns, count = targets.mean_return, len(targets.mean_return)
-    others = (returns.sum() - returns) / max(count - 1, 1)
+    mean_of_others = (returns.sum() - returns) / max(count - 1, 1)
     steps = rollout.mask.sum((1, 2)) / (rollout.first * rollout.mask).sum((1, 2))
-    return (returns - others) / (targets.scale * steps)
+    return (returns - mean_of_others) / (targets.scale * steps)

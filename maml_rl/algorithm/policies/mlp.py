@@ -238,18 +238,18 @@ class MLP(nn.Module):
     def forward(self, observations: Tensor) -> Any:
         """Action distribution of this one policy, the module, for [1, T, B, O]."""
         named = itertools.chain(self.named_parameters(), self.named_buffers())
-        own = {name: leaf[None] for name, leaf in named}
-        rows = self._normalized(own, observations.flatten(1, 2)).unflatten(
+        params = {name: leaf[None] for name, leaf in named}
+        rows = self._normalized(params, observations.flatten(1, 2)).unflatten(
             1, observations.shape[1:3]
         )
         if self.recurrent:
-            rows, _ = gated_unit(own, rows, None, None)
+            rows, _ = gated_unit(params, rows, None, None)
         if self._has_context:
             rows = torch.cat([rows, self.context.expand(*rows.shape[:3], -1)], dim=-1)
         for index, layer in enumerate(self.layers[:-1]):
             rows = layer(rows)
             rows = self.activation(self.norms[index](rows) if self._has_norms else rows)
-        return self.from_outputs(own, self.layers[-1](rows))
+        return self.from_outputs(params, self.layers[-1](rows))
 
 
 _STATISTICS = ("mean", "variance", "count")

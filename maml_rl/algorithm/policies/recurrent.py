@@ -165,14 +165,14 @@ class _Unrolled(torch.autograd.Function):
         carried = torch.zeros_like(state)
         for t in reversed(range(len(before))):
             carried += grad[:, t]
-            own = to_gates[t]
-            torch.mul(carried, by_reset[t], out=own[..., :units])
-            torch.mul(carried, by_update[t], out=own[..., units : 2 * units])
-            torch.mul(carried, by_new[t], out=own[..., 2 * units :])
-            to_read[:, t] = own
-            own[..., 2 * units :] *= reset[t]
+            gates = to_gates[t]
+            torch.mul(carried, by_reset[t], out=gates[..., :units])
+            torch.mul(carried, by_update[t], out=gates[..., units : 2 * units])
+            torch.mul(carried, by_new[t], out=gates[..., 2 * units :])
+            to_read[:, t] = gates
+            gates[..., 2 * units :] *= reset[t]
             carried *= update[t]
-            carried = torch.baddbmm(carried, own, recurrent).mul_(keep[:, t, :, None])
+            carried = torch.baddbmm(carried, gates, recurrent).mul_(keep[:, t, :, None])
         rows = to_gates.transpose(0, 1).flatten(1, 2).contiguous()  # [M, T B, 3 H]
         to_recurrent = torch.bmm(rows.mT, before.transpose(0, 1).flatten(1, 2).contiguous())
         return to_read, to_recurrent, rows.sum(1), carried, None
@@ -182,6 +182,6 @@ def _differentiable(
     inputs: Sequence[Tensor], grad: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """Derivatives of `_unrolled` with a graph, None where none is needed."""
-    wanted = [own for own, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(_unrolled(*inputs), wanted, grad, create_graph=True))
-    return tuple(next(found) if need else None for need in needed)
+    wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+    gradients = iter(torch.autograd.grad(_unrolled(*inputs), wanted, grad, create_graph=True))
+    return tuple(next(gradients) if need else None for need in needed)

@@ -99,18 +99,18 @@ class Mlflow:
         remember_run(folder, "mlflow", self._run)
 
     def _begun(
-        self, folder: Path, experiment: str, own_store: bool, tags: Mapping[str, str]
+        self, folder: Path, experiment: str, in_folder: bool, tags: Mapping[str, str]
     ) -> str:
         """Begin a run with the configuration as its parameters; return its id."""
-        artifacts = (folder / "mlartifacts").resolve().as_uri() if own_store else None
+        artifacts = (folder / "mlartifacts").resolve().as_uri() if in_folder else None
         try:
             number = self._client.create_experiment(experiment, artifact_location=artifacts)
         except self._mlflow.MlflowException:  # of that name there is one: of other runs
             number = self._client.get_experiment_by_name(experiment).experiment_id
         named = labels(folder)
-        own = {} if named is None else {**named._asdict(), "group": named.group}
+        label_tags = {} if named is None else {**named._asdict(), "group": named.group}
         run: str = self._client.create_run(
-            number, run_name=title(folder), tags={**own, **tags}
+            number, run_name=title(folder), tags={**label_tags, **tags}
         ).info.run_id
         params = [
             self._entities.Param(key, str(value))

@@ -59,19 +59,19 @@ class RunLogger:
 
     @contextmanager
     def open(
-        self, metrics: Path, start: int, kept_bytes: int, heading: Heading | None = None
+        self, metrics: Path, start: int, size: int, heading: Heading | None = None
     ) -> Iterator[RunLogger]:
         """Open the files of a run, cut back to what was there.
 
         Args:
             metrics: path of metrics.jsonl, in the run's folder.
             start: environment steps that the run goes on after.
-            kept_bytes: size of metrics.jsonl there.
+            size: size of metrics.jsonl there.
             heading: of the display.
         """
         self._path = metrics
         metrics.touch()
-        os.truncate(metrics, kept_bytes)
+        os.truncate(metrics, size)
         for name, opened in self.sinks(metrics.parent, start).items():
             with self._warned(name):
                 self._sinks[name] = opened()
