@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from envs import Step, Tasks
+from maml_rl.algorithm.adaptation import AdaptationStep
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.loop import InnerLoop, stack
@@ -174,7 +175,7 @@ def meta_gradient(theta: float, loss: str = "likelihood_ratio", first_order: boo
     policy, meta = policy_and_meta(theta, inner)
     rows = {name: leaf.requires_grad_() for name, leaf in stack(meta, len(GOALS)).items()}
     rollout, targets = exact_rollout(theta)
-    moved = inner.adapt(policy, rows, [rollout], [targets])[THETA]  # [2, 1]
+    moved = inner.adapt(policy, rows, [AdaptationStep(rollout, targets, rows)])[THETA]  # [2, 1]
     outer = policy_gradient(moved.detach().numpy()[:, 0], np.array(GOALS))
     weights = torch.from_numpy(outer)[:, None]
     (gradient,) = torch.autograd.grad(moved, rows[THETA], grad_outputs=weights)

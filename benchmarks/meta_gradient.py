@@ -16,7 +16,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
+from maml_rl.algorithm.adaptation import AdaptationStep
+from maml_rl.algorithm.advantages import AdvantageEstimator
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.learn2learn import Learn2LearnMAML
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
@@ -55,15 +56,15 @@ def drawn_rollout(
 
 
 def ways(
-    policy: GaussianMLP, rollouts: list[Rollout], targets: list[Targets], meta: Params
+    policy: GaussianMLP, steps: list[AdaptationStep], meta: Params
 ) -> dict[str, Callable[[], torch.Tensor]]:
     """A function for each way, which gives the meta-gradient's rows [M, P]."""
-    num_tasks = len(rollouts[0].rewards)
-    chosen = group_size(policy, *rollouts[0].rewards.shape)
+    num_tasks = len(steps[0].rollout.rewards)
+    chosen = group_size(policy, *steps[0].rollout.rewards.shape)
 
     def way(inner: InnerLoop, size: int) -> Callable[[], torch.Tensor]:
         return lambda: PostAdaptationObjective(
-            policy, inner, rollouts, targets, keep_graphs=False, tasks_per_group=size
+            policy, inner, steps, keep_graphs=False, tasks_per_group=size
         ).losses_and_gradients(meta)[1]
 
     return {
@@ -83,8 +84,9 @@ def main() -> None:
     meta = policy.initialize(torch.Generator().manual_seed(0))
     shape = (num_tasks, steps, episodes)
     rollouts = [drawn_rollout(policy, meta, shape, seed) for seed in (1, 2)]
-    targets = [AdvantageEstimator(LinearFeatureBaseline())(rollout) for rollout in rollouts]
-    compared = ways(policy, rollouts, targets, meta)
+    estimate = AdvantageEstimator(LinearFeatureBaseline())
+    adaptation = [AdaptationStep(rollout, estimate(rollout), {}) for rollout in rollouts]
+    compared = ways(policy, adaptation, meta)
     rows = {name: call() for name, call in compared.items()}  # warms up, and must agree
     reference = rows["task by task"]
     for name, gradient in rows.items():

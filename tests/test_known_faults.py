@@ -15,8 +15,10 @@ import torch
 
 from envs import HalfCheetahDir, PointNavigation
 from envs.wrappers.task_observed import TaskObserved
+from maml_rl.algorithm.adaptation import Experience
 from maml_rl.algorithm.advantages import AdvantageEstimator
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
+from maml_rl.algorithm.diagnostics import gradient_rows
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.rollout import Rollout, masked_mean
 from maml_rl.commands.train import resume
@@ -28,8 +30,8 @@ from tests.support.run_files import load, read_metrics, repeatable
 from tests.support.smoke import smoke_config, train_smoke
 
 
-def scaled(targets, by):
-    return targets._replace(advantages=targets.advantages * by)
+def scaled(step, by):
+    return step._replace(targets=step.targets._replace(advantages=step.targets.advantages * by))
 
 
 # Nothing is subtracted from the returns, so that the loss at the start, minus the mean advantage of
@@ -48,27 +50,27 @@ def test_fault_1_the_meta_loss_on_the_batch_before_adaptation():
         found = built.log_probs(params, rollout) * rollout.mask
         torch.testing.assert_close(found, rollout.log_probs, rtol=1e-4, atol=1e-4)
     # at the start every ratio is 1, so the loss is minus the mean advantage of the last rollout
-    last, targets = experience.rollouts[-1], experience.targets[-1]
+    last = experience.rollouts[-1]
     means = [
-        float(masked_mean(own.advantages, rollout.mask).mean())
-        for own, rollout in zip(experience.targets, experience.rollouts, strict=True)
+        float(masked_mean(step.targets.advantages, step.rollout.mask).mean())
+        for step in experience.steps
     ]
     assert np.abs(np.diff(means)).min() > 0.02  # so that another batch would be noticed
     loss = built.outer_step(experience).metrics["outer/loss"]
     assert loss == pytest.approx(-means[-1], rel=1e-4)
     # other advantages of the last rollout change loss and gradient in proportion
-    pre = experience.targets[:-1]
-    doubled = experience._replace(targets=[*pre, scaled(targets, -2.0)])
+    *before, after = experience.steps
+    doubled = Experience([*before, scaled(after, -2.0)])
     assert built.outer_step(doubled).metrics["outer/loss"] == pytest.approx(-2 * loss, rel=1e-5)
     gradient = first_moments(built.outer_step(experience))
     torch.testing.assert_close(first_moments(built.outer_step(doubled)), -2.0 * gradient)
     # those of earlier rollouts act through adaptation alone: not at all where steps are tiny
     tiny = Built("algorithm=maml_adam", *RAW, "inner.steps=2", "inner.step_size=1e-9")
     same = tiny.collect()
-    altered = same._replace(targets=[*(scaled(own, -3.0) for own in same.targets[:-1]), same[1][2]])
+    altered = Experience([*(scaled(step, -3.0) for step in same.steps[:-1]), same.steps[-1]])
     one, other = (first_moments(tiny.outer_step(each)) for each in (same, altered))
     torch.testing.assert_close(one, other)
-    moved = experience._replace(targets=[*(scaled(own, -3.0) for own in pre), targets])
+    moved = Experience([*(scaled(step, -3.0) for step in before), after])
     assert (first_moments(built.outer_step(moved)) - gradient).norm() > 0.01 * gradient.norm()
     assert last.rewards.shape == (3, 10, 4)
 
@@ -83,7 +85,7 @@ def test_fault_2_a_baseline_that_is_not_the_one_fitted():
     experience = built.collect()
     discount = built.config.algorithm.discount
     previous = None
-    for rollout, targets in zip(experience.rollouts, experience.targets, strict=True):
+    for rollout, targets, *_ in experience.steps:
         features = numpy_features(rollout)
         time = np.arange(10)[None, :, None]
         values = targets.values.double().numpy() / discount**time
@@ -106,9 +108,10 @@ def test_fault_3_advantages_divided_by_their_variance():
     """garage and metaworld-algorithms divided by the variance, not the standard deviation."""
     built = Built()
     raw = Built("algorithm.standardize_advantages=false")
-    for one, other in zip(
-        built.collect(steps=0).targets, raw.collect(steps=0).targets, strict=True
+    for scaled_step, raw_step in zip(
+        built.collect(steps=0).steps, raw.collect(steps=0).steps, strict=True
     ):
+        one, other = scaled_step.targets, raw_step.targets
         deviations = []
         for m in range(3):
             mask = raw.collect(steps=0).rollouts[0].mask[m] > 0
@@ -171,7 +174,7 @@ def test_fault_5_the_outer_step_size_used_inside(inner):
         moved.append({name: experience.adapted[name] - leaf for name, leaf in built.meta.items()})
         # in the outer loop too: with another inner step size, ratios at the start were not 1 and
         # the loss not minus the mean advantage
-        own, rollout = experience.targets[-1], experience.rollouts[-1]
+        own, rollout = experience.steps[-1].targets, experience.rollouts[-1]
         expected = -float(masked_mean(own.advantages, rollout.mask).mean())
         update = built.outer_step(experience)
         assert update.metrics["outer/loss"] == pytest.approx(expected, rel=1e-4)
@@ -187,7 +190,7 @@ def test_fault_6_log_probabilities_averaged_over_action_dimensions():
     """learn2learn's examples averaged them; six dimensions would be a step six times too small."""
     built = Built("env=half_cheetah_dir", "env.horizon=4", "inner.step_size=0.3")
     experience = built.collect()
-    rollout, targets = experience.rollouts[0], experience.targets[0]
+    rollout, targets = experience.rollouts[0], experience.steps[0].targets
     assert rollout.actions.shape[-1] == 6
     leaves = {name: leaf.requires_grad_() for name, leaf in stack(built.meta, 3).items()}
     log_probs = built.log_probs(leaves, rollout)
@@ -200,7 +203,8 @@ def test_fault_6_log_probabilities_averaged_over_action_dimensions():
         expected = leaf.detach() - 0.3 * grad
         torch.testing.assert_close(experience.adapted[name], expected, rtol=1e-4, atol=1e-5)
     norms = torch.cat([grad.flatten(1) for grad in grads], 1).norm(dim=1)
-    torch.testing.assert_close(experience.grad_norms[0], norms, rtol=1e-4, atol=1e-5)
+    found = gradient_rows(experience.steps[0].gradients).norm(dim=1)
+    torch.testing.assert_close(found, norms, rtol=1e-4, atol=1e-5)
 
 
 def test_fault_7_time_that_runs_over_episodes_and_a_ridge_that_is_the_action_size():
@@ -273,7 +277,7 @@ def test_fault_8_more_episodes_for_tasks_that_end_early():
     # every task counts the same in the outer loss, however many steps it gave
     built = Built("algorithm=maml_adam", *RAW, distribution=Corridor(), tasks=tasks, num_episodes=5)
     experience = built.collect()
-    own, mask = experience.targets[-1].advantages, experience.rollouts[-1].mask
+    own, mask = experience.steps[-1].targets.advantages, experience.rollouts[-1].mask
     each = [float((own[m] * mask[m]).sum() / mask[m].sum()) for m in range(3)]
     loss = built.outer_step(experience).metrics["outer/loss"]
     assert loss == pytest.approx(-np.mean(each), rel=1e-4)

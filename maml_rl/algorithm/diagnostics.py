@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from envs.unstable import INFO as UNSTABLE
-from maml_rl.algorithm.inner_loop.loop import InnerStep
+from maml_rl.algorithm.adaptation import AdaptationStep, distribution_on
 from maml_rl.algorithm.outer_loop.update import mean_cosine
 from maml_rl.algorithm.policies import Policy
-from maml_rl.algorithm.rollout import Rollout
+from maml_rl.algorithm.rollout import Params, Rollout
 
 Values = NDArray[np.float64]
 
@@ -79,43 +80,37 @@ def unstable_episodes(rollouts: Sequence[Rollout], prefix: str) -> dict[str, flo
     return {f"{prefix}unstable_episodes": count}
 
 
-def gradient_rows(taken: InnerStep) -> Tensor:
+def gradient_rows(gradients: Params) -> Tensor:
     """Gradients of an inner step, one row a task, [M, P]."""
-    return torch.cat([leaf.flatten(1) for leaf in taken.grads.values()], dim=1)
+    return torch.cat([leaf.flatten(1) for leaf in gradients.values()], dim=1)
 
 
-def inner_step_metrics(
-    policy: Policy, inner_steps: Sequence[InnerStep], rollouts: Sequence[Rollout]
-) -> dict[str, float]:
-    """Metrics of the inner steps: movement of the policies, agreement of the tasks' gradients.
+def inner_step_metrics(policy: Policy, steps: Sequence[AdaptationStep]) -> dict[str, float]:
+    """Metrics of the inner steps: movement of the policies, size and agreement of the gradients.
 
-    The gradients are those of the first step, where all tasks have the same parameters. Empty
-    without inner steps.
+    The cosine is of the first step, where all tasks have the same parameters. Empty without inner
+    steps.
 
     Args:
         policy: runs stacked parameters.
-        inner_steps: K of them.
-        rollouts: that the steps used, K of them or one more.
+        steps: K + 1, without graphs.
     """
-    if not inner_steps:
+    gradients = [gradient_rows(step.gradients) for step in steps if step.gradients is not None]
+    if not gradients:
         return {}
-    divergences = torch.stack(
-        [
-            step_kl(policy, taken, rollout)
-            for taken, rollout in zip(inner_steps, rollouts, strict=False)
-        ]
-    )
-    cosine = mean_cosine(gradient_rows(inner_steps[0]))
+    divergences = [step_kl(policy, step, after.params) for step, after in pairwise(steps)]
+    cosine = mean_cosine(gradients[0])
     return {
-        "inner/kl": float(divergences.mean()),
+        "inner/grad_norm": float(torch.stack([rows.norm(dim=1) for rows in gradients]).mean()),
+        "inner/kl": float(torch.stack(divergences).mean()),
         **({} if cosine is None else {"inner/grad_cosine": cosine}),
     }
 
 
 @torch.no_grad()
-def step_kl(policy: Policy, taken: InnerStep, rollout: Rollout) -> Tensor:
+def step_kl(policy: Policy, step: AdaptationStep, after: Params) -> Tensor:
     """Mean of KL(before || after) on the rollout that an inner step used, [M]."""
-    after, _, _ = policy.distribution(
-        taken.params, rollout.observations, rollout.state, rollout.first
+    assert step.distribution is not None
+    return step.distribution.mean_kl(
+        distribution_on(policy, after, step.rollout), step.rollout.mask
     )
-    return taken.distribution.mean_kl(after, rollout.mask)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from envs.arguments import number
 from envs.errors import UserError
 from envs.protocol import Tasks
+from maml_rl.algorithm.adaptation import AdaptationStep, Experience
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
 from maml_rl.algorithm.baselines import Baseline
 from maml_rl.algorithm.diagnostics import gradient_rows, inner_step_metrics
-from maml_rl.algorithm.inner_loop.loop import STATISTICS, InnerLoop, InnerStep, stack
+from maml_rl.algorithm.inner_loop.loop import STATISTICS, InnerLoop, stack
 from maml_rl.algorithm.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
 from maml_rl.algorithm.outer_loop.objectives import raise_unless_finite
 from maml_rl.algorithm.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
@@ -42,16 +42,6 @@ class Collector(Protocol):
             key: address of the random numbers; the same key and parameters give the same rollout.
         """
         ...
-
-
-class Experience(NamedTuple):
-    """What the tasks of one iteration gave."""
-
-    rollouts: list[Rollout]  # K + 1: before each inner step, and after the last
-    targets: list[Targets]  # of each rollout
-    adapted: Params  # parameters after the last inner step, leaves [M, *s]
-    grad_norms: list[Tensor]  # [M] each, of the inner steps' gradients
-    inner_steps: Sequence[InnerStep] = ()  # K of them, without graphs
 
 
 class MetaLearner:
@@ -182,19 +172,25 @@ class MetaLearner:
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
-        rollouts, targets, norms, inner_steps = [], [], [], []
-        for step in range(steps + 1):
-            rollouts.append(collector.collect(params, tasks, key.child(step)))
-            targets.append(self._targets(meta, rollouts[-1]))
-            if step < steps:
-                scale = step_scale(step, self.inner.steps, later_scale)
-                taken = self.inner.step(self.policy, params, rows, rollouts[-1], targets[-1], scale)
-                gradients = gradient_rows(taken)
-                raise_unless_finite("inner gradient", gradients)
-                norms.append(gradients.norm(dim=1))
-                inner_steps.append(taken)
-                params = taken.params
-        return Experience(rollouts, targets, params, norms, inner_steps)
+        adaptation = []
+        for index in range(steps):
+            rollout, targets = self._batch(collector, meta, params, tasks, key.child(index))
+            scale = step_scale(index, self.inner.steps, later_scale)
+            taken = self.inner.step(self.policy, params, rows, rollout, targets, scale)
+            raise_unless_finite("inner gradient", gradient_rows(taken.grads))
+            adaptation.append(
+                AdaptationStep(rollout, targets, params, taken.grads, taken.distribution)
+            )
+            params = taken.params
+        last = self._batch(collector, meta, params, tasks, key.child(steps))
+        return Experience([*adaptation, AdaptationStep(*last, params)])
+
+    def _batch(
+        self, collector: Collector, meta: Params, params: Params, tasks: Tasks, key: Key
+    ) -> tuple[Rollout, Targets]:
+        """Collect a rollout, and estimate its targets."""
+        rollout = collector.collect(params, tasks, key)
+        return rollout, self._targets(meta, rollout)
 
     def _targets(self, meta: Params, rollout: Rollout) -> Targets:
         if not self.normalize_returns:
@@ -204,11 +200,10 @@ class MetaLearner:
 
     def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
         """Metrics of a healthy training: inner steps, baseline, exploration."""
-        norms = experience.grad_norms
+        explained = experience.steps[0].targets.explained_variance
         return {
-            **({"inner/grad_norm": float(torch.stack(norms).mean())} if norms else {}),
-            **inner_step_metrics(self.policy, experience.inner_steps, experience.rollouts),
-            "baseline/explained_variance": float(experience.targets[0].explained_variance.mean()),
+            **inner_step_metrics(self.policy, experience.steps),
+            "baseline/explained_variance": float(explained.mean()),
             **self.policy.metrics(self.inner.initial_params(meta)),
         }
 
@@ -228,8 +223,7 @@ class MetaLearner:
         objective = PostAdaptationObjective(
             self.policy,
             self.inner,
-            [rollout.to(self.device) for rollout in experience.rollouts],
-            [targets.to(self.device) for targets in experience.targets],
+            [step.to(self.device) for step in experience.steps],
             keep_graphs=self.outer.keeps_graphs,
             terms=[*self.outer.terms(state), *self._terms(experience)],
             fixed=fixed,
@@ -247,7 +241,8 @@ class MetaLearner:
         """The terms that the algorithm adds to the outer optimizer's loss."""
         terms = []
         if self.exploration_weight > 0:
-            credit = exploration_credit(experience.rollouts[-1], experience.targets[-1])
+            last = experience.steps[-1]
+            credit = exploration_credit(last.rollout, last.targets)
             terms.append(exploration(self.exploration_weight, credit.to(self.device)))
         if self.entropy_coefficient > 0:
             terms.append(entropy_bonus(self.entropy_coefficient))

@@ -19,13 +19,14 @@ from envs.protocol import (
     held_out,
     stored_tasks,
 )
+from maml_rl.algorithm.adaptation import Experience
 from maml_rl.algorithm.diagnostics import (
     mean_returns,
     success_rates,
     trial_returns,
     unstable_episodes,
 )
-from maml_rl.algorithm.meta_learner import Experience, MetaLearner
+from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.outer_loop import OuterUpdate
 from maml_rl.algorithm.outer_loop.objectives import group_size
 from maml_rl.algorithm.rollout import Params

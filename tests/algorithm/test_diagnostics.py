@@ -10,6 +10,7 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 
 from envs import MultiArmedBandit
+from maml_rl.algorithm.adaptation import Experience
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.loop import InnerLoop, stack
 from maml_rl.algorithm.meta_learner import MetaLearner
@@ -123,7 +124,8 @@ def test_the_inner_kl_is_torch_s(steps):
     mask = experience.rollouts[0].mask.clone()
     mask[0, -2:, -1] = 0.0  # an episode that ended two steps early
     rollouts = [experience.rollouts[0]._replace(mask=mask), *experience.rollouts[1:]]
-    params = [stack(case.meta, 3), *(taken.params for taken in experience.inner_steps)]
+    params = [step.params for step in experience.steps]
+    assert all(torch.equal(params[0][name], row) for name, row in stack(case.meta, 3).items())
     expected = []
     for step in range(steps):
         for task in range(3):
@@ -135,7 +137,8 @@ def test_the_inner_kl_is_torch_s(steps):
             with torch.no_grad():
                 divergence = kl_divergence(before(observations), after(observations))  # [T, B]
             expected.append(float((divergence * weights).sum() / weights.sum()))
-    metrics = learner.diagnostics(case.meta, experience._replace(rollouts=rollouts))
+    first = experience.steps[0]._replace(rollout=rollouts[0])
+    metrics = learner.diagnostics(case.meta, Experience([first, *experience.steps[1:]]))
     assert metrics["inner/kl"] == pytest.approx(np.mean(expected), rel=1e-9)
     assert metrics["inner/kl"] > 1e-3
     whole = learner.diagnostics(case.meta, experience)
@@ -153,10 +156,10 @@ def test_the_inner_kl_of_categorical_policies_is_torch_s():
     tasks = distribution.sample(3, np.random.default_rng(0))
     collector = Collector(distribution, policy, 3, 4)
     experience = learner.collect(collector, meta, tasks, 1, Key(0))
-    rollout, (taken,) = experience.rollouts[0], experience.inner_steps
+    rollout = experience.rollouts[0]
     logits = [
         policy.distribution(params, rollout.observations, None, rollout.first)[0].logits.detach()
-        for params in (stack(meta, 3), taken.params)
+        for params in (stack(meta, 3), experience.adapted)
     ]
     before, after = (Categorical(logits=each) for each in logits)
     weights = rollout.mask / rollout.mask.sum((1, 2), keepdim=True)
@@ -172,7 +175,7 @@ def test_the_inner_gradients_cosine_is_of_the_first_step_and_of_what_adapts(adap
     case = Case(InnerLoop(2, 0.3, adapted=adapted))
     learner, experience = collected(case)
     params, expected = stack(case.meta, 3), []
-    targets, rollout = experience.targets[0], experience.rollouts[0]
+    targets, rollout = experience.steps[0].targets, experience.rollouts[0]
     names = list(learner.inner.adapted_names(case.policy))
     for task in range(3):
         plain = Plain({name: leaf[task] for name, leaf in params.items()})
@@ -205,14 +208,15 @@ def test_diagnostics_change_no_other_number(tmp_path, monkeypatch):
     options = ("inner.steps=2", "trainer.num_tasks=3")
     train_smoke(tmp_path / "with", *options)
     monkeypatch.setattr(
-        "maml_rl.algorithm.meta_learner.inner_step_metrics", lambda policy, steps, rollouts: {}
+        "maml_rl.algorithm.meta_learner.inner_step_metrics", lambda policy, steps: {}
     )
     monkeypatch.setattr(
         "maml_rl.algorithm.outer_loop.trpo.direction_metrics", lambda name, rows: {}
     )
     train_smoke(tmp_path / "without", *options)
     one, other = (repeatable(read_metrics(tmp_path / name)) for name in ("with", "without"))
-    added = {"inner/kl", "inner/grad_cosine", "outer/gradient_norm", "outer/gradient_cosine"}
+    added = {"inner/grad_norm", "inner/kl", "inner/grad_cosine"}
+    added |= {"outer/gradient_norm", "outer/gradient_cosine"}
     assert [{k: v for k, v in line.items() if k not in added} for line in one] == other
     assert added <= one[0].keys()
     for name in ("last", "best"):

@@ -231,7 +231,7 @@ def test_returns_are_divided_by_their_running_deviation():
         # what losses are given: the unscaled targets over the deviation known before
         scale = 1.0 / math.sqrt(meta[names[1]].item() + 1e-8)
         plain = AdvantageEstimator(LinearFeatureBaseline(), standardize=False)
-        for rollout, targets in zip(experience.rollouts, experience.targets, strict=True):
+        for rollout, targets, *_ in experience.steps:
             expected = plain(rollout)
             for name in ("advantages", "rewards", "values", "mean_return"):
                 found = getattr(targets, name)
@@ -572,10 +572,10 @@ def test_gradients_longer_than_the_limit_are_cut_to_it(outer, tmp_path):
 def test_without_inner_steps_the_outer_gradient_is_the_plain_policy_gradient():
     built = Built("algorithm=pretrained", "outer=adam")
     experience = built.collect()
-    assert (len(experience.rollouts), experience.grad_norms) == (1, [])
+    assert (len(experience.steps), experience.steps[0].gradients) == (1, None)
     rows = stack(built.meta, 3)
     assert all(torch.equal(experience.adapted[name], leaf) for name, leaf in rows.items())
-    rollout, targets = experience.rollouts[0], experience.targets[0]
+    rollout, targets = experience.steps[0][:2]
     leaves = {name: leaf.clone().requires_grad_() for name, leaf in built.meta.items()}
     expanded = {name: leaf.expand(3, *leaf.shape) for name, leaf in leaves.items()}
     losses = -masked_mean(built.log_probs(expanded, rollout) * targets.advantages, rollout.mask)
@@ -605,7 +605,7 @@ def test_what_was_trained_without_adaptation_is_adapted_by_a_full_step_and_then_
     experience = built.collect(steps=3, later_scale=0.5)
     params = stack(built.meta, 3)
     for step, size in enumerate((0.4, 0.2, 0.2)):
-        rollout, targets = experience.rollouts[step], experience.targets[step]
+        rollout, targets = experience.steps[step][:2]
         found = built.log_probs(params, rollout) * rollout.mask
         torch.testing.assert_close(found, rollout.log_probs, rtol=1e-3, atol=1e-3)
         leaves = {name: leaf.clone().requires_grad_() for name, leaf in params.items()}

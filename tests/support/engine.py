@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from envs import PointNavigation, TaskDistribution
+from maml_rl.algorithm.adaptation import AdaptationStep
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.loop import InnerLoop, stack
@@ -53,21 +54,29 @@ class Case:
         )
         self.meta = {name: leaf for name, leaf in whole.items() if name not in self.policy.fixed}
         self.fixed = {name: whole[name] for name in self.policy.fixed}
-        self.rollouts: list[Rollout] = []
-        self.targets: list[Targets] = []
+        self.steps: list[AdaptationStep] = []
         collector = Collector(distribution, self.policy, num_tasks, num_episodes)
         estimate = AdvantageEstimator(LinearFeatureBaseline())
         tasks = distribution.sample(num_tasks, np.random.default_rng(seed))
         rows = stack(whole, num_tasks)
         params = inner.initial_params(rows)
         for step in range(inner.steps + 1):
-            self.rollouts.append(collector.collect(params, tasks, Key(seed, (step,))))
-            self.targets.append(estimate(self.rollouts[-1]))
+            rollout = collector.collect(params, tasks, Key(seed, (step,)))
+            targets = estimate(rollout)
+            self.steps.append(AdaptationStep(rollout, targets, params))
             with torch.no_grad():
-                params, *_ = inner.step(
-                    self.policy, params, rows, self.rollouts[-1], self.targets[-1]
-                )
+                params, *_ = inner.step(self.policy, params, rows, rollout, targets)
         self.tasks, self.collector = tasks, collector
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """The collected rollouts, K + 1."""
+        return [step.rollout for step in self.steps]
+
+    @property
+    def targets(self) -> list[Targets]:
+        """Their targets."""
+        return [step.targets for step in self.steps]
 
     def objective(
         self,
@@ -80,8 +89,7 @@ class Case:
         return PostAdaptationObjective(
             self.policy,
             inner or self.inner,
-            self.rollouts,
-            self.targets,
+            self.steps,
             tasks_per_group=tasks_per_group,
             graph_budget=graph_budget,
             terms=terms,
@@ -94,7 +102,7 @@ class Case:
             name: leaf.expand(self.num_tasks, *leaf.shape)
             for name, leaf in (meta | self.fixed).items()
         }
-        return self.inner.adapt(self.policy, rows, self.rollouts[:-1], self.targets[:-1])
+        return self.inner.adapt(self.policy, rows, self.steps[:-1])
 
     def moved(self, size: float, seed: int = 0) -> Params:
         """The meta-parameters with normal noise of standard deviation `size` added."""

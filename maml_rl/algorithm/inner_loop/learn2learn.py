@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from envs.arguments import one_of
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.learn2learn_loader import load_learn2learn
-from maml_rl.algorithm.inner_loop.loop import InnerLoop, InnerStep, detached
+from maml_rl.algorithm.inner_loop.loop import InnerLoop, InnerStep, detached, to_differentiate
 from maml_rl.algorithm.inner_loop.losses import Loss, per_task
 from maml_rl.algorithm.inner_loop.update_rules import LEARNED, SGD, MetaSGD, UpdateRule
 from maml_rl.algorithm.policies import Policy
@@ -74,10 +74,7 @@ class Learn2LearnMAML(InnerLoop):
         names = self.adapted_names(policy)
         rows, grads, parts = [], [], []
         for task in range(len(rollout.rewards)):
-            own = {name: leaf[task] for name, leaf in params.items()}
-            for name in names:
-                if not differentiable or not own[name].requires_grad:
-                    own[name] = own[name].view_as(own[name]).requires_grad_()
+            own = to_differentiate({name: leaf[task] for name, leaf in params.items()}, names)
             with torch.enable_grad():
                 module = AdaptedModule(policy, own, names)
                 its_meta = {name: leaf[task] for name, leaf in meta.items()}

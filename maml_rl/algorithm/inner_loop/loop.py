@@ -11,6 +11,7 @@ import torch
 
 from envs.arguments import integer_at_least, number, one_of
 from envs.errors import UserError
+from maml_rl.algorithm.adaptation import AdaptationStep, distribution_on
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.losses import LOSSES, Loss, per_task
 from maml_rl.algorithm.inner_loop.update_rules import LEARNED, SGD, MetaSGD, UpdateRule
@@ -27,71 +28,6 @@ class InnerStep(NamedTuple):
     params: Params  # adapted, leaves [M, *s]
     grads: Params  # that were followed, leaves [M, *s] of what adapts
     distribution: Distribution  # of the policies before the step, on their rollout
-
-
-class Replay(NamedTuple):
-    """An adaptation of every task."""
-
-    params: Params  # after the last step, leaves [M, *s]
-    distributions: list[Distribution]  # of the policies before each step, on their rollout
-
-
-def inner_step(
-    policy: Policy,
-    params: Params,
-    meta: Params,
-    rollout: Rollout,
-    targets: Targets,
-    *,
-    loss: Loss,
-    update: UpdateRule,
-    step_size: float,
-    adapted: Sequence[str],
-    first_order: bool = False,
-    scale: float = 1.0,
-) -> InnerStep:
-    """Take one policy-gradient step for every task at once.
-
-    The tasks' losses are independent, so the gradient of their sum is each task's own gradient.
-    Where gradients are enabled the result is differentiable in `params` and `meta`, through the
-    gradient too unless `first_order`; under `torch.no_grad()` no graph is kept.
-
-    Args:
-        policy: runs the stacked parameters.
-        params: each task's parameters, leaves [M, *s].
-        meta: what is meta-learned, a row per task, leaves [M, *s].
-        rollout: collected with these parameters (or with fixed ones close to them).
-        targets: the rollout's advantages.
-        loss: gives [M].
-        update: turns gradients into parameters.
-        step_size: of the update.
-        adapted: names of the parameters that adapt; the others stay as they are.
-        first_order: leave the gradient's own dependence on the parameters out (FOMAML).
-        scale: of this step against a full one.
-    """
-    differentiable = torch.is_grad_enabled()
-    params = dict(params)
-    for name in adapted:  # differentiable already, or a leaf of this step's own
-        if not differentiable or not params[name].requires_grad:
-            params[name] = params[name].view_as(params[name]).requires_grad_()
-    with torch.enable_grad():
-        distribution, _, _ = policy.distribution(
-            params, rollout.observations, rollout.state, rollout.first
-        )
-        losses = per_task(loss, distribution, rollout, targets)
-        leaves = torch.autograd.grad(
-            losses.sum(),
-            [params[name] for name in adapted],
-            create_graph=differentiable and not first_order,
-            retain_graph=differentiable,  # of the distribution, which outer losses may use
-        )
-    if first_order:  # in forward mode too: J and J' of the Fisher product must be one map
-        leaves = tuple(leaf.detach() for leaf in leaves)
-    grads = dict(zip(adapted, leaves, strict=True))
-    if not differentiable:
-        distribution = detached(distribution)
-    scaled = grads if scale == 1.0 else {name: scale * grad for name, grad in grads.items()}
-    return InnerStep(update(meta, params, scaled, step_size), grads, distribution)
 
 
 class InnerLoop:
@@ -214,45 +150,80 @@ class InnerLoop:
         targets: Targets,
         scale: float = 1.0,
     ) -> InnerStep:
-        """Take one inner step from `params`."""
-        return inner_step(
-            policy,
-            params,
-            meta,
-            rollout,
-            targets,
-            loss=self.loss,
-            update=self.update,
-            step_size=self.step_size,
-            adapted=self.adapted_names(policy),
-            first_order=self.first_order,
-            scale=scale,
-        )
+        """Take one policy-gradient step for every task at once.
+
+        The tasks' losses are independent, so the gradient of their sum is each task's own gradient.
+        Where gradients are enabled the result is differentiable in `params` and `meta`, through the
+        gradient too unless `first_order`; under `torch.no_grad()` no graph is kept.
+
+        Args:
+            policy: runs the stacked parameters.
+            params: each task's parameters, leaves [M, *s].
+            meta: what is meta-learned, a row per task, leaves [M, *s].
+            rollout: collected with these parameters (or with fixed ones close to them).
+            targets: of the rollout.
+            scale: of this step against a full one.
+        """
+        names, differentiable = self.adapted_names(policy), torch.is_grad_enabled()
+        params = to_differentiate(params, names)
+        with torch.enable_grad():
+            distribution = distribution_on(policy, params, rollout)
+            leaves = torch.autograd.grad(
+                per_task(self.loss, distribution, rollout, targets).sum(),
+                [params[name] for name in names],
+                create_graph=differentiable and not self.first_order,
+                retain_graph=differentiable,  # of the distribution, which outer losses may use
+            )
+        if self.first_order:  # in forward mode too: J and J' of the Fisher product are one map
+            leaves = tuple(leaf.detach() for leaf in leaves)
+        grads = dict(zip(names, leaves, strict=True))
+        scaled = grads if scale == 1.0 else {name: scale * grad for name, grad in grads.items()}
+        after = self.update(meta, params, scaled, self.step_size)
+        return InnerStep(after, grads, distribution if differentiable else detached(distribution))
 
     def replay(
-        self,
-        policy: Policy,
-        meta: Params,
-        rollouts: Sequence[Rollout],
-        targets: Sequence[Targets],
-    ) -> Replay:
-        """Take one step per rollout from the initialization in `meta` (leaves [M, *s])."""
-        params, distributions = self.initial_params(meta), []
-        for rollout, target in zip(rollouts, targets, strict=True):
-            step = self.step(policy, params, meta, rollout, target)
-            params = step.params
-            distributions.append(step.distribution)
-        return Replay(params, distributions)
+        self, policy: Policy, meta: Params, steps: Sequence[AdaptationStep]
+    ) -> list[AdaptationStep]:
+        """Take one step on each rollout but the last, from the initialization in `meta`.
 
-    def adapt(
-        self,
-        policy: Policy,
-        meta: Params,
-        rollouts: Sequence[Rollout],
-        targets: Sequence[Targets],
-    ) -> Params:
-        """Return the parameters after one step per rollout from the initialization in `meta`."""
-        return self.replay(policy, meta, rollouts, targets).params
+        Args:
+            policy: runs the stacked parameters.
+            meta: what is meta-learned, a row per task, leaves [M, *s].
+            steps: K + 1, whose rollouts and targets are used.
+
+        Returns:
+            The same rollouts, with policies that are functions of `meta`.
+        """
+        params, replayed = self.initial_params(meta), []
+        for data in steps[:-1]:
+            taken = self.step(policy, params, meta, data.rollout, data.targets)
+            replayed.append(
+                data._replace(params=params, gradients=taken.grads, distribution=taken.distribution)
+            )
+            params = taken.params
+        last = distribution_on(policy, params, steps[-1].rollout)
+        return [*replayed, steps[-1]._replace(params=params, distribution=last)]
+
+    def adapt(self, policy: Policy, meta: Params, steps: Sequence[AdaptationStep]) -> Params:
+        """Return the parameters after one step on every rollout, the last too."""
+        params = self.initial_params(meta)
+        for data in steps:
+            params = self.step(policy, params, meta, data.rollout, data.targets).params
+        return params
+
+
+def to_differentiate(params: Params, names: Sequence[str]) -> Params:
+    """Return parameters of which those in `names` can be differentiated in.
+
+    They are what they were where they carry a graph that is kept, else leaves.
+    """
+    differentiable = torch.is_grad_enabled()
+    return params | {
+        name: params[name]
+        if differentiable and params[name].requires_grad
+        else params[name].view_as(params[name]).requires_grad_()
+        for name in names
+    }
 
 
 def detached(distribution: Distribution) -> Distribution:

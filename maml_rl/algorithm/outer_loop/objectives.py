@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from maml_rl.algorithm.advantages import Targets
+from maml_rl.algorithm.adaptation import AdaptationStep
 from maml_rl.algorithm.inner_loop.loop import InnerLoop, detached, stack
 from maml_rl.algorithm.outer_loop.terms import Replayed, Term, inner_kl, post_adaptation_surrogate
 from maml_rl.algorithm.policies import Distribution, Policy
 from maml_rl.algorithm.policies.distribution import rebuilt
-from maml_rl.algorithm.rollout import Params, Rollout
+from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import NonFiniteError
 
 CACHE_ELEMENTS = 2 * 2000 * 64  # activations of one layer that still fit the cache (measured)
@@ -118,8 +118,7 @@ class PostAdaptationObjective:
     Args:
         policy: runs stacked parameters.
         inner: the inner loop that is differentiated through.
-        rollouts: K + 1 of them, the last collected by the adapted policies.
-        targets: of each rollout.
+        steps: K + 1, the last of the adapted policies.
         keep_graphs: keep the graphs of a gradient for Fisher-vector products, within the budget.
         tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
         graph_budget: bytes of graphs that may be kept between products; what exceeds it is
@@ -133,8 +132,7 @@ class PostAdaptationObjective:
         self,
         policy: Policy,
         inner: InnerLoop,
-        rollouts: Sequence[Rollout],
-        targets: Sequence[Targets],
+        steps: Sequence[AdaptationStep],
         keep_graphs: bool = True,
         tasks_per_group: int | None = None,
         graph_budget: int | None = None,
@@ -143,22 +141,15 @@ class PostAdaptationObjective:
     ) -> None:
         self.policy, self.inner = policy, inner
         self.terms, self.fixed = terms, fixed or {}
-        rewards = rollouts[-1].rewards
-        self.num_tasks = len(rewards)
-        memory, (steps, slots) = graph_memory(rewards.device), rewards.shape[1:]
-        self.tasks_per_group = tasks_per_group or group_size(
-            policy, self.num_tasks, steps, slots, memory
-        )
-        whole = graph_bytes(
-            policy, self.num_tasks, steps, slots, len(rollouts), rewards.element_size()
-        )
+        rewards = steps[-1].rollout.rewards
+        self.num_tasks, horizon, slots = rewards.shape
+        size, memory = (self.num_tasks, horizon, slots), graph_memory(rewards.device)
+        self.tasks_per_group = tasks_per_group or group_size(policy, *size, memory)
+        whole = graph_bytes(policy, *size, len(steps), rewards.element_size())
         budget = graph_budget if graph_budget is not None else memory or GRAPH_BUDGET
         self._keep = keep_graphs and whole <= budget
-        self._parts = {
-            start: (
-                [rollout.tasks(start, start + self._count(start)) for rollout in rollouts],
-                [target.tasks(start, start + self._count(start)) for target in targets],
-            )
+        self._parts = {  # cut once, not at every product
+            start: [step.tasks(start, start + self._count(start)) for step in steps]
             for start in self._starts()
         }
         self._meta: Params = {}
@@ -194,8 +185,8 @@ class PostAdaptationObjective:
             replayed = self._replay(start, stack(meta, self._count(start)))
             references = self._references[start]
             referred = replayed._replace(references=references)
-            mask = replayed.rollouts[-1].mask
-            kl = references[-1].mean_kl(replayed.distributions[-1], mask)
+            distribution, rollout, _ = replayed.last
+            kl = references[-1].mean_kl(distribution, rollout.mask)
             parts.append((self._losses(replayed), kl, inner_kl(referred)))
         return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -205,7 +196,7 @@ class PostAdaptationObjective:
         rows = []
         for start in self._starts():
             stacked = stack(meta | self.fixed, self._count(start))
-            adapted = self.inner.adapt(self.policy, stacked, *self._parts[start])
+            adapted = self.inner.adapt(self.policy, stacked, self._parts[start])
             moved = (adapted[name] - stacked[name] for name in meta)
             rows.append(_flatten_rows(list(moved)))
         all_rows = torch.cat(rows)
@@ -237,7 +228,7 @@ class PostAdaptationObjective:
                 )
                 for name, leaf in group.rows.items()
             }
-            outputs = self._replay(start, duals).distributions[-1]
+            outputs, _, _ = self._replay(start, duals).last
             tangent = rebuilt(outputs, (_tangent(output) for output in outputs))
         cotangent = group.distribution.mean_kl_curvature(tangent, group.mask)
         pulled = torch.autograd.grad(
@@ -259,9 +250,8 @@ class PostAdaptationObjective:
             for name, leaf in stack(self._meta, self._count(start)).items()
         }
         replayed = self._replay(start, rows)
-        losses = self._losses(replayed)
-        distribution, mask = replayed.distributions[-1], replayed.rollouts[-1].mask
-        group = _Group(rows, losses, distribution, mask)
+        distribution, rollout, _ = replayed.last
+        group = _Group(rows, self._losses(replayed), distribution, rollout.mask)
         if self._keep:
             self._groups[start] = group
         return group
@@ -271,20 +261,14 @@ class PostAdaptationObjective:
 
     def _replay(self, start: int, rows: Params) -> Replayed:
         """Adapt the tasks from `start`, whose rows of what is learned are given, leaves [G, *s]."""
-        rollouts, targets = self._parts[start]
         whole = rows | stack(self.fixed, self._count(start))
-        adaptation = self.inner.replay(self.policy, whole, rollouts[:-1], targets[:-1])
-        last = rollouts[-1]
-        adapted, _, _ = self.policy.distribution(
-            adaptation.params, last.observations, last.state, last.first
-        )
-        distributions = [*adaptation.distributions, adapted]
-        known = self._references.get(start)
-        if known is None:
-            self._references[start] = [detached(distribution) for distribution in distributions]
-        return Replayed(
-            distributions, rollouts, targets, known, slice(start, start + self._count(start))
-        )
+        steps = self.inner.replay(self.policy, whole, self._parts[start])
+        tasks = slice(start, start + self._count(start))
+        replayed = Replayed(steps, self._references.get(start), tasks)
+        if replayed.references is None:
+            policies = [*replayed.before, replayed.last]
+            self._references[start] = [detached(distribution) for distribution, _, _ in policies]
+        return replayed
 
     def _starts(self) -> range:
         return range(0, self.num_tasks, self.tasks_per_group)

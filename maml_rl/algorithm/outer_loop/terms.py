@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from maml_rl.algorithm.adaptation import AdaptationStep
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.losses import likelihood_ratio, log_ratios
 from maml_rl.algorithm.policies import Distribution
@@ -19,16 +20,26 @@ from maml_rl.algorithm.rollout import Rollout, masked_mean
 
 
 class Replayed(NamedTuple):
-    """Tasks start to stop (G of them) adapted anew, as functions of the meta-parameters.
+    """Tasks start to stop (G of them) adapted anew, as functions of the meta-parameters."""
 
-    Lists hold an entry per rollout: those before each inner step, and last the one after them.
-    """
-
-    distributions: Sequence[Distribution]  # of the policies on their rollouts, leaves [G, ...]
-    rollouts: Sequence[Rollout]
-    targets: Sequence[Targets]
-    references: Sequence[Distribution] | None  # the same at the iteration's start, None there
+    steps: Sequence[AdaptationStep]  # K + 1, each with its distribution, leaves [G, ...]
+    references: Sequence[Distribution] | None  # distributions at the iteration's start, None there
     tasks: slice
+
+    @property
+    def last(self) -> tuple[Distribution, Rollout, Targets]:
+        """The adapted policies on the rollout after the last inner step."""
+        return self._data(self.steps[-1])
+
+    @property
+    def before(self) -> list[tuple[Distribution, Rollout, Targets]]:
+        """The policies before each inner step, K of them."""
+        return [self._data(step) for step in self.steps[:-1]]
+
+    @staticmethod
+    def _data(step: AdaptationStep) -> tuple[Distribution, Rollout, Targets]:
+        assert step.distribution is not None
+        return step.distribution, step.rollout, step.targets
 
 
 Term = Callable[[Replayed], Tensor]
@@ -37,7 +48,7 @@ Term = Callable[[Replayed], Tensor]
 
 def post_adaptation_surrogate(replayed: Replayed) -> Tensor:
     """Loss -mean(ratio * advantages) after adaptation, [G] (Finn et al. 2017, equation 4)."""
-    return likelihood_ratio(replayed.distributions[-1], replayed.rollouts[-1], replayed.targets[-1])
+    return likelihood_ratio(*replayed.last)
 
 
 def clipped_surrogate(clip: float) -> Term:
@@ -47,10 +58,10 @@ def clipped_surrogate(clip: float) -> Term:
     """
 
     def term(replayed: Replayed) -> Tensor:
-        rollout, advantages = replayed.rollouts[-1], replayed.targets[-1].advantages
-        ratio = log_ratios(replayed.distributions[-1], rollout).exp()
-        clipped = ratio.clamp(1 - clip, 1 + clip)
-        return -masked_mean(torch.minimum(ratio * advantages, clipped * advantages), rollout.mask)
+        distribution, rollout, targets = replayed.last
+        ratio = log_ratios(distribution, rollout).exp()
+        clipped = ratio.clamp(1 - clip, 1 + clip) * targets.advantages
+        return -masked_mean(torch.minimum(ratio * targets.advantages, clipped), rollout.mask)
 
     return term
 
@@ -61,13 +72,15 @@ def inner_kl(replayed: Replayed) -> Tensor:
     ProMP's penalty (Rothfuss et al. 2019, equation 16): how far the policies that the inner steps
     start from have moved from those that collected their rollouts.
     """
-    if replayed.references is None or len(replayed.rollouts) == 1:
-        return torch.zeros_like(replayed.rollouts[-1].rewards[:, 0, 0])
-    before_steps = zip(
-        replayed.references[:-1], replayed.distributions[:-1], replayed.rollouts[:-1], strict=True
-    )
+    if replayed.references is None or not replayed.before:
+        return torch.zeros_like(replayed.steps[-1].rollout.rewards[:, 0, 0])
     return torch.stack(
-        [reference.mean_kl(policy, rollout.mask) for reference, policy, rollout in before_steps]
+        [
+            reference.mean_kl(distribution, rollout.mask)
+            for reference, (distribution, rollout, _) in zip(
+                replayed.references, replayed.before, strict=False
+            )
+        ]
     ).mean(0)
 
 
@@ -80,8 +93,8 @@ def entropy_bonus(coefficient: float) -> Term:
     """Make -coefficient * mean entropy of the policies after adaptation, [G]."""
 
     def term(replayed: Replayed) -> Tensor:
-        entropy = replayed.distributions[-1].entropy()
-        return -coefficient * masked_mean(entropy, replayed.rollouts[-1].mask)
+        distribution, rollout, _ = replayed.last
+        return -coefficient * masked_mean(distribution.entropy(), rollout.mask)
 
     return term
 
@@ -104,10 +117,9 @@ def exploration(weight: float, credit: Tensor) -> Term:
     """
 
     def term(replayed: Replayed) -> Tensor:
-        before_steps = zip(replayed.distributions[:-1], replayed.rollouts[:-1], strict=True)
         moved = [
-            (log_ratios(policy, rollout) * rollout.mask).sum((1, 2))
-            for policy, rollout in before_steps
+            (log_ratios(distribution, rollout) * rollout.mask).sum((1, 2))
+            for distribution, rollout, _ in replayed.before
         ]
         return -weight * credit[replayed.tasks] * torch.stack(moved).sum(0)
 

@@ -102,8 +102,9 @@ def test_only_steps_beyond_the_trained_number_are_scaled():
     two = learner.collect(collector, case.meta, case.tasks, 2, key, later_scale=0.5)
     rows = stack(case.meta, 3)
     with torch.no_grad():
+        data = two.steps[1]
         expected, *_ = case.inner.step(
-            case.policy, full, rows, two.rollouts[1], two.targets[1], scale=0.5
+            case.policy, full, rows, data.rollout, data.targets, scale=0.5
         )
     assert all(torch.equal(two.adapted[name], expected[name]) for name in expected)
 

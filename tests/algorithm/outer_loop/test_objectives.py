@@ -237,7 +237,7 @@ def test_the_outer_loss_is_computed_on_the_rollout_after_adaptation():
     case = Case(InnerLoop(1, 0.3))
     before, _ = case.objective().losses_and_gradients(case.meta)
     changed = case.targets[-1]._replace(advantages=case.targets[-1].advantages + 2.5)
-    case.targets[-1] = changed
+    case.steps[-1] = case.steps[-1]._replace(targets=changed)
     after, _ = case.objective().losses_and_gradients(case.meta)
     torch.testing.assert_close(after, before - 2.5, rtol=0, atol=1e-12)
 
@@ -259,6 +259,7 @@ def test_a_loss_that_is_not_finite_names_the_task():
     case = Case(InnerLoop(1, 0.3))
     advantages = case.targets[-1].advantages.clone()
     advantages[1, 2, 3] = float("nan")
-    case.targets[-1] = case.targets[-1]._replace(advantages=advantages)
+    changed = case.targets[-1]._replace(advantages=advantages)
+    case.steps[-1] = case.steps[-1]._replace(targets=changed)
     with pytest.raises(NonFiniteError, match="outer loss of task 1"):
         case.objective().losses_and_gradients(case.meta)

@@ -9,9 +9,10 @@ from torch.distributions import kl_divergence
 from torch.func import functional_call
 
 from envs import UserError
+from maml_rl.algorithm.adaptation import Experience
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
-from maml_rl.algorithm.meta_learner import Experience, MetaLearner
+from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.outer_loop import PPO, Adam
 from maml_rl.algorithm.outer_loop.objectives import Measured, flatten, unflatten
 from maml_rl.algorithm.outer_loop.ppo import COEFFICIENT_RANGE
@@ -267,7 +268,7 @@ def test_the_next_update_minimizes_with_the_coefficient_in_the_state():
     case = Case(InnerLoop(1, RATE))
     outer = PPO(0.05, epochs=2, inner_kl_coefficient=0.25, target_inner_kl=1e-6)
     learner = MetaLearner(case.policy, LinearFeatureBaseline(), case.inner, outer)
-    experience = Experience(case.rollouts, case.targets, case.meta, [])
+    experience = Experience(case.steps)
     first = learner.outer_step(case.meta, {}, experience)
     assert first.state["inner_kl_coefficient"] == 0.5
     second = learner.outer_step(first.meta, deepcopy(first.state), experience)

@@ -531,7 +531,7 @@ def test_gbml_begins_as_maml(transform, adapted):
     assert all(leaf.dtype == torch.float64 for leaf in learned)
     with torch.no_grad():
         rows = stack(meta, case.num_tasks)
-        found = inner.adapt(case.policy, rows, case.rollouts[:-1], case.targets[:-1])
+        found = inner.adapt(case.policy, rows, case.steps[:-1])
     for name, leaf in case.adapted(case.meta).items():
         torch.testing.assert_close(found[name], leaf, rtol=0, atol=1e-14)
     _, maml_rows = case.objective().losses_and_gradients(case.meta)

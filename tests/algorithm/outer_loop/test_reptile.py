@@ -7,10 +7,11 @@ import torch
 from torch.func import functional_call
 
 from envs import UserError
+from maml_rl.algorithm.adaptation import Experience
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.inner_loop.update_rules import MetaSGD
-from maml_rl.algorithm.meta_learner import Experience, MetaLearner
+from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.outer_loop import Reptile
 from maml_rl.algorithm.outer_loop.objectives import flatten
 from maml_rl.algorithm.outer_loop.terms import post_adaptation_surrogate
@@ -112,9 +113,7 @@ def test_it_reports_the_surrogate_and_the_divergence_it_does_not_follow():
 def test_through_the_learner_the_step_is_the_same():
     case = Case(InnerLoop(1, RATE))
     learner = MetaLearner(case.policy, LinearFeatureBaseline(), case.inner, Reptile(0.4))
-    update = learner.outer_step(
-        case.meta, {}, Experience(case.rollouts, case.targets, case.meta, [])
-    )
+    update = learner.outer_step(case.meta, {}, Experience(case.steps))
     direct = Reptile(0.4).update(case.meta, {}, case.objective())
     assert torch.equal(flatten(update.meta), flatten(direct.meta))
 

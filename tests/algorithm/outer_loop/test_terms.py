@@ -15,11 +15,12 @@ from benchmarks.tabular import (
     table_policy,
     values,
 )
+from maml_rl.algorithm.adaptation import AdaptationStep, Experience
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.inner_loop.learn2learn import Learn2LearnGBML, Learn2LearnMAML
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
-from maml_rl.algorithm.meta_learner import Experience, MetaLearner
+from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.outer_loop import Adam, PostAdaptationObjective
 from maml_rl.algorithm.outer_loop.terms import (
     Replayed,
@@ -50,6 +51,17 @@ def targets_of(**leaves):
     return Targets(*[torch.zeros(1)] * 6)._replace(**leaves)
 
 
+def replay_of(distributions, rollouts, targets=None):
+    """A replay of the first tasks, without references."""
+    steps = [
+        AdaptationStep(rollout, target, {}, None, distribution)
+        for distribution, rollout, target in zip(
+            distributions, rollouts, targets or [None] * len(rollouts), strict=True
+        )
+    ]
+    return Replayed(steps, None, slice(0, len(rollouts[0].rewards)))
+
+
 def gaussian(mean, std):
     """One-dimensional normal distributions of one task, means [T][B]."""
     return DiagonalGaussian(tensor(mean)[None, ..., None], tensor([std]).log().view(1, 1, 1, 1))
@@ -69,7 +81,7 @@ def clipped_case():
     old = distribution.log_prob(actions).detach() - ratios.log()
     rollout = rollout_of(mask, actions=actions, log_probs=old)
     target = targets_of(advantages=advantages)
-    return mean, Replayed([distribution], [rollout], [target], None, slice(0, 1))
+    return mean, replay_of([distribution], [rollout], [target])
 
 
 def test_clipped_surrogate_by_hand():
@@ -100,7 +112,7 @@ def test_inner_kl_is_the_mean_over_inner_steps_of_the_kl_from_the_sampling_polic
         gaussian([[1.5, 7.0], [7.0, 7.0]], 0.25),
         gaussian([[8.0, 8.0], [8.0, 8.0]], 3.0),
     ]
-    replayed = Replayed(now, rollouts, [], references, slice(0, 1))
+    replayed = replay_of(now, rollouts)._replace(references=references)
     # KL(N(m, s) || N(n, r)) = log(r / s) + (s^2 + (m - n)^2) / (2 r^2) - 1/2
     first = [math.log(2) + (1 + d**2) / 8 - 0.5 for d in (0.5, 0.0, 2.0)]
     second = math.log(0.25 / 0.5) + (0.25 + 0.5**2) / (2 * 0.0625) - 0.5
@@ -108,7 +120,7 @@ def test_inner_kl_is_the_mean_over_inner_steps_of_the_kl_from_the_sampling_polic
     assert inner_kl(replayed).tolist() == pytest.approx([expected], abs=1e-13)
     assert inner_kl_penalty(0.3)(replayed).tolist() == pytest.approx([0.3 * expected], abs=1e-13)
     assert inner_kl(replayed._replace(references=None)).tolist() == [0.0]
-    alone = Replayed(now[-1:], rollouts[-1:], [], references[-1:], slice(0, 1))
+    alone = replay_of(now[-1:], rollouts[-1:])._replace(references=references[-1:])
     assert inner_kl(alone).tolist() == [0.0]  # no inner steps
 
 
@@ -119,9 +131,7 @@ def test_entropy_bonus_by_hand():
     log_std = tensor([[0.5, -1.0], [0.0, 0.25]]).view(2, 1, 1, 2)
     mean = torch.zeros(2, 3, 1, 2, dtype=torch.float64)
     mask = tensor([[[1.0], [1.0], [0.0]], [[1.0], [0.0], [0.0]]])
-    replayed = Replayed(
-        [DiagonalGaussian(mean, log_std)], [rollout_of(mask)], [], None, slice(0, 2)
-    )
+    replayed = replay_of([DiagonalGaussian(mean, log_std)], [rollout_of(mask)])
     # two dimensions: log(2 pi e) + the sum of log_std, which is -0.5 and 0.25
     constant = math.log(2 * math.pi * math.e)
     expected = [-0.01 * (constant - 0.5), -0.01 * (constant + 0.25)]
@@ -156,11 +166,12 @@ def test_exploration_by_hand():
     torch.testing.assert_close(start, torch.zeros_like(start), rtol=0, atol=1e-12)
     with torch.no_grad():
         rows = {name: leaf.expand(3, *leaf.shape) for name, leaf in meta.items()}
-        replay = case.inner.replay(case.policy, rows, case.rollouts[:-1], case.targets[:-1])
+        replayed = case.inner.replay(case.policy, rows, case.steps)
     expected = []
     for task in range(3):
         moved = 0.0
-        for distribution, rollout in zip(replay.distributions, case.rollouts[:-1], strict=True):
+        for step, rollout in zip(replayed[:-1], case.rollouts[:-1], strict=True):
+            distribution = step.distribution
             normal = torch.distributions.Normal(
                 distribution.mean[task], distribution.log_std[task].exp()
             )
@@ -227,7 +238,7 @@ def test_the_learner_adds_the_terms_that_its_weights_ask_for():
         exploration_weight=0.4,
         entropy_coefficient=0.2,
     )
-    experience = Experience(case.rollouts, case.targets, case.meta, [])
+    experience = Experience(case.steps)
     metrics = learner.outer_step(case.meta, {}, experience).metrics
     credit = exploration_credit(case.rollouts[-1], case.targets[-1])
     terms = [post_adaptation_surrogate, exploration(0.4, credit), entropy_bonus(0.2)]
@@ -350,8 +361,10 @@ class Enumeration:
         objective = PostAdaptationObjective(
             policy,
             inner,
-            [self.batch, self.post],
-            [self.targets, self.post_targets],
+            [
+                AdaptationStep(self.batch, self.targets, {}),
+                AdaptationStep(self.post, self.post_targets, {}),
+            ],
             terms=[post_adaptation_surrogate, *terms],
         )
         _, rows = objective.losses_and_gradients(meta)
