@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 from envs.arguments import one_of
 from envs.errors import UserError
@@ -45,12 +46,65 @@ SHIPPED = {
 """Targets by name, as module:Class; the name is the class's in snake case, and conf/env/'s too."""
 
 
+GYMNASIUM = "envs.backends.gymnasium.distribution:GymnasiumTasks"
+"""The class of the name gymnasium, which needs an id and a class that sets tasks."""
+
 MADE_OF_OTHERS = {
     "gymnasium": "any Gymnasium environment: env.id=... env.set_task=...",
     "held_out": "trains on one distribution, tests on another: env.train, env.test",
     "union": "a mixture of distributions: env.members",
 }
 """Nodes of conf/env that are nothing by themselves, and what they are made of."""
+
+PLAIN = bool | int | float | str | None
+"""What YAML holds in one value."""
+
+
+class Arguments(NamedTuple):
+    """The arguments of a class."""
+
+    defaults: dict[str, Any]  # by name; `inspect.Parameter.empty` where there is none
+    any_name: bool  # whether it takes others too
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The defaults as YAML has them; null where there is none, or none that YAML can hold."""
+        return {name: _plain(default) for name, default in self.defaults.items()}
+
+
+def arguments(built: Any) -> Arguments:
+    """The arguments of a class, with those that `**options` hands on to its base classes.
+
+    The numbers of a distribution's presets are arguments; null keeps the preset's.
+    """
+    owners = [owner for owner in getattr(built, "__mro__", ()) if "__init__" in vars(owner)]
+    functions = [vars(owner)["__init__"] for owner in owners if owner is not object] or [built]
+    if functions == [built] and isinstance(built, type):
+        return Arguments({}, False)
+    defaults: dict[str, Any] = {}
+    any_name = False
+    for function in functions:
+        parameters = list(inspect.signature(function).parameters.values())
+        for parameter in parameters[1:] if function is not built else parameters:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                defaults.setdefault(parameter.name, parameter.default)
+        any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        if not any_name:
+            break
+    for preset in list(getattr(built, "presets", {}).values())[:1] if any_name else ():
+        for field in dataclasses.fields(preset) if dataclasses.is_dataclass(preset) else ():
+            defaults.setdefault(field.name, None)
+        any_name = False
+    return Arguments(defaults, any_name)
+
+
+def _plain(value: Any) -> Any:
+    """A default as YAML has it, or None."""
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    return value if isinstance(value, PLAIN) else None
 
 
 def published() -> dict[str, EntryPoint]:
@@ -68,8 +122,9 @@ def resolve(name: str) -> Any:
     Raises:
         UserError: if there is none, or its module cannot be imported.
     """
-    target = str(SHIPPED.get(name) or getattr(published().get(name), "value", name))
-    if name in MADE_OF_OTHERS:
+    named = {**SHIPPED, "gymnasium": GYMNASIUM}
+    target = str(named.get(name) or getattr(published().get(name), "value", name))
+    if name in MADE_OF_OTHERS and name not in named:
         raise UserError(
             f"{name} is made of other distributions ({MADE_OF_OTHERS[name]}): name those, or a "
             f"class of your own that builds it."
@@ -104,15 +159,33 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
 
 
 def _check_arguments(name: str, constructor: Any, given: Mapping[str, Any]) -> None:
+    """Refuse a class that only sets tasks, and arguments that a class does not take."""
+    if sets_tasks(constructor):
+        more = [f"{key}={value}" for key, value in given.items() if key != "id"]
+        words = [f"id={given.get('id', 'Pendulum-v1')}", f"set_task={name}", *more]
+        raise UserError(
+            f"{name} sets the tasks of a Gymnasium environment and is no distribution by itself: "
+            f"write gymnasium {' '.join(words)} for it."
+        )
     try:
-        signature = inspect.signature(constructor)
+        known = arguments(constructor)
     except ValueError:  # not every class tells
         return
     try:
-        signature.bind(**given)
+        inspect.signature(constructor).bind(**given)
+        for key in given:
+            if not known.any_name and key not in known.defaults:
+                raise TypeError(f"got an unexpected keyword argument {key!r}")
     except TypeError as error:
-        known = ", ".join(signature.parameters) or "none"
-        raise UserError(f"{name}: {error}; its arguments are {known}.") from error
+        listed = ", ".join(known.defaults) or "none"
+        raise UserError(f"{name}: {error}; its arguments are {listed}.") from error
+
+
+def sets_tasks(constructor: Any) -> bool:
+    """Whether a class writes tasks into a Gymnasium environment, and is no distribution itself."""
+    return not hasattr(constructor, "make") and all(
+        hasattr(constructor, method) for method in ("sample", "apply")
+    )
 
 
 def missing_package(error: BaseException | None) -> str | None:

@@ -14,7 +14,15 @@ from rich.text import Text
 
 from envs.checking import parameters, spaces_in_words
 from envs.errors import UserError
-from envs.registry import MADE_OF_OTHERS, SHIPPED, build, missing_package, published, resolve
+from envs.registry import (
+    MADE_OF_OTHERS,
+    SHIPPED,
+    arguments,
+    build,
+    missing_package,
+    published,
+    resolve,
+)
 from envs.tools.arguments import read
 
 USAGE = """usage: python -m envs.list [name or target] [argument=value ...]
@@ -109,8 +117,8 @@ def _numbers(preset: Any) -> dict[str, Any]:
 
 def _written(value: Any) -> Text:
     """Write a value as the command line takes it."""
-    if isinstance(value, bool):
-        return Text(str(value).lower())
+    if value is None or isinstance(value, bool):
+        return Text({None: "null", True: "true", False: "false"}[value])
     return Text(str(list(value)) if isinstance(value, tuple) else str(value))
 
 
@@ -119,8 +127,7 @@ def _arguments(constructor: Any) -> Table:
     table = Table(title="arguments", title_justify="left")
     table.add_column("argument")
     table.add_column("default")
-    for name, parameter in inspect.signature(constructor).parameters.items():
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            required = parameter.default is parameter.empty
-            table.add_row(name, "(none)" if required else _written(parameter.default))
+    for name, default in arguments(constructor).defaults.items():
+        required = default is inspect.Parameter.empty
+        table.add_row(name, "(none)" if required else _written(default))
     return table

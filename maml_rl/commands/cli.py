@@ -24,10 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from envs.arguments import listed, one_of
 from envs.errors import SimulationError, UserError
 from envs.protocol import snake_case
-from envs.registry import published, resolve
+from envs.registry import arguments, published, resolve
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import one_line
-from maml_rl.configuration.own_classes import arguments
 from maml_rl.errors import CheckpointError, NonFiniteError
 
 NOT_WRITABLE = (
@@ -35,11 +34,16 @@ NOT_WRITABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
 )
 
-OmegaConf.register_new_resolver(
-    "snake_case",  # my_tasks.HopperVelocity to hopper_velocity, for the names of run folders
-    lambda target: snake_case(str(target).rpartition(".")[2]),
-    replace=True,
-)
+
+def _run_name(node: DictConfig) -> str:
+    """The name of an environment in the paths of its runs: the class's, or a Gymnasium id."""
+    target, id = str(node._target_), node.get("id")
+    if target.rpartition(".")[2] == "GymnasiumTasks" and id:
+        return str(id).rpartition(":")[2].replace("/", "_")  # without the module that registers it
+    return snake_case(target.rpartition(".")[2])
+
+
+OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 
 
 def guarded(command: Callable[[Sequence[str]], int]) -> None:
@@ -144,7 +148,7 @@ def register_published(overrides: Sequence[Override]) -> None:
         for name in override.sweep_string_iterator() if several else [str(override.value())]:
             if name in (entry_points := published()):
                 node: dict[str, Any] = arguments(resolve(name)).plain
-                node["_target_"] = entry_points[name].value.replace(":", ".")
+                node["_target_"] = f"{entry_points[name].module}.{entry_points[name].attr}"
                 ConfigStore.instance().store(name=name, node=node, group="env")
 
 

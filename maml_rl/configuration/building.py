@@ -19,12 +19,13 @@ from envs.arguments import integer_at_least, one_of
 from envs.checking import probe
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
+from envs.registry import arguments
 from envs.unstable import ending_unstable_episodes
 from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
-from maml_rl.configuration.own_classes import arguments
+from maml_rl.configuration.own_classes import check_node
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.loggers import Metrics, RunLogger
@@ -264,6 +265,7 @@ def _checked(name: str, node: DictConfig, given: Mapping[str, Any]) -> dict[str,
         raise UserError(f"{name}._target_={target} cannot be imported ({why}).") from error
     if not callable(found):
         raise UserError(f"{name}._target_={target} is no class.")
+    check_node(name, target, found)
     parameters = inspect.signature(found).parameters
     known = arguments(found)
     values = {}

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from envs.errors import UserError
+from envs.registry import Arguments, arguments, sets_tasks
 
 NODES = ("env", "policy", "baseline", "inner", "outer", "algorithm")
-PLAIN = bool | int | float | str | None
-
-
-class Arguments(NamedTuple):
-    """The arguments of a class."""
-
-    defaults: dict[str, Any]  # by name; `inspect.Parameter.empty` where there is none
-    any_name: bool  # whether it takes others too
-
-    @property
-    def plain(self) -> dict[str, Any]:
-        """The defaults as YAML has them; null where there is none, or none that YAML can hold."""
-        return {name: _plain(default) for name, default in self.defaults.items()}
-
-
-def arguments(built: Any) -> Arguments:
-    """The arguments of a class, with those that `**options` hands on to its base classes.
-
-    The numbers of a distribution's presets are arguments; null keeps the preset's.
-    """
-    owners = [owner for owner in getattr(built, "__mro__", ()) if "__init__" in vars(owner)]
-    functions = [vars(owner)["__init__"] for owner in owners if owner is not object] or [built]
-    if functions == [built] and isinstance(built, type):
-        return Arguments({}, False)
-    defaults: dict[str, Any] = {}
-    any_name = False
-    for function in functions:
-        parameters = list(inspect.signature(function).parameters.values())
-        for parameter in parameters[1:] if function is not built else parameters:
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                defaults.setdefault(parameter.name, parameter.default)
-        any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-        if not any_name:
-            break
-    for preset in list(getattr(built, "presets", {}).values())[:1] if any_name else ():
-        for field in dataclasses.fields(preset) if dataclasses.is_dataclass(preset) else ():
-            defaults.setdefault(field.name, None)
-        any_name = False
-    return Arguments(defaults, any_name)
-
-
-def _plain(value: Any) -> Any:
-    """A default as YAML has it, or None."""
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return value if isinstance(value, PLAIN) else None
 
 
 def adapted_overrides(
@@ -95,7 +45,9 @@ def adapted_overrides(
             if not concerned and not override.is_sweep_override()
         ]
     )
-    taken = {node: taken_by for node, target in targets.items() if (taken_by := _arguments(target))}
+    taken = {
+        node: accepted for node, target in targets.items() if (accepted := _arguments(node, target))
+    }
     adapted = [
         _adapted(override, line, config, taken) if concerned else line
         for override, line, concerned in zip(overrides, lines, touched, strict=True)
@@ -127,12 +79,30 @@ def _taken_away(
     ]
 
 
-def _arguments(target: str) -> Arguments | None:
+def _arguments(node: str, target: str) -> Arguments | None:
     """The arguments of a class; None where it cannot be imported, which is refused later."""
     try:
-        return arguments(pkgutil.resolve_name(target))
+        constructor = pkgutil.resolve_name(target)
     except Exception:  # importing a person's file may raise anything
         return None
+    check_node(node, target, constructor)
+    try:
+        return arguments(constructor)
+    except (TypeError, ValueError):  # not every class tells
+        return None
+
+
+def check_node(node: str, target: str, constructor: object) -> None:
+    """Refuse a class that only sets tasks in place of a distribution.
+
+    Raises:
+        UserError: with the options that it is for.
+    """
+    if node == "env" and sets_tasks(constructor):
+        raise UserError(
+            f"env._target_={target} sets the tasks of a Gymnasium environment: write "
+            f"env=gymnasium env.id=Pendulum-v1 env.set_task={target}, with the environment's id."
+        )
 
 
 def _is_dictionary(override: Override) -> bool:

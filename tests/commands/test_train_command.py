@@ -3,7 +3,6 @@
 import json
 import pickle
 import signal
-import sys
 import warnings
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from omegaconf import OmegaConf
 
 from envs import SimulationError, UserError
+from maml_rl.commands.cli import compose
 from maml_rl.configuration.building import build_trainer
 from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import CheckpointError, NonFiniteError
@@ -679,55 +679,6 @@ def test_help_and_the_configuration_can_be_printed(train_cli, work):
 # Distributions that an installed package publishes.
 
 
-PUBLISHED = """
-from envs import HalfCheetahVel, PointNavigation
-
-
-class FarNavigation(PointNavigation):
-    def sample(self, num_tasks, rng):
-        return {"goal": 2.0 + rng.uniform(size=(num_tasks, 2))}
-"""
-
-
-@pytest.fixture
-def package(work):
-    """An installed package that publishes one distribution, and one that is not there."""
-    (work / "their_tasks.py").write_text(PUBLISHED)
-    info = work / "their_tasks-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tasks\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[maml_rl.task_distributions]\nfar_navigation = their_tasks:FarNavigation\n"
-        "gone = their_tasks:Gone\nhalf_cheetah_dir = their_tasks:FarNavigation\n"
-    )
-    yield
-    sys.modules.pop("their_tasks", None)
-
-
-def test_a_published_distribution_is_found_by_its_name(package, work, train_cli, evaluate_cli):
-    outcome = train_cli(*SMOKE, "env=far_navigation", "env.arrival=0.5", "hydra.run.dir=run")
-    assert (outcome.status, outcome.err) == (0, "")
-    goals = json.loads((work / "run/tasks.json").read_text())["test"]["goal"]
-    assert all(2 <= x <= 3 for goal in goals for x in goal)
-    config = OmegaConf.load("run/.hydra/config.yaml").env
-    assert (config._target_, config.arrival) == ("their_tasks.FarNavigation", 0.5)
-    assert evaluate_cli("run=run", "steps=1", "num_episodes=2", "threads=1").status == 0
-
-
-def test_a_published_class_that_is_missing_is_named(package, train_cli):
-    outcome = train_cli(*SMOKE, "env=gone", "hydra.run.dir=run")
-    assert outcome.status == 2
-    assert outcome.error.startswith("error: gone cannot be imported (AttributeError: ")
-    assert not Path("run").exists()
-
-
-def test_a_shipped_name_wins_and_unknown_names_are_told_the_published_ones(package, train_cli):
-    assert train_cli(*SMOKE, "env=half_cheetah_dir", "--cfg=job").out.count("FarNavigation") == 0
-    outcome = train_cli(*SMOKE, "env=far_navigatoin")
-    assert outcome.status == 2
-    assert outcome.error.endswith("Did you mean far_navigation?")
-
-
 # Gymnasium environments, stepped in processes.
 
 
@@ -756,6 +707,16 @@ class Fatal(Gravity):
         super().apply(env, task)
 """
 PENDULUM = (*SMOKE, "env=gymnasium", "env.id=Pendulum-v1", "hydra.run.dir=run")
+
+
+def test_runs_of_gymnasium_environments_lie_under_their_ids(work, train_cli):
+    (work / "gravities.py").write_text(GRAVITIES)
+    node = ("env=gymnasium", "env.set_task=gravities.Gravity")
+    for given, folder in (("Pendulum-v1", "Pendulum-v1"), ("gravities:ALE/Pong-v5", "ALE_Pong-v5")):
+        composed = compose("config", [*node, f"env.id={given}"], with_hydra=True)
+        assert composed.hydra.run.dir.startswith(f"outputs/{folder}/maml_trpo/")
+    assert train_cli(*SMOKE, *node, "env.id=Pendulum-v1").status == 0
+    assert len(list(Path("outputs/Pendulum-v1/maml_trpo").iterdir())) == 1
 
 
 def test_a_node_that_sets_tasks_trains_evaluates_and_resumes(work, train_cli, evaluate_cli):

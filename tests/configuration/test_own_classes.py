@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from envs import HalfCheetahVel
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
+from envs.registry import arguments
 from maml_rl.algorithm.outer_loop import Adam
-from maml_rl.configuration.own_classes import arguments
 
 MINE = """
     import numpy as np
@@ -38,6 +38,14 @@ MINE = """
     class Fixed(Hop):
         def __init__(self, scale=3):
             super().__init__(horizon=5)
+
+
+    class Lengths:
+        def sample(self, num_tasks, rng):
+            return {"length": rng.uniform(0.5, 1.5, size=num_tasks)}
+
+        def apply(self, env, task):
+            env.l = float(task["length"])
 
 
     class Flipped(Adam):
@@ -120,3 +128,19 @@ def test_a_null_is_taken_away_and_an_empty_dictionary_filled(work, train_cli):
     options = ("env=gymnasium", "env.kwargs={g:5.0}", "env.id=Pendulum-v1")
     outcome = train_cli("experiment=smoke", *options, "hydra.run.dir=other")
     assert outcome.error.startswith("error: env.set_task is missing")  # the kwargs were taken
+
+
+def test_a_class_that_sets_tasks_is_no_environment(mine, train_cli):
+    for more in ((), ("env.id=Pendulum-v1",)):
+        outcome = train_cli(*SMOKE, "env._target_=parts_of_mine.Lengths", *more)
+        assert outcome.status == 2
+        assert outcome.error == (
+            "error: env._target_=parts_of_mine.Lengths sets the tasks of a Gymnasium environment: "
+            "write env=gymnasium env.id=Pendulum-v1 env.set_task=parts_of_mine.Lengths, with the "
+            "environment's id."
+        )
+    node = mine / "nodes" / "env" / "mine.yaml"
+    node.parent.mkdir(parents=True)
+    node.write_text("_target_: parts_of_mine.Lengths\n")
+    outcome = train_cli(*SMOKE, "env=mine", "--config-dir=nodes")
+    assert "sets the tasks of a Gymnasium environment" in outcome.error

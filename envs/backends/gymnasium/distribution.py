@@ -221,13 +221,16 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
 
     Args:
         id: as for `gymnasium.make`; "module:Name-v0" imports the module that registers it.
-        set_task: a class with `sample` and `apply` (see `SetTask`), an object of one, or its
-            dotted path, my_tasks.PendulumGravity.
+        set_task: a class with `sample` and `apply` (see `SetTask`), an object of one, its dotted
+            path, my_tasks.PendulumGravity, or a dictionary of that, "_target_", and its arguments.
         **options: see `GymnasiumTaskDistribution`.
     """
 
     def __init__(
-        self, id: str | None = None, set_task: SetTask | type | str | None = None, **options: Any
+        self,
+        id: str | None = None,
+        set_task: SetTask | type | str | Mapping[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         self.set_task = _set_task(set_task)
         super().__init__(id, **options)
@@ -256,8 +259,12 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
         return own(task)
 
 
-def _set_task(given: SetTask | type | str | None) -> SetTask:
+def _set_task(given: SetTask | type | str | Mapping[str, Any] | None) -> SetTask:
     """An object with `sample` and `apply`: what was given, or one of the class it names."""
+    options: dict[str, Any] = {}
+    if isinstance(given, Mapping):  # {_target_: my_tasks.PendulumGravity, low: 5}
+        options = {str(key): value for key, value in given.items()}
+        given = options.pop("_target_", None)
     found: Any = given
     if given is None:
         raise UserError(
@@ -268,7 +275,7 @@ def _set_task(given: SetTask | type | str | None) -> SetTask:
         with _told_in_one_sentence(f"env.set_task={given} cannot be imported"):
             found = pkgutil.resolve_name(given)
     with _told_in_one_sentence(f"env.set_task={given} cannot be built"):
-        built = found() if isinstance(found, type) else found
+        built = found(**options) if isinstance(found, type) else found
     for method in ("sample(num_tasks, rng)", "apply(env, task)"):
         if not callable(getattr(built, method.partition("(")[0], None)):
             raise UserError(f"env.set_task={given} must define {method}.")

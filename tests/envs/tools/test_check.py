@@ -3,12 +3,15 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from envs import UserError
 from envs.checking import CHECKS, check_speed
 from envs.tools.arguments import read, status_of
 from envs.tools.check import check_command
+from envs.tools.list import list_command
+from envs.tools.show import show_command
 from tests.support.paths import ROOT
 
 MINE = """
@@ -25,6 +28,16 @@ class WrongSize(HalfCheetahVel):
 class WrongReward(HalfCheetahVel):
     def reward(self, before, action, after, task):
         return -self.control_cost(action).sum(-1)
+
+class Lengths:
+    def __init__(self, low=0.5):
+        self.low = low
+
+    def sample(self, num_tasks, rng):
+        return {"length": rng.uniform(self.low, 1.5, size=num_tasks)}
+
+    def apply(self, env, task):
+        env.l = float(task["length"])
 
 class Raising(HalfCheetahVel):
     def observe(self, state):
@@ -99,6 +112,13 @@ def test_a_wrong_shape_names_the_method_and_the_shape(run):
             ["random_mdp", "stats=3"],
             "unexpected keyword argument 'stats'; its arguments are states",
         ),
+        (["gymnasium"], "error: env.set_task is missing: name a class with sample("),
+        (["gymnasium", "set_task={low: 3}"], "error: env.set_task is missing: name a class with"),
+        (
+            ["gymnasium", "id=Pendulum-v1", "set_task={_target_: my_tasks.Lengths, hi: 3}"],
+            "cannot be built (TypeError: Lengths.__init__() got an unexpected keyword argument",
+        ),
+        (["half_cheetah_vel", "heel=3"], "argument 'heel'; its arguments are preset, horizon,"),
         (["half_cheetah_vel", "preset=finn"], "error: env.preset=finn is unknown; choose one of"),
         (["half_cheetah_vel", "horizon=[1"], "error: cannot read 'horizon=[1': write key=value"),
         (["half_cheetah_vel", "--fast"], "error: --fast is unknown; write options as key=value"),
@@ -109,6 +129,28 @@ def test_wrong_input_is_one_sentence_and_2(run, arguments, sentence):
     status, out, err = run(*arguments)
     assert (status, out, len(err)) == (2, [], 1)
     assert sentence in err[0]
+
+
+@pytest.mark.parametrize("name", ["gymnasium", "envs.GymnasiumTasks"])
+@pytest.mark.parametrize(
+    ("given", "low"), [("my_tasks.Lengths", 0.5), ("{_target_: my_tasks.Lengths, low: 1.4}", 1.4)]
+)
+def test_a_gymnasium_environment_and_the_class_that_sets_its_tasks(run, name, given, low):
+    status, out, err = run(name, "id=Pendulum-v1", f"set_task={given}", "horizon=9")
+    assert (status, err, out[0], out[-1]) == (0, [], name, "all is well")
+    assert out[1] == "  ok      spaces        3 observations, 1 actions, horizon 9"
+    drawn = np.random.default_rng(0).uniform(low, 1.5, size=200)
+    assert out[2].endswith(f"length from {drawn.min():.3g} to {drawn.max():.3g}")
+
+
+@pytest.mark.parametrize("command", [check_command, list_command, show_command])
+def test_a_class_that_sets_tasks_is_told_how_it_is_named(run, capsys, command):
+    status = status_of(lambda: command(["my_tasks.Lengths", "id=Pendulum-v1", "horizon=3"]))
+    assert status == 2
+    assert capsys.readouterr().err == (
+        "error: my_tasks.Lengths sets the tasks of a Gymnasium environment and is no distribution "
+        "by itself: write gymnasium id=Pendulum-v1 set_task=my_tasks.Lengths horizon=3 for it.\n"
+    )
 
 
 def test_all_passes_over_what_is_not_installed(run, monkeypatch):

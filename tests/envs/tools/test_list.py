@@ -93,6 +93,25 @@ def test_without_presets_the_arguments_are_shown(run):
     assert ["actions", "5"] in cells
 
 
+def test_arguments_of_the_base_classes_are_shown_too(run, work):
+    (work / "my_gravity.py").write_text(
+        "from envs import GymnasiumTaskDistribution\n\n\n"
+        "class Gravity(GymnasiumTaskDistribution):\n"
+        "    def __init__(self, id='Pendulum-v1', **options):\n"
+        "        super().__init__(id, **options)\n\n"
+        "    def sample(self, num_tasks, rng):\n"
+        "        return {'gravity': rng.uniform(5, 15, num_tasks)}\n\n"
+        "    def apply(self, env, task):\n"
+        "        env.g = task['gravity']\n"
+    )
+    _, out, err = run("my_gravity.Gravity", "horizon=7")
+    assert err == []
+    assert "3 observations, 1 actions, 7 steps an episode" in out
+    cells = [[part.strip() for part in re.split("[│┃]", line)[1:-1]] for line in out]
+    for row in (["id", "Pendulum-v1"], ["horizon", "null"], ["action_scale", "1.0"]):
+        assert row in cells
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
