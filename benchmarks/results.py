@@ -22,18 +22,12 @@ from benchmarks.published import PUBLISHED
 from envs.errors import UserError
 from maml_rl.evaluation.comparison_curves import comparison_figure
 from maml_rl.evaluation.curves import adaptation_plot, save_png
-from maml_rl.reporting.comparison import (
-    Comparison,
-    Table,
-    after,
-    compare_groups,
-    smoothed,
-    tables,
-)
+from maml_rl.reporting.comparison import Comparison, compare_groups, smoothed
 from maml_rl.reporting.groups import Group
+from maml_rl.reporting.tables import comparison_tables, written
 from maml_rl.runs.data import RunData, keep_run, read_run
 from maml_rl.training.metrics import metric_table
-from maml_rl.wording import bracketed, number_format
+from maml_rl.wording import after, number_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, IMAGES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "images"
@@ -107,18 +101,14 @@ def comparison_of(task: str) -> Comparison:
 def comparison_block(task: str) -> str:
     """Write the tables of a comparison, others' results below ours, and where its figure is."""
     comparison = comparison_of(task)
-    (header, rows), robust = tables(comparison)
-    form = number_format([end for row in comparison.result["groups"][:1] for end in _ends(row)])
+    (header, rows), robust = comparison_tables(comparison)
+    form = number_format([end for point in comparison.statistics[0].curve for end in point.ci95])
     for published in PUBLISHED.get(task, ()):
         values = [*published.returns, *[None] * (len(header) - 3 - len(published.returns))]
         cells = ["" if value is None else form.format(value) for value in values]
         rows.append([f"*{published.source}*", "", published.env_steps, *cells])
     picture = f"![Learning and adaptation curves on {task}](images/{task}.png)"
     return "\n\n".join([written((header, rows)), written(robust), picture])
-
-
-def _ends(group: dict[str, Any]) -> list[float]:
-    return [end for point in group["curve"] for end in point["return_ci95"]]
 
 
 def learning_block(task: str) -> str:
@@ -148,17 +138,13 @@ def _at(curves: Sequence[tuple[Any, Any]], mark: float) -> str:
 def runs_block(experiment: str) -> str:
     """Write each run's return by step, over all test tasks and over groups of them."""
     runs = stored_runs(experiment)
-    groups = list((runs[0].evaluation or {})["groups"])
+    groups = list(runs[0].evaluated.groups)
     rows = []
     for run in runs:
-        evaluation = run.evaluation or {}
-        curves = [evaluation["curve"], *(evaluation["groups"][label] for label in groups)]
-        form = number_format([end for point in curves[0] for end in point["return_ci95"]])
-        for points in zip(*curves, strict=True):
-            cells = [
-                bracketed(point["return_mean"], point["return_ci95"], form) for point in points
-            ]
-            rows.append([run.path.stem.replace("_", " "), after(points[0]["step"]), *cells])
+        result = run.evaluated
+        for points in zip(result.curve, *(result.groups[label] for label in groups), strict=True):
+            cells = [point.written(result.form) for point in points]
+            rows.append([run.path.stem.replace("_", " "), after(points[0].number), *cells])
     return written((["run", "", "all tasks", *groups], rows))
 
 
@@ -178,23 +164,14 @@ def optimum_block(experiment: str) -> str:
     """Write each run's return by step and its share of what a policy that knows the task gets."""
     rows = []
     for run in stored_runs(experiment):
-        evaluation = run.evaluation or {}
-        best = float(np.mean(evaluation["optimal_return"]))
-        curve = evaluation["curve"]
-        form = number_format([end for point in curve for end in point["return_ci95"]])
-        cells = [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve]
-        shares = [f"{curve[step]['return_mean'] / best:.2f}" for step in (1, len(curve) - 1)]
+        result = run.evaluated
+        best, curve = float(np.mean(result.optimal_return or ())), result.curve
+        cells = [point.written(result.form) for point in curve]
+        shares = [f"{curve[step].mean / best:.2f}" for step in (1, len(curve) - 1)]
         rows.append([run.path.stem.replace("_", " "), *cells, f"{best:.1f}", *shares])
-    steps = [after(point["step"]) for point in curve]
+    steps = [after(point.number) for point in curve]
     shares = [f"share {after(1)}", f"share {after(len(curve) - 1)}"]
     return written((["run", *steps, "optimum", *shares], rows))
-
-
-def written(table: Table) -> str:
-    """Write a table in Markdown."""
-    header, rows = table
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 BLOCKS: dict[str, Callable[[str], str]] = {
@@ -238,12 +215,13 @@ def figure_of(task: str) -> Figure:
 
 def draw_first_run(folder: Path) -> None:
     """Draw what `make train` leaves, the README's first picture, into a folder."""
-    evaluation = read_run(RESULTS / FIRST_RUN).evaluation or {}
+    result = read_run(RESULTS / FIRST_RUN).evaluated
+    terms = result.terms
     title = (
-        f"{evaluation['env']}, {evaluation['algorithm']}: {evaluation['num_tasks']} test tasks, "
-        f"{evaluation['num_episodes']} episodes a step"
+        f"{terms.env}, {terms.algorithm}: {terms.num_tasks} test tasks, "
+        f"{terms.num_episodes} episodes a step"
     )
-    adaptation_plot(folder / "adaptation.png", title, evaluation)
+    adaptation_plot(folder / "adaptation.png", title, result)
 
 
 def main() -> None:

@@ -92,3 +92,8 @@ def number_format(values: Sequence[float]) -> str:
 def counted(number: int, noun: str) -> str:
     """Write a number of things."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def after(step: int) -> str:
+    """Stage of adaptation in words: "before adaptation", "after 1 step"."""
+    return "before adaptation" if step == 0 else f"after {counted(step, 'step')}"

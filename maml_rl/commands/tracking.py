@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from envs.errors import UserError
 from maml_rl.configuration.building import build_logger, one_line
 from maml_rl.configuration.stored import stored_config
+from maml_rl.evaluation.result import EvaluationResult
 from maml_rl.runs.data import read_run
 from maml_rl.runs.folder import RunFolder
 
@@ -32,7 +31,7 @@ def track_evaluation(folder: RunFolder, since: float) -> None:
         return
     if logger is None or run.evaluation is None:
         return
-    iteration = run.evaluation.get("iteration", 0)
+    iteration = run.evaluation.terms.iteration
     steps = [int(row["env_steps"]) for row in run.metrics if row["iteration"] == iteration]
     pictures = {
         f"evaluation/{file.stem}": file
@@ -42,14 +41,13 @@ def track_evaluation(folder: RunFolder, since: float) -> None:
     logger.add_evaluation(folder.path, (steps or [0])[-1], results(run.evaluation), pictures)
 
 
-def results(evaluation: Mapping[str, Any]) -> dict[str, float]:
+def results(evaluation: EvaluationResult) -> dict[str, float]:
     """Mean return and success of each step, and the gain of the first, by the names of metrics."""
-    names = {"curve": "return", "success": "success"}
     values = {
-        f"evaluation/{quantity}/step_{point['step']}": float(point[f"{quantity}_mean"])
-        for curve, quantity in names.items()
-        for point in evaluation.get(curve, ())
+        f"evaluation/{what}/step_{point.number}": point.mean
+        for what, curve in (("return", evaluation.curve), ("success", evaluation.success))
+        for point in curve or ()
     }
-    if "gain_of_first_step" in evaluation:  # not of steps=0
-        values["evaluation/gain/step_1"] = float(evaluation["gain_of_first_step"]["mean"])
+    if evaluation.gain is not None:
+        values["evaluation/gain/step_1"] = evaluation.gain.mean
     return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,13 +18,17 @@ from maml_rl.evaluation.curves import (
     band,
     budget_panels,
     draw_budget,
+    grid_of,
     laid_out,
     name_budget,
+    name_steps,
+    name_success,
     new_figure,
-    steps_axis,
+    numbers,
     style,
     thinned,
 )
+from maml_rl.evaluation.result import Estimate, Point
 from maml_rl.evaluation.statistics import Values
 
 OTHERS = "#b4b4b4"  # groups that are not in colour
@@ -41,52 +45,59 @@ class Overlay(NamedTuple):
     label: str
     runs: list[tuple[Values, Values]]  # learning curve of each: env steps [I], return [I]
     mean: tuple[Values, Values] | None  # their mean; None where nothing was trained
-    curve: Sequence[Mapping[str, Any]]  # adaptation curve with intervals over runs and tasks
-    within: Sequence[Mapping[str, Any]] | None = None  # every episode, of learners with memory
+    curve: Sequence[Point]  # adaptation curve with intervals over runs and tasks
+    within: Sequence[Point] | None = None  # every episode, of learners with memory
+    success: Sequence[Estimate] | None = None  # success rate at each point of the curve
 
 
 def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     """Draw learning curves (thin: each run, thick: mean) and adaptation curves with their bands.
 
-    Where every group tells the environment steps of the task seen before, the same count for those
-    that take gradient steps and for those that remember, also what was earned on the way. Of many
-    groups the first and the best are in colour, the rest grey there and in small panels of their
-    own below.
+    Where all groups tell them, success rates have a panel; and the returns earned on the way,
+    against the environment steps of the task seen before, the same count for those that take
+    gradient steps and for those that remember. Of many groups the first and the best are in colour,
+    the rest grey there and in small panels of their own below.
     """
     coloured = chosen(overlays)
     rest = [number for number in range(len(overlays)) if number not in coloured]
     longest = max(len(overlays[number].label) for number in coloured)
     columns = max(1, min(LEGEND_COLUMNS, LEGEND_CHARACTERS // longest))
     remembers = any(overlay.within is not None for overlay in overlays)
+    measures = ["return"]
+    measures += ["success"] if all(overlay.success is not None for overlay in overlays) else []
     budgets = budget_panels([overlay.curve for overlay in overlays], remembers)
+    count = 1 + len(measures) + len(budgets)
     below = 0.2 * -(-(len(coloured) + bool(rest)) // columns)
-    figure, panels = _laid_out_with(2 + len(budgets), below, len(rest))
-    learning, evaluation, *budget_axes = panels[: 2 + len(budgets)]
+    figure, (learning, *panels) = _laid_out_with(count, below, len(rest))
+    by_step = dict(zip(measures, panels, strict=False))
+    by_budget = dict(zip(budgets, panels[len(measures) :], strict=False))
     for number in [*rest, *coloured]:
-        own = style(coloured.index(number)) if number in coloured else Style(OTHERS, "-", "")
-        _draw_group(learning, evaluation, overlays[number], own)
-        for axes, what in zip(budget_axes, budgets, strict=True):
-            overlay = overlays[number]
-            alpha = 0.12 if number in coloured else 0.0
-            draw_budget(axes, what, overlay.label, overlay.curve, overlay.within, *own, alpha)
-    _name_comparison(learning, evaluation, overlays[0].curve, remembers)
-    for axes, what in zip([evaluation, *budget_axes], ("return", *budgets), strict=True):
-        means = {one.label: [point[f"{what}_mean"] for point in one.curve] for one in overlays}
-        _leave_out_far(axes, means)
-    for axes, what in zip(budget_axes, budgets, strict=True):
-        name_budget(axes, what)
-    for axes, number in zip(panels[2 + len(budgets) :], rest, strict=True):
-        _draw_small(axes, overlays, number, evaluation.get_ylim())
-    _group_legend(figure, evaluation, [overlays[number].label for number in coloured], columns)
+        line = style(coloured.index(number)) if number in coloured else Style(OTHERS, "-", "")
+        _draw_learning(learning, overlays[number], line)
+        _draw_evaluation(by_step, by_budget, overlays[number], line)
+    _name_panels(learning, by_step, by_budget, overlays, remembers)
+    for axes, number in zip(panels[count - 1 :], rest, strict=True):
+        _draw_small(axes, overlays, number, by_step["return"].get_ylim())
+    labels = [overlays[number].label for number in coloured]
+    _group_legend(figure, by_step["return"], labels, columns)
     figure.suptitle(title)
     return figure
+
+
+def _estimates(overlay: Overlay, what: str) -> Sequence[Estimate]:
+    """A measure of a group at each point of its curve."""
+    if what == "return":
+        return overlay.curve
+    if what == "success":
+        return overlay.success or ()
+    return [point.cumulative for point in overlay.curve if point.cumulative is not None]
 
 
 def chosen(overlays: Sequence[Overlay]) -> list[int]:
     """The groups of a comparison in colour: all of a few, else the first and the best."""
     if len(overlays) <= MOST_COLOURED:
         return list(range(len(overlays)))
-    final = [overlay.curve[-1]["return_mean"] for overlay in overlays]
+    final = [overlay.curve[-1].mean for overlay in overlays]
     best = sorted(range(1, len(overlays)), key=lambda number: -final[number])
     return sorted([0, *best[: MOST_COLOURED - 1]])
 
@@ -100,42 +111,40 @@ def _laid_out_with(panels: int, below: float, small: int) -> tuple[Figure, list[
     heights = [4.7 * rows + below, 2.1 * small_rows]
     figure = new_figure(6 * columns, sum(heights))
     upper, lower = figure.subfigures(2, 1, height_ratios=heights, squeeze=False)[:, 0]
-    axes = list(upper.subplots(rows, columns, squeeze=False).flat)[:panels]
-    panels_below = lower.subplots(
-        small_rows, SMALL_COLUMNS, sharex=True, sharey=True, squeeze=False
-    )
-    grid = list(panels_below.flat)
-    for unused in grid[small:]:
-        unused.set_axis_off()
-    return figure, [*axes, *grid[:small]]
+    axes = grid_of(upper, rows, columns, panels)
+    below_them = grid_of(lower, small_rows, SMALL_COLUMNS, small, sharex=True, sharey=True)
+    return figure, [*axes, *below_them]
 
 
-def _draw_group(learning: Axes, evaluation: Axes, overlay: Overlay, own: Style) -> None:
-    """Draw a group's learning curves and its adaptation curve."""
-    grey = own.colour == OTHERS
+def _draw_learning(axes: Axes, overlay: Overlay, line: Style) -> None:
+    """Draw a group's learning curves."""
+    grey = line.colour == OTHERS
     for env_steps, values in overlay.runs if len(overlay.runs) > 1 and not grey else ():
-        learning.plot(*thinned(env_steps / 1e6, values), color=own.colour, linewidth=0.7, alpha=0.5)
+        axes.plot(*thinned(env_steps / 1e6, values), color=line.colour, linewidth=0.7, alpha=0.5)
     if overlay.mean is not None:
         env_steps, values = overlay.mean
-        learning.plot(
+        axes.plot(
             env_steps / 1e6,
             values,
-            color=own.colour,
+            color=line.colour,
             linewidth=1 if grey else 2,
-            linestyle=own.dash,
-            marker=own.marker or ("o" if np.ptp(env_steps) == 0 else ""),
+            linestyle=line.dash,
+            marker=line.marker or ("o" if np.ptp(env_steps) == 0 else ""),
             markevery=max(1, len(values) // 8),
             markersize=5,
         )
-    band(
-        evaluation,
-        overlay.curve,
-        own.colour,
-        overlay.label,
-        alpha=0.0 if grey else 0.12,
-        linestyle=own.dash,
-        marker=own.marker,
-    )
+
+
+def _draw_evaluation(
+    by_step: Mapping[str, Axes], by_budget: Mapping[str, Axes], overlay: Overlay, line: Style
+) -> None:
+    """Draw a group's measures by inner step, and by environment steps of the task."""
+    alpha = 0.0 if line.colour == OTHERS else 0.12
+    for what, axes in by_step.items():
+        x, estimates = numbers(overlay.curve), _estimates(overlay, what)
+        band(axes, x, estimates, line.colour, overlay.label, alpha, line.dash, line.marker)
+    for what, axes in by_budget.items():
+        draw_budget(axes, what, overlay.label, overlay.curve, overlay.within, line, alpha)
 
 
 def _draw_small(
@@ -143,28 +152,40 @@ def _draw_small(
 ) -> None:
     """Draw one group's adaptation curve before all others'."""
     for overlay in overlays:
-        axes.plot([point["return_mean"] for point in overlay.curve], color=OTHERS, linewidth=0.6)
-    band(axes, overlays[number].curve, COLOURS[0], overlays[number].label)
-    axes.set(ylim=limits, xticks=[point["step"] for point in overlays[number].curve])
-    axes.set_title(textwrap.fill(overlays[number].label, 24), fontsize=9)
+        axes.plot([point.mean for point in overlay.curve], color=OTHERS, linewidth=0.6)
+    label, curve = overlays[number].label, overlays[number].curve
+    band(axes, numbers(curve), curve, COLOURS[0], label)
+    axes.set(ylim=limits, xticks=numbers(curve))
+    axes.set_title(textwrap.fill(label, 24), fontsize=9)
     axes.grid(alpha=0.3)
 
 
-def _name_comparison(
-    learning: Axes, evaluation: Axes, curve: Sequence[Mapping[str, Any]], remembers: bool
+def _name_panels(
+    learning: Axes,
+    by_step: Mapping[str, Axes],
+    by_budget: Mapping[str, Axes],
+    overlays: Sequence[Overlay],
+    remembers: bool,
 ) -> None:
+    """Name the axes; groups that lie far from most others leave the frame."""
     learning.set(
         title="training tasks, mean of ten iterations",
         xlabel="million environment steps",
         ylabel="return after the inner steps trained with",
     )
     learning.locator_params(axis="x", nbins=FEW_TICKS)
-    evaluation.set(
-        title="evaluation", xlabel=steps_axis(remembers), ylabel="return (95 % interval)"
-    )
-    evaluation.set_xticks([point["step"] for point in curve])
-    for axes in (learning, evaluation):
-        axes.grid(alpha=0.3)
+    learning.grid(alpha=0.3)
+    curve, returns = overlays[0].curve, by_step["return"]
+    returns.set_title("evaluation")
+    name_steps(returns, curve, remembers, "return (95 % interval)")
+    for what, axes in [("return", returns), *by_budget.items()]:
+        _leave_out_far(
+            axes, {one.label: [e.mean for e in _estimates(one, what)] for one in overlays}
+        )
+    if "success" in by_step:
+        name_success(by_step["success"], curve, remembers)
+    for what, axes in by_budget.items():
+        name_budget(axes, what)
 
 
 def _group_legend(figure: Figure, axes: Axes, labels: Sequence[str], columns: int) -> None:

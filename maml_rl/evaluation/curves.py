@@ -16,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
+from maml_rl.evaluation.result import Curve, Estimate, EvaluationResult, Grid, Point
 from maml_rl.evaluation.statistics import Values
 from maml_rl.files import replacing
+from maml_rl.wording import counted
 
 COLOURS = ("#1b6ca8", "#d1495b", "#3c8d53", "#8d6a9f", "#e08e1b", "#1fa3a3", "#6b5b4b")
 DASHES = ("-", "--", "-.")  # 7, 3 and 11 have no common factors: combinations come again late
@@ -30,27 +32,32 @@ FEW_TICKS = 6  # of long numbers
 MOST_POINTS = 400  # of a line: longer ones are drawn by the means of as many bins
 
 
-def adaptation_plot(path: Path, title: str, result: Mapping[str, Any]) -> None:
-    """Draw the adaptation curve with its band, and each task's return before and after one step.
+def adaptation_plot(path: Path, title: str, result: EvaluationResult) -> None:
+    """Draw an evaluation: the adaptation curve with its band, and each task before and after.
+
+    Tasks on a grid are drawn against their parameter. Where the environments tell it, the success
+    rate has a panel. Where the environment steps of the task are known, the returns earned on the
+    way are drawn against them, and of learners with memory those of every episode.
 
     Args:
         path: of the PNG.
         title: above the figure.
-        result: as evaluation.json holds it: `curve` and `groups`; of tasks on a grid, `grid`, whose
-            parameter takes the place of the return before adaptation. Where it tells the
-            environment steps of the task seen before, the returns earned on the way are drawn
-            against them, and of learners with memory those of every episode.
+        result: what is drawn.
     """
-    panels = budget_panels([result["curve"]], "within" in result)
-    figure, (left, right, *rest) = laid_out(2 + len(panels), 5, 4.2)
-    for axes, what in zip(rest, panels, strict=True):
-        draw_budget(axes, what, "all tasks", result["curve"], result.get("within"), "black")
-        name_budget(axes, what)
-    _draw_curves(left, result["curve"], result["groups"], "within" in result)
-    if "grid" in result:
-        _draw_grid(right, result["grid"], result["curve"])
+    budgets = budget_panels([result.curve], result.remembers)
+    rates = [] if result.success is None else [result.success]
+    figure, (left, right, *rest) = laid_out(2 + len(rates) + len(budgets), 5, 4.2)
+    _draw_curves(left, result)
+    if result.grid is not None:
+        _draw_grid(right, result.grid, result.curve)
     else:
         _draw_tasks(right, result)
+    for axes, curve in zip(rest, rates, strict=False):
+        band(axes, numbers(curve), curve, "black", "all tasks")
+        name_success(axes, curve, result.remembers)
+    for axes, what in zip(rest[len(rates) :], budgets, strict=True):
+        draw_budget(axes, what, "all tasks", result.curve, result.within, Style("black", "-", "o"))
+        name_budget(axes, what)
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
     save_png(figure, path)
 
@@ -89,11 +96,19 @@ def new_figure(width: float, height: float) -> Figure:
 def laid_out(
     count: int, width: float, height: float, below: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
-    """Lay out panels of a size in inches: up to three in a row, four in two; room `below` them."""
+    """Lay out panels of a size in inches: up to three in a row, more in two; room `below` them."""
     rows = 1 if count < 4 else 2
     columns = -(-count // rows)
     figure = new_figure(width * columns, height * rows + below)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    return figure, grid_of(figure, rows, columns, count)
+
+
+def grid_of(figure: Any, rows: int, columns: int, count: int, **shared: bool) -> list[Axes]:
+    """The first `count` panels of a grid; the others are left empty."""
+    panels = list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+    for unused in panels[count:]:
+        unused.set_axis_off()
+    return panels[:count]
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -120,20 +135,32 @@ def svg(figure: Figure) -> bytes:
     return content.getvalue()
 
 
-def _draw_curves(
-    axes: Axes,
-    curve: Sequence[Mapping[str, Any]],
-    groups: Mapping[str, Sequence[Any]],
-    remembers: bool = False,
-) -> None:
-    band(axes, curve, "black", "all tasks")
-    for number, (label, points) in enumerate(groups.items()):
+def _draw_curves(axes: Axes, result: EvaluationResult) -> None:
+    """Draw the adaptation curve of all tasks, and of each group."""
+    band(axes, numbers(result.curve), result.curve, "black", "all tasks")
+    for number, (label, curve) in enumerate(result.groups.items()):
         colour, _, marker = style(number)
-        band(axes, points, colour, label, alpha=0.1, linestyle="--", marker=marker)
-    axes.set(xlabel=steps_axis(remembers), ylabel="return (95 % interval over tasks)")
-    axes.set_xticks([point["step"] for point in curve])
-    axes.grid(alpha=0.3)
+        band(axes, numbers(curve), curve, colour, label, 0.1, "--", marker)
+    name_steps(axes, result.curve, result.remembers, "return (95 % interval over tasks)")
     axes.legend()
+
+
+def name_success(axes: Axes, curve: Sequence[Point], remembers: bool) -> None:
+    """Name the axes of success rates, which lie in [0, 1]."""
+    name_steps(axes, curve, remembers, "success rate (95 % interval)")
+    axes.set_ylim(-0.03, 1.03)
+
+
+def name_steps(axes: Axes, curve: Sequence[Point], remembers: bool, ylabel: str) -> None:
+    """Name the axes of a measure by inner step."""
+    axes.set(xlabel=steps_axis(remembers), ylabel=ylabel)
+    axes.set_xticks(numbers(curve))
+    axes.grid(alpha=0.3)
+
+
+def numbers(curve: Sequence[Point]) -> list[float]:
+    """What an adaptation curve is drawn against: inner steps."""
+    return [point.number for point in curve]
 
 
 def steps_axis(remembers: bool) -> str:
@@ -143,33 +170,27 @@ def steps_axis(remembers: bool) -> str:
 
 def band(
     axes: Axes,
-    curve: Sequence[Mapping[str, Any]],
+    x: Sequence[float],
+    estimates: Sequence[Estimate],
     colour: str,
     label: str,
     alpha: float = 0.2,
     linestyle: str = "-",
-    at: str = "step",
-    what: str = "return",
     marker: str = "o",
 ) -> None:
-    """Draw means of `what` and their intervals against `at`."""
-    steps = [point[at] for point in curve]
-    low, high = np.array([point[f"{what}_ci95"] for point in curve]).T
-    means = [point[f"{what}_mean"] for point in curve]
-    axes.plot(
-        steps, means, color=colour, marker=marker, markersize=5, linestyle=linestyle, label=label
-    )
-    axes.fill_between(steps, low, high, color=colour, alpha=alpha, linewidth=0)
+    """Draw means and their intervals at `x`."""
+    low, high = np.array([estimate.ci95 for estimate in estimates]).T
+    means = [estimate.mean for estimate in estimates]
+    axes.plot(x, means, color=colour, marker=marker, markersize=5, linestyle=linestyle, label=label)
+    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
 
 
-def budget_panels(
-    curves: Sequence[Sequence[Mapping[str, Any]]], remembers: bool
-) -> tuple[str, ...]:
+def budget_panels(curves: Sequence[Sequence[Point]], remembers: bool) -> tuple[str, ...]:
     """Quantities drawn against the environment steps of the task, where all curves have them.
 
     Gradient learners alone have their returns drawn against the steps that lead to them.
     """
-    if not all("env_steps" in curve[0] for curve in curves):
+    if any(curve[0].cumulative is None for curve in curves):
         return ()
     return ("return", "cumulative") if remembers else ("cumulative",)
 
@@ -178,19 +199,21 @@ def draw_budget(
     axes: Axes,
     what: str,
     label: str,
-    curve: Sequence[Mapping[str, Any]],
-    within: Sequence[Mapping[str, Any]] | None,
-    colour: str,
-    linestyle: str = "-",
-    marker: str = "o",
+    curve: Sequence[Point],
+    within: Sequence[Point] | None,
+    line: Style,
     alpha: float = 0.12,
 ) -> None:
     """Draw an episode's return, or the sum of those before it, against what was seen of the task.
 
     Learners with memory are drawn at every episode, others where they have adapted.
     """
-    marker, points = (marker, curve) if within is None else ("", within)
-    band(axes, points, colour, label, alpha, linestyle, "env_steps", what, marker)
+    points = curve if within is None else within
+    x = [point.env_steps or 0.0 for point in points]
+    sums = [point.cumulative for point in points if point.cumulative is not None]
+    marker = line.marker if within is None else ""
+    drawn = points if what == "return" else sums
+    band(axes, x, drawn, line.colour, label, alpha, line.dash, marker)
 
 
 def name_budget(axes: Axes, what: str) -> None:
@@ -204,12 +227,11 @@ def name_budget(axes: Axes, what: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def _draw_tasks(axes: Axes, result: Mapping[str, Any]) -> None:
+def _draw_tasks(axes: Axes, result: EvaluationResult) -> None:
     """Draw each task's return before against after one step, or as many episodes."""
-    groups: Mapping[str, Sequence[Mapping[str, Any]]]
-    groups, values = result["groups"] or {"all tasks": result["curve"]}, []
-    for number, (label, curve) in enumerate(groups.items()):
-        before, after = curve[0]["per_task"], curve[1]["per_task"]
+    values: list[float] = []
+    for number, (label, curve) in enumerate((result.groups or {"all tasks": result.curve}).items()):
+        before, after = curve[0].per_task, curve[1].per_task
         colour, _, marker = style(number)
         axes.scatter(before, after, color=colour, marker=marker, s=18, alpha=0.8, label=label)
         values += [*before, *after]
@@ -217,50 +239,45 @@ def _draw_tasks(axes: Axes, result: Mapping[str, Any]) -> None:
     ends = (min(values) - room, max(values) + room)
     axes.plot(ends, ends, color="grey", linewidth=1, label="no change")
     axes.set(xlim=ends, ylim=ends, aspect="equal")
-    names = ("return before adaptation, per task", "after one step")
-    if "within" in result:
-        names = (
-            "return of the first episode, per task",
-            f"after {result['num_episodes']} episodes",
-        )
-    axes.set(xlabel=names[0], ylabel=names[1])
+    first, later = "return before adaptation", "after one step"
+    if result.remembers:
+        first, later = "return of the first episode", f"after {result.terms.num_episodes} episodes"
+    axes.set(xlabel=f"{first}, per task", ylabel=later)
     axes.grid(alpha=0.3)
     axes.legend()
 
 
-def _draw_grid(axes: Axes, grid: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
+def _draw_grid(axes: Axes, grid: Grid, curve: Curve) -> None:
     """Draw each task's return against its parameter, before and after each step.
 
     The range that was trained in is shaded where the grid goes beyond it.
     """
     for point in curve:
-        step = point["step"]
-        label = "before" if step == 0 else f"after {step} step{'s' if step > 1 else ''}"
         axes.plot(
-            grid["values"],
-            point["per_task"],
-            marker=MARKERS[step % len(MARKERS)],
+            grid.values,
+            point.per_task,
+            marker=MARKERS[point.number % len(MARKERS)],
             markersize=4,
-            color=stage_colour(step, len(curve) - 1),
-            label=label,
+            color=stage_colour(point.number, len(curve) - 1),
+            label=f"after {counted(point.number, 'step')}" if point.number else "before",
         )
-    low, high = grid["trained_range"]
-    if min(grid["values"]) < low or max(grid["values"]) > high:
+    low, high = grid.trained_range
+    if min(grid.values) < low or max(grid.values) > high:
         axes.axvspan(low, high, color=COLOURS[0], alpha=0.08, linewidth=0, label="trained range")
-    axes.set(xlabel=grid["parameter"], ylabel="return, per task")
+    axes.set(xlabel=grid.parameter, ylabel="return, per task")
     axes.grid(alpha=0.3)
     axes.legend()
 
 
-def adaptation_figure(result: Mapping[str, Any]) -> Figure:
-    """Draw the adaptation curve of evaluation.json's content, and of its groups."""
+def adaptation_figure(result: EvaluationResult) -> Figure:
+    """The adaptation curve of an evaluation, and of its groups."""
     figure = new_figure(5.5, 4)
-    _draw_curves(figure.subplots(), result["curve"], result["groups"], "within" in result)
+    _draw_curves(figure.subplots(), result)
     return figure
 
 
-def scatter_figure(result: Mapping[str, Any]) -> Figure:
-    """Draw each task's return before and after one step, of evaluation.json's content."""
+def scatter_figure(result: EvaluationResult) -> Figure:
+    """Each task's return before and after one step."""
     figure = new_figure(5.5, 4)
     _draw_tasks(figure.subplots(), result)
     return figure
@@ -279,11 +296,11 @@ def lines_figure(
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(11 if columns > 1 else 8, (2.4 if columns > 1 else 4) * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
+    grid = grid_of(figure, rows, columns, len(panels))
+    for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         for number, (label, (x, y)) in enumerate(lines.items()):
             colour, dash, marker = style(number)
-            few = {"marker": marker, "markersize": 3} if len(x) < 30 else {}
+            few: dict[str, Any] = {"marker": marker, "markersize": 3} if len(x) < 30 else {}
             axes.plot(
                 *thinned(x, y), color=colour, linestyle=dash, linewidth=1.2, label=label, **few
             )
@@ -292,8 +309,6 @@ def lines_figure(
         axes.grid(alpha=0.3)
         if len(lines) > 1:
             axes.legend(fontsize=8)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.set_axis_off()
     return figure
 
 

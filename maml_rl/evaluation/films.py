@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from envs.tools.rendering import picture_of
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params
 from maml_rl.files import replacing
+from maml_rl.wording import number_format
 
 SIZE = 400  # pixels of one policy's picture, where the environment lets it be chosen
 LEAST = 240  # pixels of one picture, into which captions fit
@@ -49,6 +50,7 @@ def record(
     policy: Policy,
     stages: Mapping[str, Params],
     seed: int,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> list[float]:
     """Film one episode of each stage side by side, from the same initial state.
 
@@ -62,6 +64,7 @@ def record(
         stages: by what is written below each picture ("before adaptation"), one policy's
             parameters, leaves [1, *s].
         seed: of the initial state.
+        progress: called with the share of the film that is done.
 
     Returns:
         Each stage's return.
@@ -82,9 +85,10 @@ def record(
         stride = math.ceil(max((distribution.horizon + 1) / GIF_FRAMES, rate / GIF_RATE))
         film = _Film(episodes, list(stages), _title(distribution, task), stride)
         with replacing(path) as partial:
-            write_mp4(partial, film, rate)
+            write_mp4(partial, film.frames(distribution.horizon + 1, progress), rate)
     with replacing(path.with_suffix(".gif")) as partial:
         write_gif(partial, film.small, rate / stride)
+    progress(1.0)
     return film.returns
 
 
@@ -102,10 +106,14 @@ class _Film:
         self.small: list[Array] = []
         self.returns: list[float] = []
 
-    def __iter__(self) -> Iterator[Array]:
+    def frames(self, most: int, progress: Callable[[float], None]) -> Iterator[Array]:
+        """Yield the frames, `most` where no episode ends early."""
+        largest = 0.0  # return so far, which sets the number of decimals
         for index, moments in enumerate(together(self._episodes)):
-            frame = compose(moments, self._stages, self._title)
             self.returns = [moment.total for moment in moments]
+            largest = max(largest, *map(abs, self.returns))
+            frame = compose(moments, self._stages, self._title, number_format([largest]))
+            progress(index / most)
             written = index % self._stride == 0
             if written:
                 self.small.append(shrunk(frame, GIF_WIDTH))
@@ -148,16 +156,17 @@ def together(episodes: Sequence[Iterator[Moment]]) -> Iterator[list[Moment]]:
         ]
 
 
-def compose(moments: Sequence[Moment], stages: Sequence[str], title: str) -> Array:
-    """Put one moment of all stages into a frame, [height, width, 3]."""
+def compose(moments: Sequence[Moment], stages: Sequence[str], title: str, form: str) -> Array:
+    """Put one moment of all stages into a frame, [height, width, 3]; `form` is of returns."""
     pictures = [_enlarged(moment.picture) for moment in moments]
-    captions = [[stage, _score(moment)] for stage, moment in zip(stages, moments, strict=True)]
+    captions = [[stage, _score(one, form)] for stage, one in zip(stages, moments, strict=True)]
     return side_by_side(pictures, captions, title)
 
 
-def _score(moment: Moment) -> str:
+def _score(moment: Moment, form: str) -> str:
     """The state of an episode in words, short enough for a line."""
-    text = f"step {moment.steps}, return {round(moment.total, 1) + 0.0:.1f}"  # + 0: no "-0.0"
+    total = form.format(float(form.format(moment.total)) + 0.0)  # + 0: no "-0.0"
+    text = f"step {moment.steps}, return {total}"
     return f"{text}, ended" if moment.ended else text
 
 

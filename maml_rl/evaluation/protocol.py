@@ -20,6 +20,7 @@ from maml_rl.algorithm.diagnostics import task_returns, task_success
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params, Rollout
+from maml_rl.evaluation.result import before
 from maml_rl.evaluation.statistics import Strata, Values
 from maml_rl.randomness import Key
 from maml_rl.sampling import Sampler
@@ -89,12 +90,7 @@ def course_of(rollouts: Sequence[Rollout]) -> Course:
     returns = task_returns(rollouts)
     episodes = np.stack([(own.begins() > 0).sum((1, 2)).numpy() for own in rollouts])
     steps = np.stack([(own.mask > 0).sum((1, 2)).numpy() for own in rollouts])
-    return Course(returns, _before(steps), _before(returns * episodes))
-
-
-def _before(values: Values) -> Values:
-    """Sum values [N, ...] over the entries before each."""
-    return np.concatenate([np.zeros_like(values[:1]), values.cumsum(axis=0)[:-1]]).astype(float)
+    return Course(returns, before(steps), before(returns * episodes))
 
 
 def evaluate_trials(
@@ -156,7 +152,7 @@ def course_of_trials(rollout: Rollout) -> Course:
         values.mean(dim=2).numpy().T
         for values in (rollout.episode_returns(), rollout.episode_lengths())
     )
-    return Course(returns, _before(lengths), _before(returns))
+    return Course(returns, before(lengths), before(returns))
 
 
 def task_strata(distribution: TaskDistribution, tasks: Tasks) -> list[str] | None:

@@ -24,6 +24,7 @@ from envs.protocol import (
 from envs.trajectories import Trajectories, shown_of
 from maml_rl.algorithm.rollout import Rollout
 from maml_rl.evaluation.curves import BEFORE, stage_colour
+from maml_rl.wording import after, counted
 
 PANELS = 6  # tasks in a figure of trajectories, at most
 COLUMNS = 3
@@ -48,10 +49,9 @@ def stage_name(step: int, episodes: int | None = None) -> str:
     Of a learner with memory, which sees so many `episodes` in place of each step: "the first
     episode", "after 20 episodes".
     """
-    if step == 0:
-        return "before adaptation" if episodes is None else "the first episode"
-    number, noun = (step, "step") if episodes is None else (step * episodes, "episode")
-    return f"after {number} {noun}{'s' if number > 1 else ''}"
+    if episodes is None:
+        return after(step)
+    return f"after {counted(step * episodes, 'episode')}" if step else "the first episode"
 
 
 def chosen_tasks(distribution: TaskDistribution, tasks: Tasks, most: int = PANELS) -> list[int]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from envs.errors import UserError
 from maml_rl.evaluation.statistics import Strata, Values
-from maml_rl.evaluation.summary import earned_before
 from maml_rl.runs.data import RunData
 from maml_rl.wording import command
 
@@ -43,7 +42,7 @@ class Group:
     @cached_property
     def strata(self) -> Strata | None:
         """Label of the stratum of each column of the runs' scores, [M]; None where runs differ."""
-        labels = [run.strata for run in self.runs]
+        labels = [run.evaluated.strata for run in self.runs]
         ordered = [sorted(label) for label in labels if label is not None]
         if len(ordered) < len(labels) or any(label != ordered[0] for label in ordered):
             return None
@@ -53,10 +52,10 @@ class Group:
     def orders(self) -> list[NDArray[np.intp]]:
         """The order of each run's tasks, [M], in which a column is of one stratum in all runs."""
         return [
-            np.arange(run.returns.shape[1])
-            if self.strata is None or run.strata == self.strata
-            else np.argsort(np.array(run.strata), kind="stable")
-            for run in self.runs
+            np.arange(result.returns.shape[1])
+            if self.strata is None or result.strata == self.strata
+            else np.argsort(np.array(result.strata), kind="stable")
+            for result in (run.evaluated for run in self.runs)
         ]
 
     def _stacked(self, values: Sequence[Values]) -> Values:
@@ -65,30 +64,27 @@ class Group:
 
     def returns(self, step: int) -> Values:
         """Return of each run's tasks after `step` inner steps, [N, M]."""
-        return self._stacked([run.returns[step] for run in self.runs])
+        return self._stacked([run.evaluated.returns[step] for run in self.runs])
 
     @property
     def remembers(self) -> bool:
         """Whether these are learners with memory, followed through trials."""
-        return all("within" in (run.evaluation or {}) for run in self.runs)
+        return all(run.evaluated.remembers for run in self.runs)
 
     def env_steps(self, step: int) -> Values | None:
         """Environment steps of a task before `step`, [N]; None where a run has no count."""
-        points = [(run.evaluation or {})["curve"][step] for run in self.runs]
-        if any("env_steps" not in point for point in points):
-            return None
-        return np.array([point["env_steps"] for point in points])
+        steps = [run.evaluated.curve[step].env_steps for run in self.runs]
+        return None if None in steps else np.array(steps, dtype=np.float64)
 
     def cumulative(self, step: int) -> Values:
         """Sums of the returns before `step`, [N, M]."""
-        return self._stacked([earned_before(run.evaluation or {}, step) for run in self.runs])
+        return self._stacked([run.evaluated.earned[step] for run in self.runs])
 
     def success(self, step: int) -> Values | None:
         """Success rates after `step` inner steps, [N, M]; None where a run has none."""
-        curves = [(run.evaluation or {}).get("success") for run in self.runs]
-        if any(curve is None or len(curve) <= step for curve in curves):
-            return None
-        return self._stacked([np.array(curve[step]["per_task"]) for curve in curves if curve])
+        curves = [run.evaluated.success for run in self.runs]
+        rates = [np.array(curve[step].per_task) for curve in curves if curve is not None]
+        return self._stacked(rates) if len(rates) == len(curves) else None
 
 
 def check_same_environment(runs: Sequence[RunData]) -> None:
@@ -119,9 +115,8 @@ CHANGED = ("inner.step_size", "inner.steps")  # of the adaptation, for an evalua
 
 def _option(run: RunData, key: str) -> Any:
     """Value of an option that a run was evaluated with; None where it was not given."""
-    evaluation = run.evaluation or {}
-    group, _, name = key.rpartition(".")
-    return (evaluation.get(group, {}) if group else evaluation).get(name)
+    terms, (group, _, name) = run.evaluated.terms, key.rpartition(".")
+    return terms.inner.get(name) if group else getattr(terms, name)
 
 
 def check_equal_terms(runs: Sequence[RunData]) -> None:
@@ -147,12 +142,7 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
 
 def _goes_on(*runs: RunData) -> bool:
     """Whether a run was evaluated beyond the steps that it was trained with."""
-    return any(len(run.returns) - 1 > trained_steps(run) for run in runs)
-
-
-def trained_steps(run: RunData) -> int:
-    """Number of inner steps in training."""
-    return int((run.evaluation or {}).get("trained_steps", 1))
+    return any(run.evaluated.steps > run.evaluated.terms.trained_steps for run in runs)
 
 
 def grouped(runs: Sequence[RunData]) -> list[Group]:
@@ -240,10 +230,10 @@ def task_set(run: RunData) -> str:
     tasks.json holds them. Where it was not kept: tasks that fall into a few groups are taken for a
     finite set, which all runs share; others are drawn by the run's seed, which stands for them.
     """
-    content = run.evaluation or {}
+    terms = run.evaluated.terms
     try:
-        stored = json.loads(run.folder.tasks.read_bytes())[content["split"]]
-        first = {name: leaf[: content["num_tasks"]] for name, leaf in stored.items()}
+        stored = json.loads(run.folder.tasks.read_bytes())[terms.split]
+        first = {name: leaf[: terms.num_tasks] for name, leaf in stored.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "finite" if content["groups"] else f"seed {run.seed}"
+        return "finite" if run.evaluated.groups else f"seed {run.seed}"
     return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from maml_rl.reporting.groups import MOST_SETTINGS, Group, trained_steps, written
+from maml_rl.reporting.groups import MOST_SETTINGS, Group, written
 from maml_rl.wording import counted
 
 ENOUGH = 5  # runs, from which on an interval over them is nearly as wide as it should be
@@ -23,24 +23,24 @@ def notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
 def _of_evaluations(groups: Sequence[Group], steps: int) -> Iterator[str]:
     """Yield in what the evaluations differ, and what a step is."""
     runs = [run for group in groups for run in group.runs]
-    if any(len(run.returns) - 1 > steps for run in runs):
+    if any(run.evaluated.steps > steps for run in runs):
         said = f"Some runs were evaluated for more than {counted(steps, 'step')}"
         yield f"{said}; those are left out."
     remember = [group.label for group in groups if group.remembers]
     flat = [
         group.label
         for group in groups
-        if trained_steps(group.runs[0]) == 0 and group.label not in remember
+        if group.runs[0].evaluated.terms.trained_steps == 0 and group.label not in remember
     ]
     if flat:
         yield f"Trained without inner steps: {'; '.join(flat)}."
     if remember:
-        episodes = (runs[0].evaluation or {})["num_episodes"]
+        episodes = runs[0].evaluated.terms.num_episodes
         yield (
             f"Remembers instead of taking steps, and stands where it has seen as many episodes, "
             f"{episodes} for each step: {'; '.join(remember)}."
         )
-    checkpoints = sorted({str((run.evaluation or {}).get("checkpoint")) for run in runs})
+    checkpoints = sorted({run.evaluated.terms.checkpoint for run in runs})
     if len(checkpoints) > 1:
         yield f"The runs were evaluated at different checkpoints: {', '.join(checkpoints)}."
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from envs.errors import UserError
 from maml_rl.errors import CheckpointError
-from maml_rl.evaluation.statistics import Interval, bootstrap_interval
 from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.data import CONFIG, RunData
-from maml_rl.wording import bracketed, command, number_format
+from maml_rl.wording import command
 
 
 def problems(run: RunData) -> list[str]:
@@ -51,15 +49,17 @@ def unfinished(run: RunData) -> str | None:
 
 def outdated(run: RunData) -> str | None:
     """A sentence where a run was trained on since its evaluation; None where it was not."""
-    evaluation = run.evaluation or {}
-    path = run.path / "checkpoints" / f"{evaluation.get('checkpoint')}.pt"
+    if run.evaluation is None:
+        return None
+    terms = run.evaluation.terms
+    path = run.path / "checkpoints" / f"{terms.checkpoint}.pt"
     if not path.is_file():
         return None
     try:
         now = load_checkpoint(path).get("iteration")
     except CheckpointError:
         return None  # said of the checkpoint
-    then = evaluation.get("iteration")
+    then = terms.iteration
     if then == now:
         return None
     said = "does not say of which iteration it is" if then is None else f"is of iteration {then}"
@@ -104,11 +104,10 @@ def _evaluation_problems(run: RunData) -> Iterator[str]:
     if said is not None:
         again = command("evaluate", {"run": run.path})
         yield f"{said[0].upper()}{said[1:]}; {again} evaluates it anew."
-    value, (low, high) = gain_of_first_step(run)
-    if low <= 0 and evaluation.get("trained_steps", 1) != 0:  # or it was not trained to take any
-        what = "loses" if high < 0 else "gains nothing that can be told from 0"
-        said = bracketed(value, (low, high), return_format(evaluation))
-        yield f"The first inner step {what}: {said} per task."
+    gain, trained = evaluation.gain, evaluation.terms.trained_steps != 0
+    if gain is not None and gain.ci95[0] <= 0 and trained:
+        what = "loses" if gain.ci95[1] < 0 else "gains nothing that can be told from 0"
+        yield f"The first inner step {what}: {gain.written(evaluation.form)} per task."
 
 
 def _metric_problems(run: RunData) -> Iterator[str]:
@@ -132,14 +131,3 @@ def _origin_problems(run: RunData) -> Iterator[str]:
     sessions = [run.provenance, *run.sessions]
     if any(session.get("git_modified") for session in sessions):
         yield "The code had uncommitted changes: the commit does not give the run again."
-
-
-def gain_of_first_step(run: RunData) -> tuple[float, Interval]:
-    """Gain of the first inner step per task, and its interval over tasks."""
-    gains = run.returns[1] - run.returns[0]
-    return float(gains.mean()), bootstrap_interval(gains, strata=run.strata)
-
-
-def return_format(evaluation: Mapping[str, Any]) -> str:
-    """Format in which an evaluation's returns are written."""
-    return number_format([end for point in evaluation["curve"] for end in point["return_ci95"]])

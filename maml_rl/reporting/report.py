@@ -22,12 +22,13 @@ from maml_rl.reporting.blocks import (
     Text,
     drawn,
 )
-from maml_rl.reporting.comparison import Comparison, after, compared, tables, terms
+from maml_rl.reporting.comparison import Comparison, compared
 from maml_rl.reporting.media import Media
-from maml_rl.reporting.problems import problems, return_format
+from maml_rl.reporting.problems import problems
 from maml_rl.reporting.sections import SECTIONS, View
+from maml_rl.reporting.tables import comparison_tables, comparison_terms
 from maml_rl.runs.data import RunData, find_runs, read_run
-from maml_rl.wording import bracketed
+from maml_rl.wording import after
 
 PAGES = (".html", ".htm")
 MOST_OPEN = 2  # runs on a page; of more, each is folded
@@ -120,14 +121,10 @@ def _short_returns(run: RunData) -> list[str]:
     """A run's return before adaptation and after the steps trained with, a line each."""
     if run.evaluation is None:
         return ["not evaluated"]
-    curve, form = run.evaluation["curve"], return_format(run.evaluation)
-    tasks = f"{run.evaluation['num_tasks']} {run.evaluation['split']} tasks:"
-    last = min(len(curve) - 1, max(1, int(run.evaluation.get("trained_steps", 1))))
-    returns = [
-        f"{bracketed(curve[step]['return_mean'], curve[step]['return_ci95'], form)} {after(step)}"
-        for step in (0, last)
-    ]
-    return [tasks, *returns]
+    result, terms = run.evaluation, run.evaluation.terms
+    steps = (0, min(result.steps, max(1, terms.trained_steps)))
+    returns = [f"{result.curve[step].written(result.form)} {after(step)}" for step in steps]
+    return [f"{terms.num_tasks} {terms.split} tasks:", *returns]
 
 
 def _comparisons(runs: Sequence[RunData]) -> list[Section]:
@@ -148,14 +145,14 @@ def _comparisons(runs: Sequence[RunData]) -> list[Section]:
 def _comparison(comparison: Comparison) -> list[Block]:
     figure = comparison_figure(comparison.overlays(), comparison.title)
     curves = [
-        f"{group['label']}: {group['curve'][0]['return_mean']:.4g} before adaptation, "
-        f"{group['curve'][-1]['return_mean']:.4g} after the last step"
-        for group in comparison.result["groups"]
+        f"{of.group.label}: {of.curve[0].mean:.4g} before adaptation, "
+        f"{of.curve[-1].mean:.4g} after the last step"
+        for of in comparison.statistics
     ]
-    notes = comparison.result["notes"]
+    notes = comparison.notes
     return [
-        Text(terms(comparison)),
-        *(Table(header, rows) for header, rows in tables(comparison)),
+        Text(comparison_terms(comparison)),
+        *(Table(header, rows) for header, rows in comparison_tables(comparison)),
         drawn(figure, f"Learning and adaptation curves. {'; '.join(curves)}."),
         *([Bullets(notes)] if notes else []),
     ]

@@ -23,12 +23,11 @@ from maml_rl.evaluation.statistics import (
     stratified,
 )
 from maml_rl.reporting.blocks import Block, Bullets, Code, Facts, Hint, Table, Text, drawn
-from maml_rl.reporting.comparison import after
 from maml_rl.reporting.media import Media, gallery
-from maml_rl.reporting.problems import gain_of_first_step, return_format
+from maml_rl.reporting.tables import RATE, transposed
 from maml_rl.runs.data import RunData
 from maml_rl.training.metrics import is_diagnostic, is_lap, panel_of
-from maml_rl.wording import bracketed, command
+from maml_rl.wording import after, bracketed, command
 
 Lines = dict[str, tuple[Values, Values]]  # x [I] and y [I] by label
 NO_ITERATION = "No iteration was finished."
@@ -85,30 +84,25 @@ def _results(view: View) -> list[Block]:
     evaluation = view.run.evaluation
     if evaluation is None:
         return [_missing("It was not evaluated:", view)]
-    form, curve = return_format(evaluation), evaluation["curve"]
+    form, strata, terms = evaluation.form, evaluation.strata, evaluation.terms
     columns = {
-        "inner steps": [after(point["step"]) for point in curve],
-        "return": [bracketed(point["return_mean"], point["return_ci95"], form) for point in curve],
-        "interquartile mean": [_iqm(values, view.run.strata, form) for values in view.run.returns],
+        "inner steps": [after(point.number) for point in evaluation.curve],
+        "return": [point.written(form) for point in evaluation.curve],
+        "interquartile mean": [_iqm(values, strata, form) for values in evaluation.returns],
     }
-    for label, points in evaluation["groups"].items():
-        columns[f"return, {label}"] = [
-            bracketed(point["return_mean"], point["return_ci95"], form) for point in points
-        ]
-    if "success" in evaluation:
-        columns["success rate"] = [
-            bracketed(point["success_mean"], point["success_ci95"], "{:.2f}")
-            for point in evaluation["success"]
-        ]
-    terms = (
-        f"{evaluation['num_tasks']} {evaluation['split']} tasks, {evaluation['num_episodes']} "
-        f"episodes per task and step, checkpoint {evaluation.get('checkpoint', 'unknown')}, "
-        f"iteration {evaluation.get('iteration', 'unknown')}; in "
-        f"brackets, 95 % bootstrap intervals over tasks."
+    for label, curve in evaluation.groups.items():
+        columns[f"return, {label}"] = [point.written(form) for point in curve]
+    if evaluation.success is not None:
+        columns["success rate"] = [point.written(RATE) for point in evaluation.success]
+    words = (
+        f"{terms.num_tasks} {terms.split} tasks, {terms.num_episodes} episodes per task and step, "
+        f"checkpoint {terms.checkpoint}, iteration {terms.iteration or 'unknown'}; in brackets, "
+        f"95 % bootstrap intervals over tasks."
     )
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    gained = f"Gain of the first step, per task: {bracketed(*gain_of_first_step(view.run), form)}."
-    return [Text(terms), Table(list(columns), rows), Text(gained)]
+    blocks: list[Block] = [Text(words), Table(*transposed(columns))]
+    if evaluation.gain is not None:
+        blocks.append(Text(f"Gain of the first step, per task: {evaluation.gain.written(form)}."))
+    return blocks
 
 
 def _iqm(values: Values, strata: Strata | None, form: str) -> str:
@@ -148,20 +142,21 @@ def _adaptation(view: View) -> list[Block]:
     evaluation = view.run.evaluation
     if evaluation is None:
         return [_missing("There is no adaptation curve:", view)]
-    means = [f"{after(p['step'])} {p['return_mean']:.4g}" for p in evaluation["curve"]]
+    means = [f"{after(point.number)} {point.mean:.4g}" for point in evaluation.curve]
     words = f"Adaptation curve with its 95 % band over tasks. Mean return {', '.join(means)}."
     return [drawn(adaptation_figure(evaluation), words)]
 
 
 def _tasks(view: View) -> list[Block]:
-    if view.run.evaluation is None:
+    evaluation = view.run.evaluation
+    if evaluation is None:
         return [_missing("There are no returns per task:", view)]
-    gains = view.run.returns[1] - view.run.returns[0]
+    gains = evaluation.returns[1] - evaluation.returns[0]
     words = (
         f"Each task's return before and after one step. {np.count_nonzero(gains > 0)} of "
         f"{len(gains)} tasks gain; the gains range from {gains.min():.4g} to {gains.max():.4g}."
     )
-    return [drawn(scatter_figure(view.run.evaluation), words)]
+    return [drawn(scatter_figure(evaluation), words)]
 
 
 def _diagnostics(view: View) -> list[Block]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from envs.protocol import snake_case
-from maml_rl.evaluation.statistics import Strata, Values
-from maml_rl.evaluation.summary import per_task, with_strata
+from maml_rl.evaluation.result import EvaluationResult
+from maml_rl.evaluation.statistics import Values
+from maml_rl.evaluation.storage import from_json, to_json
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 from maml_rl.runs.kept import is_kept_run, read_kept_run, write_kept_run
 
@@ -29,7 +28,6 @@ EVALUATION = "evaluation/evaluation.json"
 FILM_TITLES = "films.json"  # what films of an evaluation show, by their names
 TRACES = ("tasks.json", "metrics.jsonl", "checkpoints")  # beside the configuration, one at least
 DAMAGES = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError)
-PROTOCOL = ("split", "num_tasks", "num_episodes")  # what evaluation.json must say beside its curve
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class RunData:
     path: Path
     config: dict[str, Any]  # with what was changed on resuming
     metrics: list[dict[str, Any]]  # by iteration
-    evaluation: dict[str, Any] | None
+    evaluation: EvaluationResult | None
     provenance: dict[str, Any]
     overrides: list[str]
     faults: list[str] = field(default_factory=list)  # what could not be read, a sentence each
@@ -57,8 +55,10 @@ class RunData:
     @property
     def env(self) -> str:
         """The task distribution's name; that of its class where the run was not evaluated."""
+        if self.evaluation is not None:
+            return self.evaluation.terms.env
         target = str(self.setting("env._target_") or "unknown environment")
-        return str((self.evaluation or {}).get("env", snake_case(target.rpartition(".")[2])))
+        return snake_case(target.rpartition(".")[2])
 
     @property
     def seed(self) -> Any:
@@ -105,17 +105,11 @@ class RunData:
         """The metrics that any iteration has, in their order."""
         return list(dict.fromkeys(name for row in self.metrics for name in row))
 
-    @cached_property
-    def returns(self) -> Values:
-        """The evaluation's return of each task before and after each step, [K + 1, M]."""
-        assert self.evaluation is not None
-        return per_task(self.evaluation["curve"])
-
     @property
-    def strata(self) -> Strata | None:
-        """Label of the stratum of each task that the run was evaluated on, [M]."""
-        strata: Strata | None = (self.evaluation or {})["strata"]
-        return strata
+    def evaluated(self) -> EvaluationResult:
+        """The evaluation of a run that has one."""
+        assert self.evaluation is not None, f"{self.path} has no evaluation"
+        return self.evaluation
 
     def column(self, key: str, at: str = "iteration") -> tuple[Values, Values]:
         """Return a metric where there is one, [I], after `at` of the same iterations, [I]."""
@@ -211,9 +205,8 @@ def _kept_run(path: Path) -> RunData:
         content = read_kept_run(path)
         config = OmegaConf.create(content["config"])
         origin, overrides = content["provenance"], content["overrides"]
-        metrics, evaluation = content["metrics"], content["evaluation"]
-        if evaluation is not None:
-            evaluation = _checked_evaluation(evaluation)
+        metrics, stored = content["metrics"], content["evaluation"]
+        evaluation = None if stored is None else from_json(stored)
     except (*DAMAGES, OmegaConfBaseException):
         return RunData(path, {}, [], None, {}, [], [f"{path.name} is damaged: it holds no run."])
     changed = _changed(origin, faults)
@@ -242,7 +235,7 @@ def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
         "config": OmegaConf.to_container(OmegaConf.load(run / CONFIG)),
         "overrides": [clean(line) for line in data.overrides],
         "provenance": provenance,
-        "evaluation": data.evaluation,
+        "evaluation": None if data.evaluation is None else to_json(data.evaluation),
         "metrics": data.metrics,
     }
     write_kept_run(path, content)
@@ -320,52 +313,12 @@ def _json_object(file: Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def _evaluation(file: Path, faults: list[str]) -> dict[str, Any] | None:
-    known = len(faults)
+def _evaluation(file: Path, faults: list[str]) -> EvaluationResult | None:
     content = _json_object(file, faults)
     if not content:
         return None
     try:
-        return _checked_evaluation(content)
+        return from_json(content)
     except DAMAGES:
-        del faults[known:]
         faults.append(f"{file.name} is damaged: it does not hold an evaluation.")
         return None
-
-
-def _checked_evaluation(content: Mapping[str, Any]) -> dict[str, Any]:
-    """An evaluation's content, its intervals within strata.
-
-    Raises:
-        ValueError, KeyError, TypeError, IndexError: for what is no evaluation.
-    """
-    _check_evaluation(content)
-    complete = with_strata(content)
-    strata = complete["strata"]
-    if strata is not None and len(strata) != content["num_tasks"]:
-        raise ValueError("the strata are not of all tasks")
-    return complete
-
-
-def _check_evaluation(content: Mapping[str, Any]) -> None:
-    """Raise ValueError, KeyError, TypeError or IndexError for what is no evaluation."""
-    str(content["env"]), [content[name] for name in PROTOCOL], int(content.get("trained_steps", 1))
-    for curve, what in _curves(content):
-        values = per_task(curve)
-        if values.ndim != 2 or len(values) < 2 or not values.size or not np.isfinite(values).all():
-            raise ValueError("a curve is no matrix of finite numbers")
-        for step, point in enumerate(curve):
-            low, high = point[f"{what}_ci95"]
-            if point["step"] != step or not math.isfinite(low + high + point[f"{what}_mean"]):
-                raise ValueError("a point is not finite, or out of its order")
-    shapes = {per_task(content[name]).shape for name in ("curve", "success") if name in content}
-    if shapes != {(len(content["curve"]), content["num_tasks"])}:
-        raise ValueError("a curve is not of all tasks")
-
-
-def _curves(content: Mapping[str, Any]) -> Iterator[tuple[Sequence[Any], str]]:
-    yield content["curve"], "return"
-    for curve in content["groups"].values():
-        yield curve, "return"
-    if "success" in content:
-        yield content["success"], "success"

@@ -78,7 +78,7 @@ def test_what_is_kept_of_a_run_can_be_compared_and_holds_no_weights(tmp_path, ke
     run = read_run(folder)
     assert run.seed == 3
     assert run.faults == []
-    np.testing.assert_allclose(run.returns[1], [10, 20, 30, 40])
+    np.testing.assert_allclose(run.evaluated.returns[1], [10, 20, 30, 40])
 
 
 def test_no_path_of_the_machine_is_kept(tmp_path, kept):

@@ -42,10 +42,11 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     assert (outcome.status, outcome.err) == (0, "")
     data = result()
     assert list(data) == [
-        *("env", "algorithm", "checkpoint", "iteration", "trained_steps"),
+        *("env", "algorithm", "kind", "checkpoint", "iteration", "trained_steps"),
         *("requested_checkpoint", "split", "num_tasks", "num_episodes", "later_scale", "seed"),
-        *("strata", "curve", "gain_of_first_step", "groups"),
+        *("curve", "gain_of_first_step", "groups", "strata"),
     ]
+    assert data["kind"] == "gradient"
     assert data["env"] == "point_navigation"
     assert data["algorithm"] == "maml_trpo"
     assert (data["checkpoint"], data["split"]) == ("best", "test")
@@ -434,7 +435,7 @@ def test_a_full_disk_is_one_sentence_and_a_missing_file_a_fault_of_ours(
     def full(path, data):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("maml_rl.commands.evaluate.write_json", full)
+    monkeypatch.setattr("maml_rl.commands.evaluation_files.write_json", full)
     if status is None:
         with pytest.raises(FileNotFoundError):
             evaluate_cli(*FAST)
@@ -497,6 +498,7 @@ def test_a_learner_with_memory_is_followed_through_trials(recurrent, evaluate_cl
     assert (outcome.status, outcome.err) == (0, "")
     data = result()
     assert (data["trials"], data["trained_episodes"], data["trained_steps"]) == (2, 2, 0)
+    assert data["kind"] == "memory"
     within = data["within"]
     assert [point["episode"] for point in within] == list(range(7))  # 2 x 3 seen, and one after
     assert [point["env_steps"] for point in within] == [10 * episode for episode in range(7)]

@@ -7,13 +7,16 @@ import torch
 from envs import HalfCheetahDir, PointNavigation
 from maml_rl.configuration.building import build_learner
 from maml_rl.evaluation.curves import adaptation_plot
-from maml_rl.evaluation.protocol import Course, Evaluation, evaluate, task_groups, task_strata
+from maml_rl.evaluation.protocol import Course, evaluate, task_groups, task_strata
+from maml_rl.evaluation.result import Estimate
 from maml_rl.evaluation.statistics import bootstrap_interval
-from maml_rl.evaluation.summary import adaptation_curve, gain, summary
+from maml_rl.evaluation.storage import task_point_json, to_json
+from maml_rl.evaluation.summary import curve_of, gain
 from maml_rl.randomness import Key, Purpose
 from maml_rl.sampling import Sampler
 from tests.support.run_files import png_size
 from tests.support.smoke import smoke_config
+from tests.support.written_runs import result_of
 
 
 def test_bootstrap_of_one_task_is_its_value():
@@ -53,29 +56,28 @@ def test_bootstrap_against_a_loop():
 
 def test_the_curve_s_objects():
     returns = np.array([[1.0, 3.0, 2.0], [2.0, 5.0, 5.0]])
-    curve = adaptation_curve(returns)
-    assert [list(point) for point in curve] == [
+    curve = curve_of(returns)
+    assert [list(task_point_json(point)) for point in curve] == [
         ["step", "return_mean", "return_ci95", "per_task"]
     ] * 2
-    assert [point["step"] for point in curve] == [0, 1]
-    assert [point["return_mean"] for point in curve] == [2.0, 4.0]
-    assert curve[1]["per_task"] == [2.0, 5.0, 5.0]
-    low, high = curve[0]["return_ci95"]
+    assert [point.number for point in curve] == [0, 1]
+    assert [point.mean for point in curve] == [2.0, 4.0]
+    assert curve[1].per_task == (2.0, 5.0, 5.0)
+    low, high = curve[0].ci95
     assert 1.0 <= low < 2.0 < high <= 3.0
 
 
 def test_the_same_resamples_serve_every_step():
     returns = np.array([[1.0, 3.0, 2.0, 9.0]])
-    curve = adaptation_curve(np.concatenate([returns, returns + 5.0]))
-    assert curve[1]["return_ci95"] == pytest.approx([x + 5.0 for x in curve[0]["return_ci95"]])
-    assert adaptation_curve(returns) == adaptation_curve(returns)
+    curve = curve_of(np.concatenate([returns, returns + 5.0]))
+    assert curve[1].ci95 == pytest.approx([x + 5.0 for x in curve[0].ci95])
+    assert curve_of(returns) == curve_of(returns)
 
 
 def test_the_gain_is_paired_by_task():
     # tasks differ by hundreds, but each gains 1, 2 or 3: the interval is of the gains
     gained = gain(np.array([[100.0, 0.0, -300.0], [101.0, 2.0, -297.0]]))
-    assert gained["mean"] == 2.0
-    assert gained["ci95"] == [1.0, 3.0]
+    assert gained == Estimate(2.0, (1.0, 3.0))
 
 
 def test_groups_of_a_finite_set():
@@ -104,18 +106,14 @@ def test_every_interval_of_a_summary_is_within_strata():
     returns = np.array([[0.0, 100.0, 2.0, 102.0], [0.0, 200.0, 2.0, 202.0]])
     course = Course(returns, returns, returns)
     strata = ["forward", "backward"] * 2
-    result = summary(Evaluation({}, returns, {}, returns, (), course, within=course, strata=strata))
-    before, after = [50.0, 52.0], [100.0, 102.0]
-    for points, what in (
-        (result["curve"], "return"),
-        (result["curve"], "cumulative"),
-        (result["success"], "success"),
-        (result["within"], "return"),
-        (result["within"], "cumulative"),
-    ):
-        assert [point[f"{what}_ci95"] for point in points] == [before, after]
-    assert result["gain_of_first_step"] == {"mean": 50.0, "ci95": [50.0, 50.0]}
-    assert result["strata"] == strata
+    result = result_of(returns, success=returns, course=course, within=course, strata=strata)
+    before, after = (50.0, 52.0), (100.0, 102.0)
+    for curve in (result.curve, result.success, result.within):
+        assert [point.ci95 for point in curve] == [before, after]
+    for curve in (result.curve, result.within):
+        assert [point.cumulative.ci95 for point in curve] == [before, after]
+    assert result.gain == Estimate(50.0, (50.0, 50.0))
+    assert result.strata == strata
 
 
 def run_evaluation(tasks, steps, seed=0, inner="sgd", threads=1):
@@ -154,17 +152,16 @@ def test_a_task_s_returns_do_not_depend_on_the_tasks_after_it():
     assert np.allclose(first, run_evaluation(GOALS, steps=1).returns[:, :2], rtol=1e-5)
 
 
-def result_of(groups):
-    returns = np.array([[1.0, 3.0, 2.0, 0.0, -1.0], [2.0, 5.0, 5.0, 4.0, 6.0]])
-    members = {f"group {i}": np.arange(5) == i for i in range(groups)}
-    return summary(Evaluation({}, returns, members))
+def result_of_groups(groups):
+    returns = [[1.0, 3.0, 2.0, 0.0, -1.0], [2.0, 5.0, 5.0, 4.0, 6.0]]
+    return result_of(returns, {f"group {i}": np.arange(5) == i for i in range(groups)})
 
 
-def test_the_summary_holds_curve_gain_and_groups():
-    result = result_of(2)
-    assert list(result) == ["strata", "curve", "gain_of_first_step", "groups"]
-    assert [point["per_task"] for point in result["groups"]["group 1"]] == [[3.0], [5.0]]
-    assert result["gain_of_first_step"]["mean"] == pytest.approx(3.4)  # 1, 2, 3, 4, 7 over 5
+def test_the_result_holds_curve_gain_and_groups():
+    result = result_of_groups(2)
+    assert list(to_json(result))[-4:] == ["curve", "gain_of_first_step", "groups", "strata"]
+    assert [point.per_task for point in result.groups["group 1"]] == [(3.0,), (5.0,)]
+    assert result.gain.mean == pytest.approx(3.4)  # 1, 2, 3, 4, 7 over 5
 
 
 @pytest.mark.parametrize("groups", [0, 2, 5])
@@ -177,13 +174,13 @@ def test_the_plot_is_a_png_with_every_group(groups, tmp_path, monkeypatch):
         Axes, "scatter", lambda *a, **k: drawn.append((a[1:], k["label"])) or scatter(*a, **k)
     )
     path = tmp_path / "evaluation" / "adaptation.png"
-    adaptation_plot(path, "a title", result_of(groups))
+    adaptation_plot(path, "a title", result_of_groups(groups))
     assert png_size(path) == (1200, 504)
     assert [p.name for p in path.parent.iterdir()] == ["adaptation.png"]
     if groups:
         assert drawn == [
-            (([b], [a]), f"group {i}")
+            (((b,), (a,)), f"group {i}")
             for i, (b, a) in enumerate([(1, 2), (3, 5), (2, 5), (0, 4), (-1, 6)][:groups])
         ]
     else:
-        assert drawn == [(([1, 3, 2, 0, -1], [2, 5, 5, 4, 6]), "all tasks")]
+        assert drawn == [(((1, 3, 2, 0, -1), (2, 5, 5, 4, 6)), "all tasks")]

@@ -18,7 +18,9 @@ from maml_rl.algorithm.rollout import Rollout
 from maml_rl.evaluation import trajectories as figures
 from maml_rl.evaluation.comparison_curves import Overlay, chosen, comparison_figure
 from maml_rl.evaluation.curves import BEFORE, _draw_grid, save_png, scatter_figure, style
+from maml_rl.evaluation.result import Grid, Point
 from tests.support.run_files import png_size
+from tests.support.written_runs import result_of
 
 M, T, B = 3, 4, 2
 
@@ -324,16 +326,8 @@ def test_of_many_episodes_five_are_drawn_of_the_first_and_last_stage():
     assert names[4:] == ["5 of 20 episodes, first and last stage", "mean of all 20"]
 
 
-def result_of_tasks(before, after):
-    curve = [
-        {"step": step, "return_mean": 0.0, "return_ci95": [0.0, 0.0], "per_task": values}
-        for step, values in enumerate((before, after))
-    ]
-    return {"curve": curve, "groups": {}}
-
-
 def test_the_line_of_no_change_runs_at_45_degrees():
-    (axes,) = scatter_figure(result_of_tasks([0.0, 1.0], [90.0, 100.0])).axes
+    (axes,) = scatter_figure(result_of([[0.0, 1.0], [90.0, 100.0]])).axes
     assert axes.get_aspect() == 1
     assert axes.get_xlim() == axes.get_ylim() == (-5.0, 105.0)  # 0 to 100, and 5 % of it
     line = axes.lines[0].get_xydata()
@@ -342,18 +336,14 @@ def test_the_line_of_no_change_runs_at_45_degrees():
 
 def test_steps_on_a_grid_have_colours_and_markers_of_their_own():
     axes = Figure().add_subplot()
-    curve = [{"step": step, "per_task": [1.0, 2.0]} for step in range(4)]
-    grid = {"values": [0.0, 1.0], "trained_range": [0.0, 1.0], "parameter": "velocity"}
-    _draw_grid(axes, grid, curve)
+    grid = Grid("velocity", [0.0, 1.0], [0.0, 1.0])
+    _draw_grid(axes, grid, result_of([[1.0, 2.0]] * 4).curve)
     assert len({to_hex(line.get_color()) for line in axes.lines}) == 4
     assert len({line.get_marker() for line in axes.lines}) == 4
 
 
 def overlay(number, points=2):
-    curve = [
-        {"step": step, "return_mean": float(number), "return_ci95": [number, number]}
-        for step in range(points)
-    ]
+    curve = [Point(float(number), (number, number), number=step) for step in range(points)]
     trained = np.array([1000.0]), np.array([float(number)])
     return Overlay(f"group {number}", [trained], trained, curve)
 

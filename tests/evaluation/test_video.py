@@ -206,11 +206,11 @@ def test_a_film_has_every_step_of_the_longest_episode(tmp_path, said):
     returns = video.record(path, Rooms([3, 4]), {}, Remembering(), stages(1.0, 0.5), 0)
     assert returns == [0.0, -2.0]
     assert [captions for captions, _, _ in said] == [
-        [["stage 0", "step 0, return 0.0"], ["stage 1", "step 0, return 0.0"]],
-        [["stage 0", "step 1, return 1.0"], ["stage 1", "step 1, return 0.5"]],
-        [["stage 0", "step 2, return 1.0"], ["stage 1", "step 2, return 0.0"]],
-        [["stage 0", "step 3, return 0.0"], ["stage 1", "step 3, return -1.0"]],
-        [["stage 0", "step 3, return 0.0, ended"], ["stage 1", "step 4, return -2.0"]],
+        [["stage 0", "step 0, return 0.000"], ["stage 1", "step 0, return 0.000"]],
+        [["stage 0", "step 1, return 1.00"], ["stage 1", "step 1, return 0.50"]],
+        [["stage 0", "step 2, return 1.00"], ["stage 1", "step 2, return 0.00"]],
+        [["stage 0", "step 3, return 0.00"], ["stage 1", "step 3, return -1.00"]],
+        [["stage 0", "step 3, return 0.00, ended"], ["stage 1", "step 4, return -2.00"]],
     ]
     assert {title for _, title, _ in said} == {"rooms, the small one (mean actions)"}
     assert count_frames_and_secs(str(path)) == (5, pytest.approx(0.5))
@@ -250,7 +250,8 @@ def test_small_pictures_are_enlarged_until_captions_fit(tmp_path):
 
 def test_small_losses_have_no_negative_zero():
     moment = video.Moment(np.zeros((1, 1, 3)), -0.04, 3)
-    assert video._score(moment) == "step 3, return 0.0"
+    assert video._score(moment, "{:.1f}") == "step 3, return 0.0"
+    assert video._score(moment, "{:.3f}") == "step 3, return -0.040"
 
 
 def test_a_film_that_fails_leaves_nothing(tmp_path, monkeypatch):
@@ -293,7 +294,9 @@ def test_every_kind_of_distribution_is_filmed(build, width, tmp_path, said):
     assert len(said) == 3
     captions, title, sheet = said[-1]
     assert title.endswith("(most likely actions)")
-    assert captions[1] == ["after 1 step", f"step 2, return {returns[1]:.1f}"]
+    stage, score = captions[1]
+    assert (stage, score.rpartition(" ")[0]) == ("after 1 step", "step 2, return")
+    assert float(score.rpartition(" ")[2]) == pytest.approx(returns[1], abs=0.005)
     assert sheet == 3 * width + 4 * 8
     assert count_frames_and_secs(str(path))[0] == 3
     with Image.open(path.with_suffix(".gif")) as film:
@@ -337,7 +340,11 @@ def test_videos_before_and_after_adaptation(renderer, trained_run, run_copy, wor
     assert sorted(path.stem for path in folder.glob("*.gif")) == names
     assert not list(run_copy.rglob("*.partial*"))
     lines = [line for line in out.splitlines() if line.startswith("video: ")]
-    number = r"-?\d+\.\d"
+    films = [line for line in out.splitlines() if line.startswith("film ")]
+    assert [line.partition(": goal")[0] for line in films] == ["film 1 of 2", "film 2 of 2"]
+    tenths = " ".join(f"{10 * tenth} %" for tenth in range(1, 11))
+    assert all(line.endswith(f"): {tenths}") for line in films)
+    number = r"-?\d+\.\d+"
     for line, name in zip(lines, names, strict=True):
         assert re.fullmatch(
             rf"video: run/evaluation/{re.escape(name)}.mp4 and .gif \(return of the mean action: "

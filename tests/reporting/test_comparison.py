@@ -11,24 +11,19 @@ from scipy import stats
 from envs.errors import UserError
 from maml_rl.errors import NonFiniteError
 from maml_rl.evaluation.comparison_curves import Overlay, comparison_figure
-from maml_rl.evaluation.protocol import Evaluation
-from maml_rl.evaluation.statistics import probability_of_improvement
-from maml_rl.evaluation.summary import summary
-from maml_rl.reporting.comparison import (
-    compare,
-    compared,
-    markdown,
-    mean_learning_curve,
-    smoothed,
-    tables,
-)
+from maml_rl.evaluation.result import Estimate, Point
+from maml_rl.evaluation.statistics import bootstrap_interval, probability_of_improvement
+from maml_rl.evaluation.storage import to_json
+from maml_rl.reporting.comparison import compared, mean_learning_curve, smoothed
+from maml_rl.reporting.comparison_files import compare
 from maml_rl.reporting.groups import grouped, task_set
-from maml_rl.reporting.problems import gain_of_first_step, outdated
+from maml_rl.reporting.problems import outdated
+from maml_rl.reporting.tables import comparison_tables, markdown
 from maml_rl.runs.checkpoint import save_checkpoint
 from maml_rl.runs.data import find_runs, read_run
 from tests.support.paths import ROOT
 from tests.support.run_files import png_size
-from tests.support.written_runs import AFTER, TWO, make_run, write_evaluation
+from tests.support.written_runs import AFTER, TWO, make_run, result_of, write_evaluation
 
 
 def runs_of(*paths):
@@ -40,7 +35,7 @@ def test_a_run_is_read(tmp_path):
     assert (run.env, run.algorithm, run.seed) == ("point_navigation", "maml_trpo", 4)
     assert (run.iterations, run.env_steps, run.faults) == (3, 3000, [])
     assert run.overrides == ["experiment=mine", "seed=4"]
-    assert run.returns.tolist() == TWO.tolist()
+    assert run.evaluated.returns.tolist() == TWO.tolist()
     key, env_steps, values = run.learning_curve()
     assert (key, env_steps.tolist()) == ("return/step_1", [1000, 2000, 3000])
     assert values.tolist() == [14, 24, 34]
@@ -51,8 +46,8 @@ def test_runs_kept_in_results_are_read():
     run = read_run(ROOT / "results/half_cheetah_dir/seed_0.json")
     assert (run.env, run.algorithm, run.seed) == ("half_cheetah_dir", "maml_trpo", 0)
     assert (run.iterations, run.env_steps) == (150, 12_000_000)
-    assert run.returns.shape == (4, 40)
-    assert run.returns[1].mean() == pytest.approx(223.105, abs=1e-3)
+    assert run.evaluated.returns.shape == (4, 40)
+    assert run.evaluated.returns[1].mean() == pytest.approx(223.105, abs=1e-3)
     assert run.faults == []
 
 
@@ -197,7 +192,7 @@ def test_a_class_of_the_project_is_one_by_either_of_its_names(tmp_path):
     paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, **long)]
     (group,) = grouped(runs_of(*paths))
     assert len(group.runs) == 2
-    assert compared(runs_of(*paths)).result["env"] == "point_navigation"
+    assert compared(runs_of(*paths)).to_json()["env"] == "point_navigation"
     with pytest.raises(UserError, match="runs of different environments cannot be overlaid"):
         compared(runs_of(paths[0], make_run(tmp_path / "c", **other)))
 
@@ -272,39 +267,39 @@ def test_runs_of_other_tasks_are_compared_with_those_that_met_theirs(tmp_path):
         make_run(tmp_path / "b0", TWO + lift, seed=0, algorithm__name="promp"),
         make_run(tmp_path / "b1", TWO + lift - 100, seed=1, algorithm__name="promp"),
     ]
-    result = compared(runs_of(*paths)).result
+    result = compared(runs_of(*paths)).to_json()
     assert [point["improvement"] for point in result["groups"][1]["curve"]] == [0.75, 0.75]
     assert any("Test tasks are drawn by each run's seed" in note for note in result["notes"])
     for path in paths:
         (path / "tasks.json").write_text("{}")
     # without stored tasks, the seed says which they are
-    again = compared(runs_of(*paths)).result
+    again = compared(runs_of(*paths)).to_json()
     assert again["groups"][1]["curve"][1]["improvement"] == 0.75
     assert [task_set(run) for run in runs_of(*paths)] == ["seed 0", "seed 1", "seed 0", "seed 1"]
     assert task_set(read_run(ROOT / "results/half_cheetah_dir/seed_1.json")) == "finite"
     # of other seeds alone nothing can be said: seed 0's tasks are easier by 100
     apart = compared(runs_of(paths[1], paths[2]))
-    assert "improvement" not in apart.result["groups"][1]["curve"][1]
-    (_, _), (_, rows) = tables(apart)
+    assert "improvement" not in apart.to_json()["groups"][1]["curve"][1]
+    (_, _), (_, rows) = comparison_tables(apart)
     assert [row[-1] for row in rows] == ["-", "-"]
     assert (
         "Met none of the test tasks of maml_trpo, so that there is no probability of improvement "
-        "on them: promp." in apart.result["notes"]
+        "on them: promp." in apart.to_json()["notes"]
     )
 
 
 def test_success_rates_where_all_groups_have_them(tmp_path):
-    rates = summary(Evaluation({}, TWO, {}, TWO / 40))["success"]
+    rates = to_json(result_of(TWO, success=TWO / 40))["success"]
     paths = [
         make_run(tmp_path / "a", evaluation={"success": rates}),
         make_run(tmp_path / "b", algorithm__name="anil", evaluation={"success": rates}),
     ]
-    (_, _), (header, rows) = tables(compared(runs_of(*paths)))
+    (_, _), (header, rows) = comparison_tables(compared(runs_of(*paths)))
     assert header[-1] == "success rate after 1 step"
     assert rows[1][-1].startswith("0.62 [")  # (10 + 20 + 30 + 40) / 160 = 0.625
     (paths[1] / "evaluation").rename(tmp_path / "old")
     write_evaluation(paths[1], TWO, {})
-    assert tables(compared(runs_of(*paths)))[1][0][-1].startswith("P(better")
+    assert comparison_tables(compared(runs_of(*paths)))[1][0][-1].startswith("P(better")
 
 
 @pytest.mark.parametrize(
@@ -354,10 +349,10 @@ def test_later_scale_matters_only_beyond_the_steps_trained_with(tmp_path):
     alone = markdown(compared(runs_of(schedule)))
     assert "Steps beyond the trained are scaled by [0.5, 0.25]." in alone
     comparison = compared(runs_of(first, longer))
-    assert [point["step"] for point in comparison.result["groups"][0]["curve"]] == [0, 1]
+    assert [point["step"] for point in comparison.to_json()["groups"][0]["curve"]] == [0, 1]
     assert (
         "Some runs were evaluated for more than 1 step; those are left out."
-        in (comparison.result["notes"])
+        in (comparison.to_json()["notes"])
     )
 
 
@@ -387,7 +382,7 @@ def test_a_run_without_evaluation_is_evaluated_or_refused(tmp_path, monkeypatch)
     assert asked == [Path("b")]
     compare([Path("a"), Path("b")], Path("out"), evaluate, again=True)
     assert asked == [Path("b"), Path("a"), Path("b")]
-    assert comparison.result["groups"][0]["curve"][1]["return_per_run"] == [25, 26]
+    assert comparison.to_json()["groups"][0]["curve"][1]["return_per_run"] == [25, 26]
     Path("b/evaluation/evaluation.json").write_text("{}]")
     with pytest.raises(UserError, match=r"b: evaluation.json is damaged: it holds no JSON object;"):
         compare([Path("a"), Path("b")], Path("out"))
@@ -410,7 +405,7 @@ def test_a_run_trained_on_since_it_was_evaluated_is_evaluated_anew(tmp_path):
     asked = []
 
     def evaluate(run):
-        asked.append(run.evaluation["iteration"])
+        asked.append(run.evaluation.terms.iteration)
         write_evaluation(path, TWO, {"iteration": 4})
 
     compare([path], tmp_path / "out", evaluate)
@@ -429,13 +424,13 @@ def test_a_run_trained_on_since_it_was_evaluated_is_evaluated_anew(tmp_path):
 
 def test_runs_that_did_not_finish_are_noted(tmp_path):
     paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, iterations=2)]
-    notes = compared(runs_of(*paths)).result["notes"]
+    notes = compared(runs_of(*paths)).to_json()["notes"]
     assert "Training has not finished: maml_trpo, seed 1, 2 of 3 iterations." in notes
 
 
 def test_a_seed_twice_and_unequal_training_are_noted(tmp_path):
     paths = [make_run(tmp_path / "a"), make_run(tmp_path / "b"), make_run(tmp_path / "c", seed=1)]
-    notes = compared(runs_of(*paths[:2])).result["notes"]
+    notes = compared(runs_of(*paths[:2])).to_json()["notes"]
     assert notes == [
         "Few runs, so that their part of the interval is too narrow (by a factor of 0.7 with two, "
         "0.8 with three): maml_trpo, 2.",
@@ -443,7 +438,7 @@ def test_a_seed_twice_and_unequal_training_are_noted(tmp_path):
         "twice.",
     ]
     shorter = make_run(tmp_path / "d", seed=5, iterations=2, evaluation={"checkpoint": "last"})
-    notes = compared(runs_of(paths[0], shorter)).result["notes"]
+    notes = compared(runs_of(paths[0], shorter)).to_json()["notes"]
     assert "The runs were not trained for the same number of environment steps." in notes
     assert "The runs were evaluated at different checkpoints: best, last." in notes
 
@@ -465,10 +460,7 @@ def test_learning_curves_are_running_means_and_their_mean(tmp_path):
 
 def test_what_lies_far_from_the_others_leaves_the_frame():
     def overlay(label, *means):
-        curve = [
-            {"step": step, "return_mean": mean, "return_ci95": [mean - 1, mean + 1]}
-            for step, mean in enumerate(means)
-        ]
+        curve = [Point(mean, (mean - 1, mean + 1), number=step) for step, mean in enumerate(means)]
         return Overlay(label, [], None, curve)
 
     # quartiles of 0 1 2 3 4 10 11 12 13 -900: 1.25 and 10.75, so the fence is at 1.25 - 3 * 9.5
@@ -483,10 +475,9 @@ def test_what_lies_far_from_the_others_leaves_the_frame():
 
 def test_returns_against_environment_steps_are_drawn_where_they_say_something_new():
     def overlay(label, env_steps=None, within=None):
-        seen = {} if env_steps is None else {"cumulative_mean": 1.0, "cumulative_ci95": [0.0, 2.0]}
-        point = {"return_mean": 1.0, "return_ci95": [0.0, 2.0], "step": 0, **seen}
-        told = [{**point, "env_steps": env_steps}] if seen else [point]
-        return Overlay(label, [], None, told, within and told)
+        sums = None if env_steps is None else Estimate(1.0, (0.0, 2.0))
+        point = Point(1.0, (0.0, 2.0), number=0, env_steps=env_steps, cumulative=sums)
+        return Overlay(label, [], None, [point], within and [point])
 
     def names(*overlays):
         figure = comparison_figure(list(overlays), "all")
@@ -518,16 +509,16 @@ def test_the_interval_of_two_directions_is_within_each():
     # forward -45.2 [-45.8, -44.6] and backward 42.4 [41.6, 43.1]: half of the sum of independent
     # halves has half widths of sqrt(0.6**2 + 0.75**2) / 2 = 0.48 around -1.4
     run = read_run(DIRECTIONS)
-    before, after = (point["return_ci95"] for point in run.evaluation["curve"][:2])
+    before, after = (point.ci95 for point in run.evaluation.curve[:2])
     assert before == pytest.approx([-1.9, -0.9], abs=0.05)
     assert after == pytest.approx([232.1, 239.7], abs=0.3)
-    assert run.strata == ["forward", "backward"] * 20
+    assert run.evaluation.strata == ["forward", "backward"] * 20
 
 
 def test_an_evaluation_from_before_strata_is_given_them(tmp_path):
     run = read_run(DIRECTIONS)
-    old = json.loads(json.dumps(run.evaluation))
-    del old["strata"]
+    old = to_json(run.evaluation)
+    del old["strata"], old["kind"]
     for point in old["curve"]:
         point["return_ci95"] = [-15.0, 12.0]
         point["cumulative_ci95"] = [-15.0, 12.0]
@@ -540,13 +531,14 @@ def test_an_evaluation_from_before_strata_is_given_them(tmp_path):
 def test_one_run_has_one_interval_in_its_evaluation_and_in_a_comparison(tmp_path):
     returns = np.random.default_rng(0).normal(size=(3, 40))
     strata = ["left", "right"] * 20
-    evaluation = summary(Evaluation({}, returns, {}, strata=strata))
+    evaluation = to_json(result_of(returns, strata=strata))
     run = read_run(make_run(tmp_path / "run", returns, evaluation={**evaluation, "seed": 7}))
-    (group,) = compared([run]).result["groups"]
+    (group,) = compared([run]).to_json()["groups"]
     for point, of_run in zip(group["curve"], evaluation["curve"], strict=True):
         assert point["return_ci95"] == of_run["return_ci95"]
     assert group["gain_of_first_step"] == evaluation["gain_of_first_step"]
-    assert list(gain_of_first_step(run)[1]) == evaluation["gain_of_first_step"]["ci95"]
+    gains = returns[1] - returns[0]
+    assert run.evaluation.gain.ci95 == bootstrap_interval(gains, strata=strata)
 
 
 def test_runs_whose_tasks_stand_in_another_order_are_resampled_by_stratum(tmp_path):
@@ -556,8 +548,8 @@ def test_runs_whose_tasks_stand_in_another_order_are_resampled_by_stratum(tmp_pa
     for number, (values, strata) in enumerate(
         ([[*left, *right], [*"llrr"]], [[*right, *left], [*"rrll"]])
     ):
-        summed = summary(Evaluation({}, np.array([values] * 2), {}, strata=strata))
+        summed = to_json(result_of([values] * 2, strata=strata))
         path = tmp_path / str(number)
         runs.append(read_run(make_run(path, [values] * 2, number, evaluation=summed)))
-    (group,) = compared(runs).result["groups"]
+    (group,) = compared(runs).to_json()["groups"]
     assert group["curve"][0]["return_ci95"] == [50.0, 52.0]

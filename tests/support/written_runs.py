@@ -6,7 +6,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from maml_rl.evaluation.protocol import Evaluation
-from maml_rl.evaluation.summary import summary
+from maml_rl.evaluation.result import Terms
+from maml_rl.evaluation.storage import to_json
+from maml_rl.evaluation.summary import summarized
 
 BEFORE, AFTER = [1.0, 2.0, 3.0, -4.0], [10.0, 20.0, 30.0, 40.0]
 TWO = np.array([BEFORE, AFTER])  # [K + 1, M]: one inner step, four tasks
@@ -62,15 +64,24 @@ def metrics_row(iteration, after):
 
 def write_evaluation(path, returns, changes):
     """Write evaluation.json of a run for returns, [K + 1, M]."""
-    said = {
-        **{"env": "point_navigation", "algorithm": "maml_trpo", "checkpoint": "best"},
-        **{"split": "test", "num_tasks": returns.shape[1], "num_episodes": 20},
-        **{"trained_steps": 1, "later_scale": 0.5, "seed": 0},
-        **summary(Evaluation({}, returns, {})),
-        **changes,
-    }
+    content = to_json(result_of(returns)) | changes
     (path / "evaluation").mkdir(exist_ok=True)
-    (path / "evaluation" / "evaluation.json").write_text(json.dumps(said))
+    (path / "evaluation" / "evaluation.json").write_text(json.dumps(content))
+
+
+def result_of(returns, groups=(), success=None, **fields):
+    """The result of an evaluation with chosen returns, [K + 1, M]."""
+    terms = Terms(
+        env="point_navigation",
+        algorithm="maml_trpo",
+        kind="memory" if "within" in fields else "gradient",
+        checkpoint="best",
+        split="test",
+        num_tasks=np.shape(returns)[1],
+        num_episodes=20,
+        later_scale=0.5,
+    )
+    return summarized(terms, Evaluation({}, np.array(returns), dict(groups), success, **fields))
 
 
 def line(iteration, **more):

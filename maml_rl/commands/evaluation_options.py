@@ -1,0 +1,187 @@
+"""The options of `evaluate.py`, checked before any episode is collected."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from omegaconf import DictConfig
+
+from envs.arguments import flag, integer_at_least, one_of, pair
+from envs.errors import UserError
+from envs.protocol import TaskDistribution, TaskGrid, Tasks, task_at, task_grid
+from envs.tools.rendering import picture_of
+from envs.wrappers.trials import Trials
+from maml_rl.runs.data import is_run
+from maml_rl.runs.folder import RunFolder
+from maml_rl.trained.loading import Trained, load, step_scales
+
+FRESH_TASKS, GRID_TASKS = 100, 21  # where num_tasks is left out
+
+
+class Request(NamedTuple):
+    """What is evaluated, how, and where the files go."""
+
+    folder: RunFolder
+    place: Path
+    checkpoint: str  # as it was asked for
+    trained: Trained  # with the inner loop of the evaluation
+    trained_steps: int  # of the run's own inner loop
+    inner: dict[str, float]  # what differs in the evaluation's
+    source: TaskDistribution  # of the tasks
+    tasks: Tasks  # leaves [M, ...]
+    grid: TaskGrid | None
+    split: str | None  # None of a grid
+    steps: int
+    episodes: int  # of each task, before each step and after the last
+    num_trials: int  # of each task, of learners with memory
+    later_scale: float | list[float]
+    seed: int
+    video: bool
+    rollouts: bool
+
+    @property
+    def trials(self) -> Trials | None:
+        """The trials that a learner with memory is trained on."""
+        return self.trained.distribution if isinstance(self.trained.distribution, Trials) else None
+
+    @property
+    def distribution(self) -> TaskDistribution:
+        """Whose single episodes are evaluated."""
+        return self.trained.distribution if self.trials is None else self.trials.distribution
+
+
+def checked(run: str, options: DictConfig) -> Request:
+    """Check the options, load the run and make the folder.
+
+    Raises:
+        UserError: naming the option that is wrong, or the file that cannot be used.
+    """
+    folder = RunFolder.existing(run, "run")
+    place = _place(folder, options.out)
+    steps, episodes, seed = _sizes(options)
+    later_scale = step_scales(options.later_scale)
+    video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
+    trained = load(run, options.checkpoint)
+    trained_steps = trained.learner.inner.steps
+    inner = {str(key): value for key, value in options.inner.items() if value is not None}
+    trained = trained.varied(**inner)
+    num_trials = integer_at_least("trials", options.trials)
+    if video:
+        _check_film(trained.distribution, trained.learner.name)
+    source, grid = trained.source(options.split), _grid(options, trained.distribution)
+    split = None if grid else "fresh" if options.tasks == "fresh" else str(options.split)
+    tasks = _tasks(trained, options) if grid is None else grid.tasks
+    _make_writable(place)
+    return Request(
+        folder,
+        place,
+        str(options.checkpoint),
+        trained,
+        trained_steps,
+        inner,
+        source,
+        tasks,
+        grid,
+        split,
+        steps,
+        episodes,
+        num_trials,
+        later_scale,
+        seed,
+        video,
+        rollouts,
+    )
+
+
+def _place(folder: RunFolder, out: str | None) -> Path:
+    """The folder that an evaluation goes into."""
+    place = Path(out if out is not None else folder.evaluation)
+    around = (place.resolve(), *place.resolve().parents)
+    if any(map(is_run, around)) and folder.evaluation.resolve() not in around:
+        raise UserError(
+            f"out={out} lies in the folder of a run: leave out away to evaluate into "
+            f"{folder.evaluation}, or name a folder elsewhere."
+        )
+    return place
+
+
+def _make_writable(folder: Path) -> None:
+    """Make the folder that an evaluation goes into.
+
+    Raises:
+        UserError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise UserError(
+            f"{folder} cannot be written: an evaluation goes into its run's folder, or into "
+            f"out=<folder>."
+        )
+
+
+def _sizes(options: DictConfig) -> tuple[int, int, int]:
+    """Steps, episodes and seed."""
+    if options.threads is not None:
+        integer_at_least("threads", options.threads)
+    return (
+        integer_at_least("steps", options.steps, 0),
+        integer_at_least("num_episodes", options.num_episodes),
+        integer_at_least("seed", options.seed, 0),
+    )
+
+
+def _tasks(trained: Trained, options: DictConfig) -> Tasks:
+    """The run's stored tasks, or as many fresh ones as are asked for."""
+    if options.tasks == "stored":
+        return trained.tasks(options.split, options.num_tasks)
+    count = FRESH_TASKS if options.num_tasks is None else options.num_tasks
+    return trained.fresh_tasks(count, options.seed)
+
+
+def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | None:
+    """The grid of tasks, where one is asked for."""
+    chosen = one_of("tasks", options.tasks, ("stored", "fresh", "grid"))
+    limits = None if options.range is None else pair("range", options.range)
+    if chosen != "grid" and limits is not None:
+        raise UserError(f"range={list(limits)} is of a grid: add tasks=grid.")
+    if chosen != "stored" and options.split != "test":
+        raise UserError(
+            f"split={options.split} is of stored tasks: leave it out with tasks={chosen}."
+        )
+    if chosen != "grid":
+        return None
+    if options.steps == 0:
+        raise UserError("steps=0 leaves nothing to draw on a grid: write steps=1 or more.")
+    if limits is not None and not (np.isfinite(limits).all() and limits[0] < limits[1]):
+        raise UserError(
+            f"range={list(limits)} spans no grid: write two finite numbers, [low, high]."
+        )
+    count = options.num_tasks
+    count = GRID_TASKS if count is None else integer_at_least("num_tasks", count, 2)
+    return task_grid(distribution, count, limits)
+
+
+def _check_film(distribution: TaskDistribution, algorithm: str) -> None:
+    """Refuse what cannot be filmed; a distribution that draws itself needs no renderer."""
+    if isinstance(distribution, Trials):
+        raise UserError(
+            f"video=true films single episodes, and {algorithm} adapts by what it remembers of "
+            f"the episodes before: leave video out."
+        )
+    if not hasattr(distribution, "single"):
+        raise UserError(
+            f"video=true: {distribution.name} has no single environment to be filmed; its class "
+            f"would need a method single(task, render_mode)."
+        )
+    task = task_at(distribution.sample(1, np.random.default_rng(0)), 0)
+    with closing(distribution.single(task, render_mode="rgb_array")) as env:
+        env.reset(seed=0)
+        picture_of(env, distribution.name, "video=true")

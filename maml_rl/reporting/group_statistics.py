@@ -1,0 +1,169 @@
+"""The statistics of groups of runs: means over runs and tasks, with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maml_rl.evaluation.result import Estimate, Point, before, per_task
+from maml_rl.evaluation.statistics import (
+    Statistic,
+    Strata,
+    Values,
+    improvement,
+    interquartile_mean,
+    mean,
+    statistic_interval,
+    stratified,
+)
+from maml_rl.evaluation.storage import estimate_json, gain_json, point_json
+from maml_rl.reporting.groups import Group
+from maml_rl.runs.data import RunData
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupPoint(Point):
+    """Return after some inner steps: mean over runs and tasks."""
+
+    iqm: Estimate  # interquartile mean
+    per_run: Values  # mean of each run, [N]
+    success: Estimate | None  # rate; None where a run has none
+    success_iqm: Estimate | None
+    improvement: Estimate | None  # probability of improvement over the first group
+
+
+@dataclass(frozen=True)
+class GroupStatistics:
+    """What a comparison tells of a group."""
+
+    group: Group
+    curve: Sequence[GroupPoint]  # by inner step
+    gain: Estimate  # of the first inner step
+    within: Sequence[Point] | None  # by episode; of learners with memory
+
+    @property
+    def success(self) -> list[Estimate] | None:
+        """Success rate at each point of the curve; None where a run has none."""
+        rates = [point.success for point in self.curve if point.success is not None]
+        return rates if len(rates) == len(self.curve) else None
+
+    @property
+    def env_steps(self) -> float:
+        """Environment steps of training, mean over runs."""
+        return float(np.mean([run.env_steps for run in self.group.runs]))
+
+    def to_json(self) -> dict[str, Any]:
+        """The group's part of comparison.json."""
+        group, within = self.group, self.within
+        episodes = [point_json(point, number="episode") for point in within or ()]
+        return {
+            "label": group.label,
+            "algorithm": group.runs[0].algorithm,
+            "settings": {key: _plain(value) for key, value in group.settings.items()},
+            "seeds": [run.seed for run in group.runs],
+            "runs": [str(run.path) for run in group.runs],
+            "checkpoints": [run.evaluated.terms.checkpoint for run in group.runs],
+            "env_steps": self.env_steps,
+            "curve": [_point_json(point) for point in self.curve],
+            "gain_of_first_step": gain_json(self.gain),
+            **({} if within is None else {"within": episodes}),
+        }
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | list | None) else str(value)
+
+
+def _point_json(point: GroupPoint) -> dict[str, Any]:
+    content = {
+        **point_json(point),
+        **_iqm_json("return", point.iqm),
+        "return_per_run": point.per_run.tolist(),
+    }
+    if point.success is not None and point.success_iqm is not None:
+        content |= estimate_json("success", point.success) | _iqm_json("success", point.success_iqm)
+    if point.improvement is not None:
+        share = point.improvement
+        content |= {"improvement": share.mean, "improvement_ci95": list(share.ci95)}
+    return content
+
+
+def _iqm_json(what: str, estimate: Estimate) -> dict[str, Any]:
+    return {f"{what}_iqm": estimate.mean, f"{what}_iqm_ci95": list(estimate.ci95)}
+
+
+def statistics_of(group: Group, first: Group, steps: int) -> GroupStatistics:
+    """The statistics of a group after up to `steps` inner steps, against those of the first."""
+    return GroupStatistics(
+        group,
+        [_point(group, first, step) for step in range(steps + 1)],
+        _estimate(group.returns(1) - group.returns(0), mean, group.strata),
+        _within(group),
+    )
+
+
+def _point(group: Group, first: Group, step: int) -> GroupPoint:
+    scores, success = group.returns(step), group.success(step)
+    seen, strata = group.env_steps(step), group.strata
+    pairs, strata_of_pairs = ([], []) if group is first else _pairs(group, first, step)
+    shares = improvement(pairs, strata=strata_of_pairs) if pairs else None
+    return GroupPoint(
+        **vars(_estimate(scores, mean, strata)),
+        number=step,
+        env_steps=None if seen is None else float(seen.mean()),
+        cumulative=None if seen is None else _estimate(group.cumulative(step), mean, strata),
+        iqm=_estimate(scores, interquartile_mean, strata),
+        per_run=scores.mean(axis=1),
+        success=None if success is None else _estimate(success, mean, strata),
+        success_iqm=None if success is None else _estimate(success, interquartile_mean, strata),
+        improvement=None if shares is None else Estimate(*shares),
+    )
+
+
+def _within(group: Group) -> list[Point] | None:
+    """Every episode of trials, for a group of learners with memory."""
+    curves = [run.evaluated.within for run in group.runs]
+    known = [curve for curve in curves if curve is not None]
+    if len(known) < len(curves):
+        return None
+    returns = np.stack(
+        [per_task(curve)[:, order] for curve, order in zip(known, group.orders, strict=True)]
+    )
+    earned = np.stack([before(values) for values in returns])
+    env_steps = np.mean([[point.env_steps or 0.0 for point in curve] for curve in known], axis=0)
+    return [
+        Point(
+            **vars(_estimate(returns[:, episode], mean, group.strata)),
+            number=episode,
+            env_steps=float(env_steps[episode]),
+            cumulative=_estimate(earned[:, episode], mean, group.strata),
+        )
+        for episode in range(returns.shape[1])
+    ]
+
+
+def _estimate(scores: Values, statistic: Statistic, strata: Strata | None) -> Estimate:
+    """A statistic of scores [N, M] with its interval over runs and tasks."""
+    interval = statistic_interval([scores], statistic, resampler=stratified(strata))
+    return Estimate(float(statistic(scores)), interval)
+
+
+def _pairs(
+    group: Group, first: Group, step: int
+) -> tuple[list[tuple[Values, Values]], list[Strata | None]]:
+    """Returns of runs that met the same test tasks, and the strata of those; empty without any."""
+    by_set: list[dict[str, list[RunData]]] = [{}, {}]
+    for runs, side in zip(by_set, (group, first), strict=True):
+        for name, run in zip(side.task_sets, side.runs, strict=True):
+            runs.setdefault(name, []).append(run)
+    shared = [name for name in by_set[1] if name in by_set[0]]
+    returns = [
+        [np.stack([run.evaluated.returns[step] for run in runs[name]]) for runs in by_set]
+        for name in shared
+    ]
+    return [(left, right) for left, right in returns], [
+        by_set[1][name][0].evaluated.strata for name in shared
+    ]
