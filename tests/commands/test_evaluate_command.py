@@ -61,7 +61,7 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
         assert point["return_mean"] == pytest.approx(np.mean(point["per_task"]))
         low, high = point["return_ci95"]
         assert min(point["per_task"]) <= low <= point["return_mean"] <= high
-        assert f"{point['return_mean']:.1f} [{low:.1f}, {high:.1f}]" in outcome.out
+        assert f"{point['return_mean']:.2f} [{low:.2f}, {high:.2f}]" in outcome.out
         # what a task had shown before: three episodes, of ten steps or to the goal, for each step
         earlier = data["curve"][: point["step"]]
         assert point["env_steps"] == pytest.approx(sum(steps_taken[: point["step"]]))
@@ -389,7 +389,7 @@ def test_the_share_of_an_optimum_that_is_known(work, evaluate_cli):
     best = 10 * np.max(stored, axis=1)  # ten pulls of the best arm
     assert found["optimal_return"] == pytest.approx(best.tolist())
     shares = [f"{point['return_mean'] / best.mean():.2f}" for point in found["curve"]]
-    said = f"optimum: {best.mean():.1f}; share of it by step: {', '.join(shares)}"
+    said = f"optimum: {best.mean():.2f}; share of it by step: {', '.join(shares)}"
     assert said in outcome.out.splitlines()
 
 
