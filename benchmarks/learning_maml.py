@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from envs import Step, Tasks
+from envs import Step, Task, TaskDistribution, Tasks
 from maml_rl.algorithm.adaptation import AdaptationStep
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.baselines import LinearFeatureBaseline
@@ -69,7 +69,7 @@ def after(theta: Values | float) -> Values:
     return np.mean([expected_return(adapted(theta, goal), goal) for goal in GOALS], axis=0)
 
 
-class GoalBandit:
+class GoalBandit(TaskDistribution):
     """The problem as a task distribution: one step, observation 0, a goal of -1 or 1."""
 
     name = "goal_bandit"
@@ -85,7 +85,7 @@ class GoalBandit:
         """Both tasks."""
         return {"goal": np.array(GOALS)}
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The goal."""
         return f"goal {task['goal']:g}"
 

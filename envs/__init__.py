@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from envs.backends.mujoco.preset import Preset
     from envs.backends.mujoco.single import Marker, MujocoTaskEnv
     from envs.checking.contract import TaskDistributionContract
-    from envs.protocol import BatchedEnv, Splits, Step, TaskDistribution, Tasks
+    from envs.protocol import BatchedEnv, Splits, Step, Task, TaskDistribution, Tasks
     from envs.tasks.ant import AntDir, AntGoal, AntHeading, AntRandParams, AntVel
     from envs.tasks.bandit import MultiArmedBandit
     from envs.tasks.classic_control import CartPole, Pendulum
@@ -78,6 +78,7 @@ __all__ = [
     "Step",
     "SwimmerDir",
     "SwimmerGoal",
+    "Task",
     "TaskDistribution",
     "TaskDistributionContract",
     "TaskObserved",
@@ -101,7 +102,7 @@ _OTHERS = {
     "envs.backends.mujoco.preset": ("Preset",),
     "envs.backends.mujoco.single": ("Marker", "MujocoTaskEnv"),
     "envs.tasks.random_parameters": ("RandomParameters",),
-    "envs.protocol": ("BatchedEnv", "Splits", "Step", "TaskDistribution", "Tasks"),
+    "envs.protocol": ("BatchedEnv", "Splits", "Step", "Task", "TaskDistribution", "Tasks"),
     "envs.wrappers.task_observed": ("TaskObserved",),
     "envs.trajectories": ("Trajectories",),
     "envs.wrappers.trials": ("Trials",),

@@ -234,8 +234,7 @@ def standard_actions(
         bounded = np.isfinite(low) & np.isfinite(high)
         with np.errstate(invalid="ignore"):
             inside = rng.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1), drawn.shape)
-        scale = getattr(distribution, "action_scale", 1.0)
-        actions = (np.where(bounded, inside, drawn) / scale).astype(np.float32)
+        actions = (np.where(bounded, inside, drawn) / distribution.action_scale).astype(np.float32)
     actions[:, :, 1::2] = actions[:1, :, 1::2]
     return actions
 

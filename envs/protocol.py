@@ -5,21 +5,27 @@ Letters: M tasks, B slots (episodes) per task, O observation size, A action size
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.errors import UserError
+from envs.errors import NoGymnasiumFormError, UserError
 
 Array = NDArray[Any]
 Tasks = dict[str, Array]
 """M tasks as arrays with leading size M, for example {"direction": [M]}."""
+Task = dict[str, Array]
+"""One task: the leaves of `Tasks` without the leading M."""
 
 
 class Step(NamedTuple):
@@ -58,55 +64,192 @@ class BatchedEnv(Protocol):
         """Free the simulations."""
 
 
-@runtime_checkable
-class TaskDistribution(Protocol):
+class TaskDistribution(ABC):
     """A distribution over tasks that share one observation and one action space.
 
-    `sample` draws M tasks from the generator it is given and from nothing else. `make` returns
-    M x B environments whose episodes end by themselves (`Step.terminated`) or are cut off by the
-    caller after `horizon` steps.
+    A class of yours inherits from this one, sets the spaces and the horizon, and writes `sample`
+    and `make`; everything else has a default. Episodes end by themselves (`Step.terminated`) or are
+    cut off by the caller after `horizon` steps.
 
-    Optional: `held_out`, a distribution with the same spaces whose tasks `make`'s environments
-    take too: test tasks are drawn from it instead. `trajectories(tasks, observations, info)`, what
-    figures show of episodes (`envs.trajectories.Trajectories`), None for nothing: tasks' leaves
-    [M, ...], observations [M, T + 1, B, O] with those after the last step, info's leaves [M, T, B].
+    `held_out` is a distribution with the same spaces whose tasks `make`'s environments take too:
+    test tasks are drawn from it, from this one where it is None.
     """
 
-    @property
+    observation_space: spaces.Box  # [O]
+    action_space: spaces.Box | spaces.Discrete  # [A], or Discrete(A) where actions are numbered
+    horizon: int  # steps after which an episode is cut off, T
+    action_scale: float = 1.0  # by which `applied` multiplies
+    held_out: TaskDistribution | None = None
+    presets: ClassVar[Mapping[str, Any]] = {}
+    preset_name: str | None = None  # of the preset that was chosen
+
+    @cached_property
     def name(self) -> str:
-        """By which runs and results are called."""
-        ...
+        """The class's name in snake case, by which runs and results are called."""
+        return snake_case(type(self).__name__)
 
-    @property
-    def observation_space(self) -> spaces.Box:
-        """Box of shape [O]."""
-        ...
-
-    @property
-    def action_space(self) -> spaces.Box | spaces.Discrete:
-        """Box of shape [A], or Discrete(A) where actions are numbered."""
-        ...
-
-    @property
-    def horizon(self) -> int:
-        """Steps after which an episode is cut off (T)."""
-        ...
-
+    @abstractmethod
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw tasks; leaves [M, ...]."""
-        ...
+        """Draw tasks from `rng` and from nothing else; leaves [M, ...]."""
+
+    @abstractmethod
+    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
+        """Build M x B environments, stepped on `threads` threads."""
+
+    def single(
+        self,
+        task: Task | None = None,
+        render_mode: str | None = None,
+        *,
+        width: int = 480,
+        height: int = 480,
+    ) -> gymnasium.Env[Any, Any]:
+        """Build the Gymnasium environment of one task.
+
+        Args:
+            task: fixes the task; None draws one at every reset.
+            render_mode: "rgb_array" or None.
+            width: of the picture, in pixels, where it can be chosen.
+            height: of the picture, in pixels.
+
+        Raises:
+            NoGymnasiumFormError: by default.
+        """
+        raise NoGymnasiumFormError(
+            f"{self.name} has no Gymnasium form, which pictures and films are made of: its class "
+            f"needs a method single(task, render_mode)."
+        )
 
     def finite_tasks(self) -> Tasks | None:
         """All tasks there are, where they are few (two directions); None where they are many."""
-        ...
+        return None
 
-    def describe(self, task: Tasks) -> str:
-        """Name one task (leaves without the leading M) in plots, tables and file names."""
-        ...
+    def describe(self, task: Task) -> str:
+        """Name of a task in plots, tables and file names; by default its numbers."""
+        return ", ".join(
+            f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
+        )
 
-    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
-        """Build M x B environments, stepped on `threads` threads."""
-        ...
+    def group_of(self, task: Task) -> str | None:
+        """Group that a task's results are reported in, None for none.
+
+        By default each of the finite tasks is a group; that of a task which is none of them is "".
+        """
+        finite = self.finite_tasks()
+        if finite is None:
+            return None
+        same = [
+            (np.reshape(finite[name], (len(finite[name]), -1)) == np.reshape(leaf, -1)).all(axis=1)
+            for name, leaf in task.items()
+        ]
+        return self.describe(task) if np.all(same, axis=0).any() else ""
+
+    def grid(self, num_tasks: int, limits: tuple[float, float] | None = None) -> TaskGrid:
+        """Tasks at equal distances of a scalar parameter (a velocity, a heading, a gravity).
+
+        Args:
+            num_tasks: M.
+            limits: lowest and highest value, in the range that is sampled from or out of it; None
+                takes the range of a thousand sampled tasks.
+
+        Raises:
+            UserError: if tasks are not told apart by a scalar.
+        """
+        drawn = draw_tasks(self, 1000, np.random.default_rng(0))
+        (name, leaf), *others = drawn.items()
+        if others or leaf.ndim > 1 or leaf.dtype.kind != "f" or self.finite_tasks() is not None:
+            leaves = ", ".join(f"{key} {list(leaf.shape[1:])}" for key, leaf in drawn.items())
+            raise UserError(
+                f"{self.name} has no grid of tasks: they are told apart by {leaves}, which is "
+                f"no continuous scalar; use the stored ones."
+            )
+        low, high = (leaf.min(), leaf.max()) if limits is None else limits
+        values = np.linspace(low, high, num_tasks)
+        return TaskGrid({name: values}, name, values)
+
+    def optimal_return(self, tasks: Tasks) -> Array | None:
+        """Expected return of a policy that knows its task, [M]; None where it is unknown."""
+        return None
+
+    def applied(self, action: Any) -> Any:
+        """Action that a policy's output is applied as, [..., A]; by default as it is."""
+        return action
+
+    def markers(self, task: Task) -> Sequence[Any]:
+        """Marks of a task in pictures, such as its goal."""
+        return ()
+
+    def trajectories(
+        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
+    ) -> Trajectories | None:
+        """Trajectories of episodes for figures; None, the default, for nothing.
+
+        Args:
+            tasks: leaves [M, ...].
+            observations: [M, T + 1, B, O], the last of them after the last step.
+            info: leaves [M, T, B].
+        """
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectories:
+    """Where M tasks' B episodes were, at their start and after each of T steps.
+
+    What is after the end of an episode holds no meaning.
+    """
+
+    values: Array  # [M, T + 1, B, 2] in the plane; [M, T + 1, B] over time
+    unit: str  # of the values; "" for none
+    targets: Array | None = None  # [M, 2] goals; [M, T + 1] what to follow; None: nothing to show
+    label: str = ""  # of the values over time
+    dt: float = 1.0  # seconds per step
+
+    @property
+    def in_plane(self) -> bool:
+        """Whether these are ways through the plane."""
+        return self.values.ndim == 4
+
+
+class TaskGrid(NamedTuple):
+    """Tasks in the order of a scalar parameter."""
+
+    tasks: Tasks  # leaves [M, ...]
+    parameter: str  # its name, with its unit where it is known
+    values: Array  # [M], rising
+
+
+def check_distribution(what: str, built: Any) -> None:
+    """Refuse what is no task distribution.
+
+    Args:
+        what: by which a person knows it, such as env._target_=my_tasks.Mine.
+        built: the object.
+
+    Raises:
+        UserError: naming the base class to inherit from.
+    """
+    if not isinstance(built, TaskDistribution):
+        kind = type(built).__name__
+        raise UserError(
+            f"{what} must be a task distribution, not {'None' if built is None else f'a {kind}'}: "
+            f"inherit from the base class, class {'Mine' if built is None else kind}"
+            f"(envs.TaskDistribution), and write sample and make; all else has a default."
+        )
+
+
+def check_complete(found: Any) -> None:
+    """Refuse a class that lacks a method which its base class leaves to it.
+
+    Raises:
+        UserError: naming the methods and their arguments.
+    """
+    missing = []
+    for method in sorted(getattr(found, "__abstractmethods__", ())):
+        arguments = list(inspect.signature(getattr(found, method)).parameters)[1:]
+        missing.append(f"{method}({', '.join(arguments)})")
+    if missing:
+        raise UserError(f"{found.__name__} must define {' and '.join(missing)}.")
 
 
 class Splits(NamedTuple):
@@ -128,14 +271,23 @@ def count_tasks(tasks: Tasks) -> int:
     return next(iter(sizes.values()))
 
 
+def check_count(tasks: Tasks, num_tasks: int) -> None:
+    """Check that environments of M tasks are given M.
+
+    Raises:
+        UserError: if they are not.
+    """
+    if count_tasks(tasks) != num_tasks:
+        raise UserError(f"expected {num_tasks} tasks, not {count_tasks(tasks)}.")
+
+
 def held_out(distribution: TaskDistribution) -> TaskDistribution:
-    """Return the distribution that test tasks come from: `held_out`, or the distribution itself."""
-    own: TaskDistribution | None = getattr(distribution, "held_out", None)
-    return distribution if own is None else own
+    """Distribution that test tasks come from: `held_out`, or the distribution itself."""
+    return distribution if distribution.held_out is None else distribution.held_out
 
 
-def task_at(tasks: Tasks, index: int) -> Tasks:
-    """Return one task, leaves without the leading M."""
+def task_at(tasks: Tasks, index: int) -> Task:
+    """Return one task."""
     return {name: leaf[index] for name, leaf in tasks.items()}
 
 
@@ -238,45 +390,6 @@ def stored_tasks(distribution: TaskDistribution, count: int, rng: np.random.Gene
     return take_tasks(finite, np.arange(count) % size)
 
 
-class TaskGrid(NamedTuple):
-    """Tasks in the order of a scalar parameter."""
-
-    tasks: Tasks  # leaves [M, ...]
-    parameter: str  # its name, with its unit where it is known
-    values: Array  # [M], rising
-
-
-def task_grid(
-    distribution: TaskDistribution, num_tasks: int, limits: tuple[float, float] | None = None
-) -> TaskGrid:
-    """Return tasks at equal distances of a scalar parameter (a velocity, a heading, a gravity).
-
-    Args:
-        distribution: whose tasks have one scalar leaf, or that has `grid(num_tasks, limits)`.
-        num_tasks: M.
-        limits: lowest and highest value, in the range that is sampled from or out of it; None takes
-            the range of a thousand sampled tasks.
-
-    Raises:
-        UserError: if its tasks are not told apart by a scalar.
-    """
-    own: Callable[..., TaskGrid] | None = getattr(distribution, "grid", None)
-    if own is not None:
-        return own(num_tasks, limits)
-    drawn = draw_tasks(distribution, 1000, np.random.default_rng(0))
-    shapes = {name: leaf.shape[1:] for name, leaf in drawn.items()}
-    (name, leaf), *others = drawn.items()
-    if others or leaf.ndim > 1 or leaf.dtype.kind != "f" or distribution.finite_tasks() is not None:
-        told = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
-        raise UserError(
-            f"{distribution.name} has no grid of tasks: they are told apart by {told}, which is "
-            f"no continuous scalar; use the stored ones."
-        )
-    low, high = (leaf.min(), leaf.max()) if limits is None else limits
-    values = np.linspace(low, high, num_tasks)
-    return TaskGrid({name: values}, name, values)
-
-
 def tasks_to_json(tasks: Tasks) -> dict[str, list[Any]]:
     """Write tasks as lists, exactly (JSON keeps a float64 to the bit)."""
     return {name: np.asarray(leaf).tolist() for name, leaf in tasks.items()}
@@ -294,7 +407,7 @@ def snake_case(name: str) -> str:
 
 def make_env(
     distribution: str,
-    task: Tasks | None = None,
+    task: Task | None = None,
     render_mode: str | None = None,
     **arguments: Any,
 ) -> gymnasium.Env[Any, Any]:
@@ -302,7 +415,7 @@ def make_env(
 
     Args:
         distribution: the class, as "module:name".
-        task: fixes the task; leaves without the leading M. None draws one at every reset.
+        task: fixes the task; None draws one at every reset.
         render_mode: "rgb_array" or None.
         **arguments: `width` and `height` of the picture; the rest is the distribution's own
             (preset, horizon, action_scale, ...).

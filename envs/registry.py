@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from envs.arguments import one_of
 from envs.errors import UserError
+from envs.protocol import TaskDistribution, check_complete, check_distribution
 
 ENTRY_POINTS = "maml_rl.task_distributions"
 """The group of entry points under which a package publishes distributions: name = module:Class."""
@@ -141,21 +142,25 @@ def resolve(name: str) -> Any:
     return constructor
 
 
-def build(name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+def build(name: str, arguments: Mapping[str, Any] | None = None) -> TaskDistribution:
     """Build the distribution that a name or a target stands for.
 
     Raises:
-        UserError: if there is none, or it cannot be built with these arguments.
+        UserError: if there is none, it cannot be built with these arguments, or is none.
     """
     constructor, given = resolve(name), dict(arguments or {})
     _check_arguments(name, constructor, given)
+    check_complete(constructor)
     try:
-        return constructor(**given)
+        built = constructor(**given)
     except UserError:
         raise
     except Exception as error:  # a user's constructor may raise anything
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{name} cannot be built ({why}).") from error
+    check_distribution(name, built)
+    checked: TaskDistribution = built
+    return checked
 
 
 def _check_arguments(name: str, constructor: Any, given: Mapping[str, Any]) -> None:

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from envs.errors import UserError
-from envs.protocol import Array, TaskDistribution, Tasks, check_shape
-
-
-@dataclasses.dataclass(frozen=True)
-class Trajectories:
-    """Where M tasks' B episodes were, at their start and after each of T steps.
-
-    What is after the end of an episode holds no meaning.
-    """
-
-    values: Array  # [M, T + 1, B, 2] in the plane; [M, T + 1, B] over time
-    unit: str  # of the values; "" for none
-    targets: Array | None = None  # [M, 2] goals; [M, T + 1] what to follow; None: nothing to show
-    label: str = ""  # of the values over time
-    dt: float = 1.0  # seconds per step
-
-    @property
-    def in_plane(self) -> bool:
-        """Whether these are ways through the plane."""
-        return self.values.ndim == 4
+from envs.protocol import Array, TaskDistribution, Tasks, Trajectories, check_shape
 
 
 def shown_of(
     distribution: TaskDistribution, tasks: Tasks, observations: Array, info: Mapping[str, Array]
 ) -> Trajectories | None:
-    """Trajectories from a distribution's optional method `trajectories`.
+    """Trajectories from a distribution's `trajectories`, their kind and shapes checked.
 
     Args:
-        distribution: None is the answer for one without the method.
+        distribution: whose episodes they are.
         tasks: leaves [M, ...].
         observations: [M, T + 1, B, O].
         info: leaves [M, T, B].
@@ -45,10 +24,8 @@ def shown_of(
     Raises:
         UserError: naming what has another kind or shape than `Trajectories` says.
     """
-    ask: Callable[..., Any] | None = getattr(distribution, "trajectories", None)
-    if ask is None:
-        return None
-    shown, call = ask(tasks, observations, info), "trajectories(tasks, observations, info)"
+    shown = distribution.trajectories(tasks, observations, info)
+    call = "trajectories(tasks, observations, info)"
     if shown is None:
         return None
     if not isinstance(shown, Trajectories):

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
 
-from envs.backends.drawn import DrawnDistribution, SingleEnv
+from envs.backends.task_env import TaskEnv
 from envs.errors import UserError
-from envs.protocol import Array, Step, Tasks, count_tasks, snake_case
+from envs.protocol import Array, Step, Task, TaskDistribution, Tasks, check_count
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 100
 OUTLINE: dict[str, Any] = {"edgecolor": "tab:red", "linewidth": 2.5}
 """How pictures show where an episode is."""
 
 
-class TabularDistribution:
+class TabularDistribution(TaskDistribution):
     """Base of distributions whose tasks are tables and whose actions are numbered.
 
     A subclass sets the spaces and the horizon, and writes `sample`, `describe`, `draw` and `make`.
     """
 
-    observation_space: spaces.Box
     action_space: spaces.Discrete
-    horizon: int
 
-    @property
-    def name(self) -> str:
-        """The class's name in snake case, by which a run and its results are called."""
-        return snake_case(type(self).__name__)
+    @abstractmethod
+    def draw(self, figure: Figure, task: Task, observation: Array, action: int | None) -> None:
+        """Draw a task, and where its episode is, into `figure`.
 
-    def finite_tasks(self) -> Tasks | None:
-        """None: tables of real numbers are many."""
-        return None
-
-    def applied(self, action: Any) -> Any:
-        """The applied action: numbered actions are applied unchanged."""
-        return action
+        Args:
+            figure: empty.
+            task: what to draw.
+            observation: [O], of now.
+            action: the one before it; None at the start.
+        """
 
     def single(
-        self: DrawnDistribution,
-        task: Tasks | None = None,
+        self,
+        task: Task | None = None,
         render_mode: str | None = None,
         width: int = 480,
         height: int = 480,
-    ) -> SingleEnv:
-        """Build the Gymnasium environment of one task; arguments as `SingleEnv`'s."""
-        return SingleEnv(self, task, render_mode, width, height)
+    ) -> TabularEnv:
+        """Build the Gymnasium environment of one task; arguments as `TabularEnv`'s."""
+        return TabularEnv(self, task, render_mode, width, height)
 
 
-class BatchedTabular:
+class BatchedTabular(ABC):
     """M x B episodes in tables, stepped as arrays; all their chance is drawn when they begin.
 
     So a step needs no generator, and what happens in a row depends on nothing but its task, its
@@ -63,19 +64,17 @@ class BatchedTabular:
         self.num_actions = int(distribution.action_space.n)
         self.shape = (num_tasks, slots)
 
+    @abstractmethod
     def draw_chance(self, rng: np.random.Generator) -> Array:
         """Draw one episode's chance, [T, C]."""
-        raise TypeError(f"{type(self).__name__} must define draw_chance(rng).")
 
+    @abstractmethod
     def begin(self) -> Array:
         """Put every row at its start; observations [M, B, O]."""
-        raise TypeError(f"{type(self).__name__} must define begin().")
 
+    @abstractmethod
     def outcome(self, actions: Array, chance: Array, time: Array, active: Array) -> Step:
         """Take `actions` [M, B] at steps `time` [M, B], chance [M, B, C]."""
-        raise TypeError(
-            f"{type(self).__name__} must define outcome(actions, chance, time, active)."
-        )
 
     def set_tasks(self, tasks: Tasks) -> None:
         """Set the task of every task's slots; leaves [M, ...].
@@ -83,8 +82,7 @@ class BatchedTabular:
         Raises:
             UserError: if the number of tasks is not M.
         """
-        if count_tasks(tasks) != self.shape[0]:
-            raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
+        check_count(tasks, self.shape[0])
         self._tasks = {name: np.array(leaf) for name, leaf in tasks.items()}
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
@@ -115,5 +113,74 @@ class BatchedTabular:
         self._time += active
         return self.outcome(chosen.astype(np.int64), chance, time, active)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Nothing is held."""
+
+
+class TabularEnv(TaskEnv):
+    """One task of a distribution as a Gymnasium environment, stepped as its batched form is.
+
+    Args:
+        distribution: makes the batched form, draws tasks and pictures.
+        task: fixes the task (leaves without the leading M); None draws one at every reset.
+        render_mode: "rgb_array" or None.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+
+    def __init__(
+        self,
+        distribution: TabularDistribution,
+        task: Task | None = None,
+        render_mode: str | None = None,
+        width: int = 480,
+        height: int = 480,
+    ) -> None:
+        super().__init__(distribution, task, render_mode)
+        self._size = (width, height)
+        self._env = distribution.make(1, 1)
+        self._observation: Array = np.empty(0)
+        self._action: int | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode; `options={"task": ...}` fixes the task first."""
+        self._begin(seed, options)
+        self._env.set_tasks({name: np.asarray(leaf)[None] for name, leaf in self._task.items()})
+        self._observation = self._env.reset([self.np_random])[0, 0]
+        self._action = None
+        return self._observation.copy(), self._info({})
+
+    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Take one step with a numbered action."""
+        actions = np.reshape(action, (1, 1))
+        step = self._env.step(actions, np.ones((1, 1), dtype=bool))
+        self._observation, self._action = step.observations[0, 0], int(actions[0, 0])
+        return (
+            self._observation.copy(),
+            float(step.rewards[0, 0]),
+            bool(step.terminated[0, 0]),
+            self._timed_out() or bool(step.ended[0, 0] & ~step.terminated[0, 0]),
+            self._info({name: leaf[0, 0] for name, leaf in step.info.items()}),
+        )
+
+    def render(self) -> Any:
+        """Draw the task; an RGB array [height, width, 3], or None where no mode was chosen."""
+        if self.render_mode is None:
+            return None
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        width, height = (pixels / DOTS_PER_INCH for pixels in self._size)
+        figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
+        self.distribution.draw(figure, self._task, self._observation, self._action)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+    def close(self) -> None:
+        """Free the batched form."""
+        self._env.close()

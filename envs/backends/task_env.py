@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.protocol import Array, Tasks, draw_tasks, task_at
+from envs.protocol import Array, Task, Tasks, draw_tasks, task_at
 
 
 class TaskEnv(gymnasium.Env[Array, Any]):
@@ -24,7 +24,7 @@ class TaskEnv(gymnasium.Env[Array, Any]):
     """
 
     def __init__(
-        self, distribution: Any, task: Tasks | None = None, render_mode: str | None = None
+        self, distribution: Any, task: Task | None = None, render_mode: str | None = None
     ) -> None:
         self.distribution = distribution
         self.observation_space = distribution.observation_space
@@ -32,10 +32,11 @@ class TaskEnv(gymnasium.Env[Array, Any]):
         self.render_mode = render_mode
         self._task: Tasks = {}
         self._fixed = False
+        self._steps = 0
         if task is not None:
             self.set_task(task)
 
-    def set_task(self, task: Tasks) -> None:
+    def set_task(self, task: Task) -> None:
         """Fix the task that the next episodes have; leaves without the leading M."""
         self._task = {name: np.array(leaf) for name, leaf in task.items()}
         self._fixed = True
@@ -43,10 +44,16 @@ class TaskEnv(gymnasium.Env[Array, Any]):
     def _begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
         """Seed the generator, and take or draw the task of the next episode."""
         super().reset(seed=seed)
+        self._steps = 0
         if options and "task" in options:
             self.set_task(options["task"])
         if not self._fixed:
             self._task = task_at(draw_tasks(self.distribution, 1, self.np_random), 0)
+
+    def _timed_out(self) -> bool:
+        """Count a step; whether it is the horizon's."""
+        self._steps += 1
+        return self._steps >= self.distribution.horizon
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Add the task, a copy, to what a step or a reset tells."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -17,13 +16,13 @@ from envs.episodes import (
     calling,
     compare,
     compared_steps,
-    described,
     name_of,
     row_seeds,
     standard_actions,
     traced,
 )
-from envs.protocol import Array, TaskDistribution, Tasks, task_at
+from envs.errors import NoGymnasiumFormError
+from envs.protocol import Array, Task, TaskDistribution, task_at
 
 
 def check_single(distribution: TaskDistribution) -> str:
@@ -41,23 +40,17 @@ def check_single(distribution: TaskDistribution) -> str:
     return "the Gymnasium environment gives the batched form's episodes"
 
 
-def _single(distribution: TaskDistribution, task: Tasks) -> gymnasium.Env[Any, Any]:
+def _single(distribution: TaskDistribution, task: Task) -> gymnasium.Env[Any, Any]:
     """Build the Gymnasium environment of a task.
 
     Raises:
         NotApplicableError: if the distribution has none, or wraps one that has none.
     """
     try:
-        build: Callable[..., gymnasium.Env[Any, Any]] = distribution.single  # type: ignore[attr-defined]
-        with calling(distribution, "single(task)", but=AttributeError):
-            return build(task)
-    except AttributeError as error:
-        if error.name != "single":
-            name = name_of(distribution)
-            raise ContractError(f"{name}.single(task) raised {described(error)}.") from error
-        raise NotApplicableError(
-            f"{name_of(distribution)} has no Gymnasium form (no method single)"
-        ) from error
+        with calling(distribution, "single(task)"):
+            return distribution.single(task)
+    except NoGymnasiumFormError as reason:
+        raise NotApplicableError(str(reason)) from reason
 
 
 def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]) -> None:
@@ -80,13 +73,12 @@ def _follow(
 ) -> None:
     """Drive the single environment with one row's actions; raise where the two differ."""
     task, slot = row
-    applied = getattr(distribution, "applied", lambda action: action)
     own = Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
     with calling(distribution, "single(task).reset(seed=...)"):
         own.observations[0, 0, 0] = env.reset(seed=seed)[0]
     for t in range(len(actions)):
         with calling(distribution, "single(task).step(action)"):
-            answer = env.step(applied(actions[t, task, slot]))
+            answer = env.step(distribution.applied(actions[t, task, slot]))
             own.observations[t + 1, 0, 0], own.rewards[t, 0, 0], own.terminated[t, 0, 0] = answer[
                 :3
             ]
@@ -105,11 +97,11 @@ def _follow(
 
 def _check_time_out(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]) -> None:
     """Run one episode of the single environment to its end."""
-    name, applied = name_of(distribution), getattr(distribution, "applied", lambda action: action)
+    name = name_of(distribution)
     steps = min(distribution.horizon, LONGEST)
     env.reset(seed=0)
     for t, action in enumerate(standard_actions(distribution, steps, 1, 1)[:, 0, 0], start=1):
-        _, _, terminated, truncated, _ = env.step(applied(action))
+        _, _, terminated, truncated, _ = env.step(distribution.applied(action))
         if terminated:
             return
         if t == distribution.horizon and not truncated:

@@ -18,12 +18,22 @@ from envs.checking.drawn import (
 from envs.checking.global_generators import leaving_global_generators
 from envs.checking.promise import NotApplicableError
 from envs.episodes import ContractError, calling, name_of, row_seeds, traced
-from envs.protocol import TaskDistribution, Tasks, count_tasks, held_out, take_tasks, task_at
+from envs.protocol import (
+    Task,
+    TaskDistribution,
+    Tasks,
+    check_distribution,
+    count_tasks,
+    held_out,
+    take_tasks,
+    task_at,
+)
 
 
 def check_spaces(distribution: TaskDistribution) -> str:
     """Name, spaces, horizon and methods are there and of the right kind."""
     name = name_of(distribution)
+    check_distribution(name, distribution)
     for method in ("sample", "finite_tasks", "describe", "make"):
         if not callable(getattr(distribution, method, None)):
             raise ContractError(f"{name} has no method {method}.")
@@ -121,9 +131,9 @@ def _is_flat(space: Any) -> bool:
     return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.shape[0] > 0
 
 
-def _is_among(task: Tasks, tasks: Tasks) -> bool:
+def _is_among(task: Task, tasks: Tasks) -> bool:
     return any(same_tasks(task, task_at(tasks, index)) for index in range(count_tasks(tasks)))
 
 
-def _short(task: Tasks) -> str:
+def _short(task: Task) -> str:
     return ", ".join(f"{name}={np.asarray(leaf).tolist()}" for name, leaf in task.items())

@@ -12,7 +12,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS
 from envs.backends.mujoco.preset import Preset
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, Tasks
 from envs.tasks.families import (
     ForwardBackward,
     Goals,
@@ -103,11 +103,11 @@ class Ant(MujocoTaskDistribution):
         alive = self.healthy(after) | self.preset.survival_on_fall
         return self.preset.survival * alive - cost
 
-    def terminated(self, state: State, task: Tasks) -> Any:
+    def terminated(self, state: State, task: Task) -> Any:
         """End where the torso is too low or too high, if the preset says so, [...] bool."""
         return ~self.healthy(state) & self.preset.terminates
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the velocity along x, [...] in m/s."""
         return {"x_velocity": self.velocity(before, after)[..., 0]}
 
@@ -119,7 +119,7 @@ class AntDir(ForwardBackward, Ant):
     0.25 m, so that neither is met on the ground.
     """
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward d * v_x + survival - cost, [...]."""
         velocity = self.velocity(before, after)[..., 0]
         return task["direction"] * velocity + self.living(action, after)
@@ -138,15 +138,15 @@ class AntHeading(Headings, Ant):
         "gymnasium": Ant.presets["gymnasium"],
     }
 
-    def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
+    def heading_velocity(self, before: State, after: State, task: Task) -> Any:
         """Velocity along the heading, [...] in m/s."""
         return (task["heading"] * self.velocity(before, after)).sum(-1)
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward h . v + survival - cost, [...]."""
         return self.heading_velocity(before, after, task) + self.living(action, after)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the velocity along the heading, [...] in m/s."""
         return {"heading_velocity": self.heading_velocity(before, after, task)}
 
@@ -169,7 +169,7 @@ class AntVel(TargetVelocities, Ant):
     }
     preset: AntVelPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|v_x - v*| + survival - cost, [...]."""
         difference = self.velocity(before, after)[..., 0] - task["velocity"]
         return self.living(action, after) - abs(difference)
@@ -212,12 +212,12 @@ class AntGoal(Goals, Ant):
         """Position in the plane, [..., 2] in m; None where it is not observed."""
         return observations[..., :2] if self.preset.observe_position else None
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|p - g|_1 + survival - cost, [...]."""
         distance = abs(after["xpos"][..., 1, :2] - task["goal"]).sum(-1)
         return self.living(action, after) - distance
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the (straight) distance to the goal, [...] in m."""
         return {"distance": planar_distance(after["xpos"][..., 1, :2], task["goal"])}
 
@@ -239,6 +239,6 @@ class AntRandParams(RandomParameters, Ant):
     }
     preset: AntRandParamsPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward v_x + survival - cost, [...]."""
         return self.velocity(before, after)[..., 0] + self.living(action, after)

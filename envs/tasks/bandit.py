@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from envs.arguments import integer_at_least, one_of
 from envs.backends.tabular import OUTLINE, BatchedTabular, TabularDistribution
-from envs.protocol import Array, Step, Tasks
+from envs.protocol import Array, Step, Task, Tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ class MultiArmedBandit(TabularDistribution):
         """Draw the arms' success probabilities, [M, k]."""
         return {"probabilities": rng.uniform(size=(num_tasks, self.arms))}
 
-    def optimal_return(self, task: Tasks) -> Array:
+    def optimal_return(self, task: Task) -> Array:
         """Expected return of pulling the best arm, n max p: [...].
 
         Args:
@@ -71,7 +71,7 @@ class MultiArmedBandit(TabularDistribution):
         """
         return self.horizon * np.asarray(task["probabilities"]).max(-1)
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """Name of the best arm, with its probability."""
         probabilities = np.asarray(task["probabilities"])
         return f"best_arm={probabilities.argmax()}, p={probabilities.max():.3f}"
@@ -80,7 +80,7 @@ class MultiArmedBandit(TabularDistribution):
         """Build M x B environments; they are array arithmetic on one thread."""
         return BatchedBandit(self, num_tasks, slots_per_task)
 
-    def draw(self, figure: Figure, task: Tasks, observation: Array, action: int | None) -> None:
+    def draw(self, figure: Figure, task: Task, observation: Array, action: int | None) -> None:
         """Draw the arms' probabilities as bars: the best green, the last one pulled outlined."""
         probabilities = np.asarray(task["probabilities"])
         axes = figure.subplots()

@@ -9,7 +9,7 @@ import numpy as np
 from envs.arguments import pair
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
 from envs.errors import UserError
-from envs.protocol import Tasks
+from envs.protocol import Task, Tasks
 
 
 class CartPole(GymnasiumTaskDistribution):
@@ -38,7 +38,7 @@ class CartPole(GymnasiumTaskDistribution):
             "pole_mass": rng.uniform(*self.pole_mass, size=num_tasks),
         }
 
-    def apply(self, env: Any, task: Tasks) -> None:
+    def apply(self, env: Any, task: Task) -> None:
         """Write the pole's length and mass, and what Gymnasium computes of them beforehand."""
         env.length = 0.5 * float(task["pole_length"])  # Gymnasium's is from the pivot to the centre
         env.masspole = float(task["pole_mass"])
@@ -68,7 +68,7 @@ class Pendulum(GymnasiumTaskDistribution):
         """Draw gravities, [M] in m/s^2."""
         return {"gravity": rng.uniform(*self.gravity, size=num_tasks)}
 
-    def apply(self, env: Any, task: Tasks) -> None:
+    def apply(self, env: Any, task: Task) -> None:
         """Write the gravity."""
         env.g = float(task["gravity"])
 

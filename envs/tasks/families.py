@@ -12,7 +12,7 @@ import numpy as np
 
 from envs.backends.mujoco.fields import namespace
 from envs.backends.mujoco.single import Marker
-from envs.protocol import Array, TaskGrid, Tasks
+from envs.protocol import Array, Task, TaskGrid, Tasks
 from envs.trajectories import Trajectories, distance_run
 
 
@@ -29,11 +29,11 @@ class ForwardBackward:
         """Forward and backward."""
         return {"direction": np.array([1.0, -1.0])}
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The direction: "forward" or "backward"."""
         return "forward" if task["direction"] > 0 else "backward"
 
-    def markers(self, task: Tasks) -> list[Marker]:
+    def markers(self, task: Task) -> list[Marker]:
         """Show the direction as an arrow above the start."""
         return [arrow(np.array([1.5 * task["direction"], 0.0]), self.arrow_height)]
 
@@ -59,12 +59,12 @@ class Headings:
         tasks = {"heading": np.stack([np.cos(angle), np.sin(angle)], axis=-1)}
         return TaskGrid(tasks, "heading, degrees", degrees)
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The heading in degrees, counter-clockwise from the x axis."""
         degrees = np.degrees(np.arctan2(task["heading"][1], task["heading"][0]))
         return f"heading {round(float(degrees)) % 360} degrees"
 
-    def markers(self, task: Tasks) -> list[Marker]:
+    def markers(self, task: Task) -> list[Marker]:
         """Show the heading as an arrow above the start."""
         return [arrow(1.5 * task["heading"], self.arrow_height)]
 
@@ -100,11 +100,11 @@ class TargetVelocities:
         values = np.linspace(*(limits or self.preset.velocities), num_tasks)
         return TaskGrid({"velocity": values}, "target velocity, m/s", values)
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The velocity."""
         return f"{float(task['velocity']):.2f} m/s"
 
-    def markers(self, task: Tasks) -> list[Marker]:
+    def markers(self, task: Task) -> list[Marker]:
         """Show as an arrow above the start how far it goes in half a second."""
         return [arrow(np.array([0.5 * task["velocity"], 0.0]), self.arrow_height)]
 
@@ -121,12 +121,12 @@ class Goals:
     goal_height: ClassVar[float] = 0.0  # of the sphere's centre, m
     goal_size: ClassVar[float] = 0.15  # the sphere's radius, m
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The place of the goal."""
         x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
         return f"goal ({x:.2f}, {y:.2f})"
 
-    def markers(self, task: Tasks) -> list[Marker]:
+    def markers(self, task: Task) -> list[Marker]:
         """Show the goal as a sphere."""
         x, y = (float(part) for part in task["goal"])
         return [Marker((x, y, self.goal_height), size=self.goal_size)]

@@ -12,7 +12,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS
 from envs.backends.mujoco.preset import Preset
-from envs.protocol import Tasks
+from envs.protocol import Task
 from envs.tasks.families import ForwardBackward, TargetVelocities
 from envs.tasks.random_parameters import RandomParameters, RandomParametersPreset
 
@@ -74,7 +74,7 @@ class HalfCheetah(MujocoTaskDistribution):
         """Cost weight * |action|^2, [...]."""
         return self.preset.control_cost * (action * action).sum(-1)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the velocity, [...] in m/s."""
         return {"x_velocity": self.velocity(before, after)}
 
@@ -82,7 +82,7 @@ class HalfCheetah(MujocoTaskDistribution):
 class HalfCheetahDir(ForwardBackward, HalfCheetah):
     """Run forward or backward: reward d * v_x - cost, d = 1 or -1 with probability 1/2."""
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward d * v_x - cost, [...]."""
         return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
@@ -98,7 +98,7 @@ class HalfCheetahVel(TargetVelocities, HalfCheetah):
     }
     preset: HalfCheetahVelPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|v_x - v*| - cost, [...]."""
         return -abs(self.velocity(before, after) - task["velocity"]) - self.control_cost(action)
 
@@ -122,6 +122,6 @@ class HalfCheetahRandParams(RandomParameters, HalfCheetah):
     }
     preset: HalfCheetahRandParamsPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward v_x - cost, [...]."""
         return self.velocity(before, after) - self.control_cost(action)

@@ -12,7 +12,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS
 from envs.backends.mujoco.preset import Preset
-from envs.protocol import Tasks
+from envs.protocol import Task
 from envs.tasks.families import Headings
 
 
@@ -75,7 +75,7 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
         """Centre of mass in the plane, [..., 2] in m."""
         return state["subtree_com"][..., 1, :2]  # of the torso and all that hangs on it
 
-    def heading_velocity(self, before: State, after: State, task: Tasks) -> Any:
+    def heading_velocity(self, before: State, after: State, task: Task) -> Any:
         """Mean velocity of the centre of mass along the heading, [...] in m/s."""
         velocity = (self.mass_center(after) - self.mass_center(before)) / self.dt
         return (task["heading"] * velocity).sum(-1)
@@ -86,16 +86,16 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
         height = state["qpos"][..., 2]
         return (low < height) & (height < high)
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward weight * h . v + survival - cost, [...]."""
         forward = self.preset.forward_weight * self.heading_velocity(before, after, task)
         cost = self.preset.control_cost * (action * action).sum(-1)
         return forward + self.preset.survival * self.healthy(after) - cost
 
-    def terminated(self, state: State, task: Tasks) -> Any:
+    def terminated(self, state: State, task: Task) -> Any:
         """End where the torso is too low or too high, if the preset says so, [...] bool."""
         return ~self.healthy(state) & self.preset.terminates
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the velocity along the heading, [...] in m/s."""
         return {"heading_velocity": self.heading_velocity(before, after, task)}

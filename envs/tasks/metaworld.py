@@ -21,7 +21,7 @@ from envs.arguments import integer_at_least, one_of
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
 from envs.backends.mujoco.model import CAUSES, UNSTABLE, quiet_mujoco
 from envs.errors import SimulationError, UserError
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, Tasks
 
 GOALS = 50  # of a class, in each split: Meta-World's number
 VECTOR = 6  # numbers that say where a class's objects and goal are; some classes use fewer
@@ -151,7 +151,7 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
         self.observation_space = self._env.observation_space
         self.action_space = self._env.action_space
 
-    def set_task(self, task: Tasks) -> None:
+    def set_task(self, task: Task) -> None:
         """Take a task for the next episodes: "class" (Meta-World's task_id) and "rand_vec" [6]."""
         env = self._env = self._of_class(_names()[int(task["class"])])
         size = env._random_reset_space.low.size
@@ -243,15 +243,15 @@ class _Metaworld(GymnasiumTaskDistribution):
         ids = np.array([_names().index(name) for name in self.classes])
         return {"class": ids[chosen], "rand_vec": goals}
 
-    def apply(self, env: Any, task: Tasks) -> None:
+    def apply(self, env: Any, task: Task) -> None:
         """Set the task of the environment."""
         env.set_task(task)
 
-    def group_of(self, task: Tasks) -> str:
+    def group_of(self, task: Task) -> str:
         """Name of a task's class, by which results are reported."""
         return str(_names()[int(task["class"])])
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The class with its numbers: "reach-v3 0.01 0.66 0.02 0.05 0.84 0.18"."""
         numbers = " ".join(f"{value:.2f}" for value in task["rand_vec"])
         return f"{_names()[int(task['class'])]} {numbers}"

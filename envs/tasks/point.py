@@ -16,7 +16,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.preset import Preset
 from envs.backends.mujoco.single import Marker
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, Tasks
 from envs.trajectories import Trajectories
 
 
@@ -89,12 +89,12 @@ class Point(MujocoTaskDistribution):
         """Write the velocity, so that an action is exactly the displacement of the step."""
         return {"qvel": action}
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The goal."""
         x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
         return f"goal ({x:.2f}, {y:.2f})"
 
-    def markers(self, task: Tasks) -> list[Marker]:
+    def markers(self, task: Task) -> list[Marker]:
         """Show the goal."""
         x, y = task["goal"]
         return [Marker((float(x), float(y), 0.0), size=0.03)]
@@ -137,11 +137,11 @@ class PointNavigation(Point):
         bound = self.preset.goal_range
         return {"goal": rng.uniform(-bound, bound, size=(num_tasks, 2))}
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward: minus the distance to the goal after the step, [...]."""
         return -_distance(after, task)
 
-    def terminated(self, state: State, task: Tasks) -> Any:
+    def terminated(self, state: State, task: Task) -> Any:
         """End where both coordinates are within `arrival` of the goal, [...] bool."""
         x, y = _offset(state, task)
         return (abs(x) < self.preset.arrival) & (abs(y) < self.preset.arrival)
@@ -171,7 +171,7 @@ class PointNavigationCorners(Point):
         """The four corners."""
         return {"goal": self._corners()}
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward: the decrease of the distance by the step, where that is rewarded, [...]."""
         position = after["qpos"]
         outside = abs(position).sum(-1) >= self.preset.quiet
@@ -179,7 +179,7 @@ class PointNavigationCorners(Point):
         nearer = _distance(before, task) - _distance(after, task)
         return namespace(position).where(outside & nearest, nearer, 0.0)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the distance to the goal, [...]."""
         return {"distance": _distance(after, task)}
 
@@ -207,7 +207,7 @@ class PointNavigationHalfCircle(Point):
         angle = rng.uniform(0.0, np.pi, size=num_tasks)
         return {"goal": self.preset.goal_radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)}
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward: 1 - distance near the goal and 0 elsewhere, or minus the distance, [...]."""
         distance = _distance(after, task)
         if not self.preset.sparse:
@@ -215,25 +215,25 @@ class PointNavigationHalfCircle(Point):
         near = distance <= self.preset.arrival
         return namespace(distance).where(near, 1 - distance, 0.0)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the distance to the goal and whether it was reached, [...]."""
         distance = _distance(after, task)
         return {"distance": distance, "success": distance <= self.preset.arrival}
 
-    def markers(self, task: Tasks) -> list[Marker]:
+    def markers(self, task: Task) -> list[Marker]:
         """Show the goal, and where it is rewarded."""
         goal = super().markers(task)[0]
         near = dataclasses.replace(goal, size=self.preset.arrival, rgba=(*goal.rgba[:3], 0.3))
         return [goal, near]
 
 
-def _offset(state: State, task: Tasks) -> tuple[Any, Any]:
+def _offset(state: State, task: Task) -> tuple[Any, Any]:
     """The two coordinates of the position less the goal, [...] each."""
     difference = state["qpos"] - task["goal"]
     return difference[..., 0], difference[..., 1]
 
 
-def _distance(state: State, task: Tasks) -> Any:
+def _distance(state: State, task: Task) -> Any:
     """Distance from the goal, [...]."""
     x, y = _offset(state, task)
     return namespace(x).sqrt(x * x + y * y)

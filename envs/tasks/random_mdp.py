@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from envs.arguments import integer_at_least
 from envs.backends.tabular import OUTLINE, BatchedTabular, TabularDistribution
-from envs.protocol import Array, Step, Tasks
+from envs.protocol import Array, Step, Task, Tasks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +47,7 @@ class RandomMDP(TabularDistribution):
             "rewards": rng.normal(1.0, 1.0, shape),
         }
 
-    def optimal_action_values(self, task: Tasks) -> Array:
+    def optimal_action_values(self, task: Task) -> Array:
         """Q_t(s, a) = r(s, a) + E max_a' Q_{t+1}(s', a'), Q_T = 0: [..., T, S, A].
 
         Args:
@@ -60,11 +60,11 @@ class RandomMDP(TabularDistribution):
             tables.append(rewards + following)
         return np.stack(tables[::-1], axis=-3)
 
-    def optimal_return(self, task: Tasks) -> Array:
+    def optimal_return(self, task: Task) -> Array:
         """Expected return of the best policy, which knows the task: [...]."""
         return self.optimal_action_values(task)[..., 0, 0, :].max(-1)
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """Expected return of the best policy."""
         return f"optimal_return={self.optimal_return(task):.3f}"
 
@@ -72,7 +72,7 @@ class RandomMDP(TabularDistribution):
         """Build M x B environments; they are array arithmetic on one thread."""
         return BatchedRandomMDP(self, num_tasks, slots_per_task)
 
-    def draw(self, figure: Figure, task: Tasks, observation: Array, action: int | None) -> None:
+    def draw(self, figure: Figure, task: Task, observation: Array, action: int | None) -> None:
         """Draw the table of mean rewards, in each cell where it most likely leads.
 
         The state the episode is in is outlined.

@@ -11,7 +11,7 @@ from envs.arguments import number
 from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.preset import Preset
 from envs.errors import UserError
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, Tasks
 
 BASES = {
     "body_mass": "base",
@@ -59,7 +59,7 @@ class RandomParameters(MujocoTaskDistribution):
         """Draw multipliers; leaves [M, *shape of the field]."""
         return {field: self._multipliers(field, num_tasks, rng) for field in BASES}
 
-    def vary(self, model: mujoco.MjModel, task: Tasks) -> None:
+    def vary(self, model: mujoco.MjModel, task: Task) -> None:
         """Multiply the parameters of `model` by the task's.
 
         Raises:
@@ -75,7 +75,7 @@ class RandomParameters(MujocoTaskDistribution):
             _check(f"{field} of a task of {self.name}", multipliers, parameters.shape)
             parameters *= multipliers
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """The whole mass and the mean sliding friction, relative to the unchanged body."""
         mass, friction = self.model.body_mass, self.model.geom_friction[:, 0]
         heavier = (mass * task["body_mass"]).sum() / mass.sum()

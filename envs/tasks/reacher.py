@@ -13,7 +13,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS, quiet_mujoco
 from envs.backends.mujoco.preset import Preset
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, Tasks
 from envs.tasks.families import Goals, planar_distance, uniform_disc
 
 FINGERTIP = 3  # the body: world, upper arm, forearm, fingertip
@@ -87,11 +87,11 @@ class ReacherGoal(Goals, MujocoTaskDistribution):
         """The fingertip's position in the plane, [..., 2] in m."""
         return observations[..., 6:8]
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|f - g| - cost, [...]."""
         cost = self.preset.control_cost * (action * action).sum(-1)
         return -planar_distance(self.fingertip(after), task["goal"]) - cost
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the fingertip's distance to the goal, [...] in m."""
         return {"distance": planar_distance(self.fingertip(after), task["goal"])}

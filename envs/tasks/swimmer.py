@@ -12,7 +12,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS
 from envs.backends.mujoco.preset import Preset
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, Tasks
 from envs.tasks.families import ForwardBackward, Goals, planar_distance, uniform_disc
 
 
@@ -74,11 +74,11 @@ class SwimmerDir(ForwardBackward, Swimmer):
 
     arrow_height = 0.5
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward d * v_x - cost, [...]."""
         return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the velocity along x, [...] in m/s."""
         return {"x_velocity": self.velocity(before, after)}
 
@@ -103,11 +103,11 @@ class SwimmerGoal(Goals, Swimmer):
         """Position in the plane, [..., 2] in m; None where it is not observed."""
         return observations[..., :2] if self.preset.observe_position else None
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|p - g| - cost, [...]."""
         distance = planar_distance(after["qpos"][..., :2], task["goal"])
         return -distance - self.control_cost(action)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the distance to the goal, [...] in m."""
         return {"distance": planar_distance(after["qpos"][..., :2], task["goal"])}

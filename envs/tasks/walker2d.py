@@ -12,7 +12,7 @@ from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS
 from envs.backends.mujoco.preset import Preset
-from envs.protocol import Tasks
+from envs.protocol import Task
 from envs.tasks.families import TargetVelocities
 from envs.tasks.random_parameters import RandomParameters, RandomParametersPreset
 
@@ -76,11 +76,11 @@ class Upright(MujocoTaskDistribution):
         cost = self.preset.control_cost * (action * action).sum(-1)
         return self.preset.survival * survives - cost
 
-    def terminated(self, state: State, task: Tasks) -> Any:
+    def terminated(self, state: State, task: Task) -> Any:
         """End where the body has fallen, if the preset says so, [...] bool."""
         return ~self.healthy(state) & self.preset.terminates
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the velocity, [...] in m/s."""
         return {"x_velocity": self.velocity(before, after)}
 
@@ -90,7 +90,7 @@ class UprightVel(TargetVelocities, Upright):
 
     preset: UprightVelPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|v_x - v*| + survival - cost, [...]."""
         error = abs(self.velocity(before, after) - task["velocity"])
         return self.living(action, after) - error
@@ -101,7 +101,7 @@ class UprightRandParams(RandomParameters, Upright):
 
     preset: UprightRandParamsPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward v_x + survival - cost, [...]."""
         return self.velocity(before, after) + self.living(action, after)
 

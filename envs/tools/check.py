@@ -62,5 +62,4 @@ def _report(name: str, distribution: Any) -> int:
 
 
 def _chosen(distribution: TaskDistribution) -> str:
-    preset = getattr(distribution, "preset_name", None)
-    return f", preset {preset}" if preset else ""
+    return f", preset {distribution.preset_name}" if distribution.preset_name else ""

@@ -69,7 +69,7 @@ def _row(name: str) -> tuple[str, ...]:
             *spaces_in_words(distribution).split(", "),
             f"{distribution.horizon}",
             parameters(distribution),
-            ", ".join(_presets(distribution)),
+            ", ".join(distribution.presets),
         )
     except UserError as error:
         package = missing_package(error)
@@ -86,13 +86,8 @@ def _details(name: str, options: Mapping[str, Any]) -> Iterator[Table | Text]:
     yield Text(inspect.getdoc(constructor) or "It has no description.")
     yield Text(f"\n{spaces_in_words(distribution)}, {distribution.horizon} steps an episode")
     yield Text(f"task: {parameters(distribution)}\n")
-    presets = _presets(distribution)
+    presets = distribution.presets
     yield _side_by_side(presets) if presets else _arguments(constructor)
-
-
-def _presets(distribution: Any) -> Mapping[str, Any]:
-    presets = getattr(distribution, "presets", {})
-    return presets if isinstance(presets, Mapping) else {}
 
 
 def _side_by_side(presets: Mapping[str, Any]) -> Table:

@@ -12,8 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.errors import UserError
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task, TaskDistribution
 
 LINES = 3  # of a caption, at most
 GAP = 8  # pixels between pictures
@@ -21,33 +20,26 @@ BACKGROUND, INK = (255, 255, 255), (20, 20, 20)
 GIF_HOLD = 1000  # ms that a GIF shows its last picture for, before it begins again
 
 
-def drawn_environment(distribution: Any, task: Tasks, size: int) -> gymnasium.Env[Any, Any]:
+def drawn_environment(
+    distribution: TaskDistribution, task: Task, size: int
+) -> gymnasium.Env[Any, Any]:
     """Build the Gymnasium environment of one task, which draws pictures of `size` pixels if it can.
 
     Raises:
-        UserError: if the distribution has none.
+        NoGymnasiumFormError: if the distribution has none.
     """
     try:
-        build = distribution.single
-    except AttributeError as error:
-        raise UserError(
-            f"{distribution.name} cannot be shown: it has no method single, which builds the "
-            f"Gymnasium environment of one task."
-        ) from error
-    try:
-        env: gymnasium.Env[Any, Any] = build(task, render_mode="rgb_array", width=size, height=size)
+        return distribution.single(task, render_mode="rgb_array", width=size, height=size)
     except TypeError:  # not every environment can choose the size of its picture
-        env = build(task, render_mode="rgb_array")
-    return env
+        return distribution.single(task, render_mode="rgb_array")
 
 
-def applied(distribution: Any, action: Any) -> Any:
-    """The applied action for a policy's output: scaled by the distribution, or clipped."""
+def applied(distribution: TaskDistribution, action: Any) -> Any:
+    """The applied action for a policy's output: scaled by the distribution, and clipped."""
     space = distribution.action_space
     if isinstance(space, gymnasium.spaces.Discrete):
         return int(action)
-    scale = getattr(distribution, "applied", lambda output: np.clip(output, space.low, space.high))
-    return scale(action)
+    return np.clip(distribution.applied(action), space.low, space.high)
 
 
 # Captions.

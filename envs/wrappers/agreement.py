@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from envs.arguments import integer_at_least
 from envs.errors import UserError
-from envs.protocol import (
-    TaskDistribution,
-)
+from envs.protocol import TaskDistribution, check_distribution
 
 
 def check_alike(named: Mapping[str, TaskDistribution]) -> int:
@@ -18,8 +16,7 @@ def check_alike(named: Mapping[str, TaskDistribution]) -> int:
         UserError: naming two that differ, and in what, or one that is no distribution.
     """
     for key, own in named.items():
-        if not isinstance(own, TaskDistribution):
-            raise UserError(f"{key} must be a task distribution, not {own!r}.")
+        check_distribution(key, own)
     (first, reference), *others = named.items()
     for part in ("observation_space", "action_space", "horizon"):
         for key, own in others:

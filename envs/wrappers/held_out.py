@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from envs.episodes import compare, row_seeds, traced
 from envs.errors import UserError
-from envs.protocol import (
-    BatchedEnv,
-    TaskDistribution,
-    Tasks,
-    draw_tasks,
-)
+from envs.protocol import TaskDistribution, draw_tasks
 from envs.wrappers.agreement import check_alike, check_horizon
+from envs.wrappers.wrapped import Wrapped
 
 
-class HeldOut:
+class HeldOut(Wrapped):
     """A distribution to train on, tested on tasks of another that training never meets.
 
     Everything is `train`'s but its name, and that test tasks are `test`'s (`held_out`). The two
@@ -34,8 +29,9 @@ class HeldOut:
     def __init__(
         self, train: TaskDistribution, test: TaskDistribution, horizon: int | None = None
     ) -> None:
-        self.train, self.held_out = train, test
         check_horizon(horizon, check_alike({"env.train": train, "env.test": test}))
+        super().__init__(train)
+        self.train, self.held_out, self.name = train, test, f"{train.name}_held_out"
         own, other = (_leaf_shapes(distribution) for distribution in (train, test))
         if own != other:
             raise UserError(
@@ -43,33 +39,6 @@ class HeldOut:
                 f"steps the one's tasks must take the other's: choose one class for both."
             )
         _check_same_steps(train, test)
-
-    def __getattr__(self, name: str) -> Any:
-        """Leave everything else to the distribution that is trained on."""
-        if name == "train":  # not there yet, while unpickling
-            raise AttributeError(name)
-        return getattr(self.train, name)
-
-    @property
-    def name(self) -> str:
-        """The name of what is trained on, and that test tasks are others."""
-        return f"{self.train.name}_held_out"
-
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw training tasks; leaves [M, ...]."""
-        return self.train.sample(num_tasks, rng)
-
-    def finite_tasks(self) -> Tasks | None:
-        """All training tasks there are, where they are few; None otherwise."""
-        return self.train.finite_tasks()
-
-    def describe(self, task: Tasks) -> str:
-        """Name of one task by the distribution of training tasks."""
-        return self.train.describe(task)
-
-    def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
-        """Build M x B environments, stepped on `threads` threads."""
-        return self.train.make(num_tasks, slots_per_task, threads)
 
 
 def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:

@@ -9,12 +9,11 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.protocol import Array, BatchedEnv, Step, TaskDistribution, Tasks
-from envs.trajectories import Trajectories
-from envs.wrappers.wrapped import Wrapped
+from envs.protocol import Array, BatchedEnv, Step, Task, TaskDistribution, Tasks, Trajectories
+from envs.wrappers.wrapped import Extended
 
 
-class TaskObserved(Wrapped):
+class TaskObserved(Extended):
     """Appends each task's numbers (direction, goal, ...) to its observations.
 
     A policy that sees the task needs no adaptation: trained on this it is the oracle that
@@ -33,23 +32,24 @@ class TaskObserved(Wrapped):
         """Show another distribution's tasks."""
         return type(self)(distribution)
 
-    def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Array]:
-        """Build the Gymnasium environment of one task (leaves without the leading M)."""
-        env = self.distribution.single(task, **options)  # type: ignore[attr-defined]
+    def single(
+        self, task: Task | None = None, render_mode: str | None = None, **options: Any
+    ) -> gymnasium.Env[Any, Any]:
+        """Build the Gymnasium environment of one task."""
+        env = super().single(task, render_mode, **options)
         return _TaskObservedEnv(env, self.observation_space)
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
         """Trajectories as the wrapped distribution shows them; the same arguments."""
-        own = getattr(self.distribution, "trajectories", None)
         size = self.distribution.observation_space.shape[0]
-        return None if own is None else own(tasks, observations[..., :size], info)
+        return super().trajectories(tasks, observations[..., :size], info)
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
         """Build M x B environments, stepped on `threads` threads."""
         return _BatchedTaskObserved(
-            self.distribution.make(num_tasks, slots_per_task, threads), slots_per_task
+            super().make(num_tasks, slots_per_task, threads), slots_per_task
         )
 
 

@@ -16,14 +16,14 @@ from gymnasium.spaces.utils import flatdim
 from gymnasium.utils import seeding
 
 from envs.arguments import integer_at_least
-from envs.protocol import Array, BatchedEnv, Step, TaskDistribution, Tasks, take_tasks
-from envs.wrappers.wrapped import Wrapped
+from envs.protocol import Array, BatchedEnv, Step, Task, TaskDistribution, Tasks, take_tasks
+from envs.wrappers.wrapped import Extended
 
 EPISODE = "episode"
 """What a trial's info calls the number of the episode in which a step was taken, from 0."""
 
 
-class Trials(Wrapped):
+class Trials(Extended):
     """Joins E episodes of a task to a trial, and shows what a memory needs to learn from them.
 
     Appended to every observation are the action before it, as it was applied (one number for each
@@ -44,11 +44,7 @@ class Trials(Wrapped):
         self.episodes = integer_at_least("trial_episodes", episodes)
         unbounded = np.full(flatdim(distribution.action_space) + 1, np.inf)
         super().__init__(distribution, np.append(-unbounded, 0), np.append(unbounded, 1))
-
-    @property
-    def horizon(self) -> int:
-        """The most steps of a trial, E times those of an episode."""
-        return self.episodes * self.distribution.horizon
+        self.horizon = self.episodes * distribution.horizon
 
     def around(self, distribution: TaskDistribution) -> Self:
         """Join as many episodes of another distribution's tasks."""
@@ -57,9 +53,11 @@ class Trials(Wrapped):
     def trajectories(self, tasks: Tasks, observations: Array, info: Mapping[str, Array]) -> None:
         """Show nothing: what figures show is of single episodes."""
 
-    def single(self, task: Tasks | None = None, **options: Any) -> gymnasium.Env[Array, Any]:
-        """Build the Gymnasium environment of one task (leaves without the leading M)."""
-        return _TrialEnv(self, self.distribution.single(task, **options))  # type: ignore[attr-defined]
+    def single(
+        self, task: Task | None = None, render_mode: str | None = None, **options: Any
+    ) -> gymnasium.Env[Any, Any]:
+        """Build the Gymnasium environment of one task."""
+        return _TrialEnv(self, super().single(task, render_mode, **options))
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedEnv:
         """Build M x B environments, stepped on `threads` threads."""
@@ -247,8 +245,7 @@ class _BatchedTrials:
         """Write the actions taken as what is observed of them, 0 for other rows: [M, B, A]."""
         wide = active.reshape(*active.shape, *(1,) * (actions.ndim - 2))
         taken = np.where(wide, actions, 0)
-        applied = getattr(self._trials.distribution, "applied", None)
-        return self._trials.remembered(taken if applied is None else applied(taken))
+        return self._trials.remembered(self._trials.applied(taken))
 
 
 def _joined(one: Step, other: Step, rows: Array) -> Step:

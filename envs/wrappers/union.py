@@ -9,7 +9,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from envs.arguments import number
@@ -20,8 +19,10 @@ from envs.protocol import (
     Array,
     BatchedEnv,
     Step,
+    Task,
     TaskDistribution,
     Tasks,
+    check_count,
     count_tasks,
     draw_tasks,
     held_out,
@@ -33,7 +34,7 @@ MEMBER = "member"
 """The leaf of a union's tasks that says whose each task is, [M]."""
 
 
-class Union:
+class Union(TaskDistribution):
     """A mixture of distributions with the same spaces and horizon.
 
     A task is one of a member's. The leaf "member" says of which, by its number; "<number>/<leaf>"
@@ -59,29 +60,21 @@ class Union:
             raise UserError("env.members is empty; a union needs a distribution.")
         self.horizon = check_alike({f"env.members.{key}": own for key, own in named.items()})
         check_horizon(horizon, self.horizon)
-        self._keys, self.members = list(named), list(named.values())
+        self.members = list(named.values())
+        self.name = f"union_of_{'_and_'.join(dict.fromkeys(own.name for own in named.values()))}"
         self.titles = _titles(named)
         self.weights = _probabilities(weights, len(self.members))
         self.recorded = sorted(set.intersection(*(_info_names(own) for own in self.members)))
-        self.observation_space: spaces.Box = self.members[0].observation_space
+        self.observation_space = self.members[0].observation_space
         self.action_space = self.members[0].action_space
+        self.action_scale = self.members[0].action_scale  # `applied` refuses others
         constant = (own.sample(1, np.random.default_rng(0)) for own in self.members)
         self._constant = [
             {name: np.asarray(leaf) for name, leaf in one.items()} for one in constant
         ]
-
-    @property
-    def name(self) -> str:
-        """The members' names, each once."""
-        return f"union_of_{'_and_'.join(dict.fromkeys(own.name for own in self.members))}"
-
-    @property
-    def held_out(self) -> Union | None:
-        """The members' held-out distributions in the same mixture; None where none has one."""
-        if all(held_out(own) is own for own in self.members):
-            return None
-        own = zip(self._keys, self.members, strict=True)
-        return Union({key: held_out(member) for key, member in own}, self.weights.tolist())
+        if any(own.held_out is not None for own in self.members):
+            tested = {key: held_out(own) for key, own in named.items()}
+            self.held_out = Union(tested, self.weights.tolist())
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw the members, [M], then each member's tasks; leaves [M, ...]."""
@@ -113,7 +106,7 @@ class Union:
             return None
         return self._joined(np.repeat(np.arange(len(given)), sizes), given)
 
-    def member_of(self, task: Tasks) -> tuple[int, Tasks]:
+    def member_of(self, task: Task) -> tuple[int, Tasks]:
         """Member of a task (leaves without the leading M), and the member's leaves."""
         index = int(task[MEMBER])
         return index, self.leaves(index, task)
@@ -122,20 +115,19 @@ class Union:
         """Leaves that belong to the member numbered `index`."""
         return {name: tasks[f"{index}/{name}"] for name in self._constant[index]}
 
-    def group_of(self, task: Tasks) -> str:
+    def group_of(self, task: Task) -> str:
         """Title of a task's member, by which results are reported."""
         return self.titles[self.member_of(task)[0]]
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """Name of one task, after its member."""
         index, own = self.member_of(task)
         return f"{self.titles[index]} {self.members[index].describe(own)}"
 
-    def markers(self, task: Tasks) -> Sequence[Any]:
+    def markers(self, task: Task) -> Sequence[Any]:
         """Marks of a task in pictures, from its member."""
         index, own = self.member_of(task)
-        markers = getattr(self.members[index], "markers", None)
-        return () if markers is None else markers(own)
+        return self.members[index].markers(own)
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
@@ -147,12 +139,10 @@ class Union:
             observations: [M, T + 1, B, O].
             info: leaves [M, T, B].
         """
-        shown = []
-        for index, own in enumerate(self.members):
-            of_member = getattr(own, "trajectories", None)
-            if of_member is None:
-                return None
-            shown.append(of_member(self.leaves(index, tasks), observations, info))
+        shown = [
+            own.trajectories(self.leaves(index, tasks), observations, info)
+            for index, own in enumerate(self.members)
+        ]
         return _chosen(shown, np.asarray(tasks[MEMBER]))
 
     def applied(self, action: Any) -> Any:
@@ -161,7 +151,7 @@ class Union:
         Raises:
             UserError: if members differ.
         """
-        results = [own.applied(action) for own in self.members]  # type: ignore[attr-defined]
+        results = [own.applied(action) for own in self.members]
         if any(not np.array_equal(result, results[0]) for result in results):
             raise UserError(
                 f"the members of {self.name} apply actions differently, so that an action alone "
@@ -174,7 +164,7 @@ class Union:
         return BatchedUnion(self, num_tasks, slots_per_task, threads)
 
     def single(
-        self, task: Tasks | None = None, render_mode: str | None = None, **options: Any
+        self, task: Task | None = None, render_mode: str | None = None, **options: Any
     ) -> UnionEnv:
         """Build the Gymnasium environment of one task (leaves without the leading M).
 
@@ -202,8 +192,7 @@ class BatchedUnion:
         Raises:
             UserError: if the number of tasks is not M.
         """
-        if count_tasks(tasks) != self.shape[0]:
-            raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
+        check_count(tasks, self.shape[0])
         member = np.asarray(tasks[MEMBER])
         self._rows = {index: member == index for index in np.unique(member).tolist()}
         for index in self._rows:
@@ -286,14 +275,13 @@ class UnionEnv(TaskEnv):
     def __init__(
         self,
         union: Union,
-        task: Tasks | None = None,
+        task: Task | None = None,
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(union, task, render_mode)
         self._envs: list[gymnasium.Env[Array, Any]] = [
-            own.single(None, render_mode, **options)  # type: ignore[attr-defined]
-            for own in union.members
+            own.single(None, render_mode, **options) for own in union.members
         ]
         self._env: gymnasium.Env[Array, Any] | None = None  # of the episode's member
         self.metadata = self._envs[0].metadata

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from envs.errors import UserError
-from envs.protocol import TaskDistribution, Tasks, count_tasks, task_grid
+from envs.protocol import TaskDistribution, Tasks, count_tasks
 from maml_rl.commands.cli import compose, parse_overrides
 from maml_rl.commands.evaluation_files import film, write_evaluation
 from maml_rl.commands.evaluation_options import Request, checked
@@ -129,7 +128,7 @@ def _result(request: Request, evaluation: Evaluation) -> EvaluationResult:
     distribution, grid = request.distribution, None
     if request.grid is not None:
         values = request.grid.values
-        trained_range = task_grid(distribution, len(values)).values[[0, -1]]
+        trained_range = distribution.grid(len(values)).values[[0, -1]]
         grid = Grid(request.grid.parameter, values.tolist(), trained_range.tolist())
     return summarized(_terms(request), evaluation, _optimum(distribution, request.tasks), grid)
 
@@ -158,9 +157,8 @@ def _terms(request: Request) -> Terms:
 
 def _optimum(distribution: TaskDistribution, tasks: Tasks) -> list[float] | None:
     """Each task's return under a policy that knows it, [M]; None where that is not known."""
-    optimal: Callable[[Tasks], NDArray[np.float64]] | None
-    optimal = getattr(distribution, "optimal_return", None)
-    return None if optimal is None else list(np.asarray(optimal(tasks)).tolist())
+    optimal = distribution.optimal_return(tasks)
+    return None if optimal is None else list(np.asarray(optimal).tolist())
 
 
 def _print_notes(request: Request) -> None:

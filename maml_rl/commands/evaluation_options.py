@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from envs.arguments import flag, integer_at_least, one_of, pair
 from envs.errors import UserError
-from envs.protocol import TaskDistribution, TaskGrid, Tasks, task_at, task_grid
+from envs.protocol import TaskDistribution, TaskGrid, Tasks, task_at
 from envs.tools.rendering import picture_of
 from envs.wrappers.trials import Trials
 from maml_rl.runs.data import is_run
@@ -166,7 +166,7 @@ def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | Non
         )
     count = options.num_tasks
     count = GRID_TASKS if count is None else integer_at_least("num_tasks", count, 2)
-    return task_grid(distribution, count, limits)
+    return distribution.grid(count, limits)
 
 
 def _check_film(distribution: TaskDistribution, algorithm: str) -> None:
@@ -175,11 +175,6 @@ def _check_film(distribution: TaskDistribution, algorithm: str) -> None:
         raise UserError(
             f"video=true films single episodes, and {algorithm} adapts by what it remembers of "
             f"the episodes before: leave video out."
-        )
-    if not hasattr(distribution, "single"):
-        raise UserError(
-            f"video=true: {distribution.name} has no single environment to be filmed; its class "
-            f"would need a method single(task, render_mode)."
         )
     task = task_at(distribution.sample(1, np.random.default_rng(0)), 0)
     with closing(distribution.single(task, render_mode="rgb_array")) as env:

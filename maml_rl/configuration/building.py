@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from envs.arguments import integer_at_least, one_of
 from envs.checking import probe
 from envs.errors import UserError
-from envs.protocol import TaskDistribution
+from envs.protocol import TaskDistribution, check_complete, check_distribution
 from envs.registry import arguments
 from envs.unstable import ending_unstable_episodes
 from envs.wrappers.task_observed import TaskObserved
@@ -32,7 +32,7 @@ from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.trainer import Trainer
 
 NODES = {  # what a class named by a stored configuration must offer, by node
-    "env": ("sample", "make", "finite_tasks", "describe"),
+    "env": ("sample", "make"),
     "env.set_task": ("sample", "apply"),
     "policy": (
         "distribution",
@@ -241,6 +241,8 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
             raise cause from None
         why = error.__cause__ or error
         raise UserError(f"{name}: {type(why).__name__}: {one_line(why)}") from error
+    if name == "env":
+        check_distribution(f"env._target_={node._target_}", built)
     lacking = [part for part in NODES[name] if not hasattr(built, part)]
     if lacking:
         raise UserError(
@@ -266,6 +268,7 @@ def _checked(name: str, node: DictConfig, given: Mapping[str, Any]) -> dict[str,
     if not callable(found):
         raise UserError(f"{name}._target_={target} is no class.")
     check_node(name, target, found)
+    check_complete(found)
     parameters = inspect.signature(found).parameters
     known = arguments(found)
     values = {}

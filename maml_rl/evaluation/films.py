@@ -13,7 +13,7 @@ import gymnasium
 import torch
 from gymnasium import spaces
 
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task
 from envs.tools.pictures import (
     applied,
     drawn_environment,
@@ -46,7 +46,7 @@ class Moment(NamedTuple):
 def record(
     path: Path,
     distribution: Any,
-    task: Tasks,
+    task: Task,
     policy: Policy,
     stages: Mapping[str, Params],
     seed: int,
@@ -170,7 +170,7 @@ def _score(moment: Moment, form: str) -> str:
     return f"{text}, ended" if moment.ended else text
 
 
-def _title(distribution: Any, task: Tasks) -> str:
+def _title(distribution: Any, task: Task) -> str:
     """Title of the frames."""
     discrete = isinstance(distribution.action_space, spaces.Discrete)
     actions = "most likely actions" if discrete else "mean actions"

@@ -6,7 +6,7 @@ the others adapt on, and compared where both have seen the same number of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -156,41 +156,24 @@ def course_of_trials(rollout: Rollout) -> Course:
 
 
 def task_strata(distribution: TaskDistribution, tasks: Tasks) -> list[str] | None:
-    """Label of each task's stratum: the distribution's `group_of(task)`, or which of a finite set.
-
-    None where there is neither. The label of a task outside the finite set is empty.
-    """
-    group_of: Callable[[Tasks], str] | None = getattr(distribution, "group_of", None)
-    if group_of is not None:
-        return [group_of(task_at(tasks, index)) for index in range(count_tasks(tasks))]
-    finite = distribution.finite_tasks()
-    if finite is None:
-        return None
-    labels = [""] * count_tasks(tasks)
-    for index in range(count_tasks(finite)):
-        task = task_at(finite, index)
-        same = [
-            (tasks[name].reshape(len(tasks[name]), -1) == np.reshape(value, (1, -1))).all(axis=1)
-            for name, value in task.items()
-        ]
-        for member in np.flatnonzero(np.all(same, axis=0)):
-            labels[member] = distribution.describe(task)
-    return labels
+    """Label of each task's stratum, the distribution's `group_of(task)`; None where it has none."""
+    labels = [distribution.group_of(task_at(tasks, index)) for index in range(count_tasks(tasks))]
+    strata = [label for label in labels if label is not None]
+    return strata if len(strata) == len(labels) else None
 
 
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
     """Members of each stratum by its label, [M]; empty where there are too many for a table.
 
-    Strata that none of `tasks` belongs to are left out.
+    They come in the order of the finite tasks, where there are such, or of their labels. Strata
+    that none of `tasks` belongs to are left out.
     """
     labels = task_strata(distribution, tasks)
     if labels is None:
         return {}
     finite = distribution.finite_tasks()
-    if hasattr(distribution, "group_of") or finite is None:
-        names = sorted({*labels})
-    else:
-        names = [distribution.describe(task_at(finite, i)) for i in range(count_tasks(finite))]
+    ordered = sorted(labels) if finite is None else task_strata(distribution, finite) or []
+    names = list(dict.fromkeys(ordered))
     if len(names) > MOST_GROUPS:
         return {}
     members = {name: np.array(labels) == name for name in names}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from gymnasium import spaces
 
@@ -13,9 +11,7 @@ from envs.protocol import Array, TaskDistribution
 
 def applied_actions(distribution: TaskDistribution, actions: Array) -> Array:
     """Applied actions of sampled ones: scaled and clipped where the distribution is."""
-    applied = getattr(distribution, "applied", None)
-    dtype = distribution.action_space.dtype
-    return np.asarray(actions if applied is None else applied(actions), dtype=dtype)
+    return np.asarray(distribution.applied(actions), dtype=distribution.action_space.dtype)
 
 
 def scaling(distribution: TaskDistribution) -> tuple[float, Array, Array]:
@@ -26,22 +22,16 @@ def scaling(distribution: TaskDistribution) -> tuple[float, Array, Array]:
     """
     space = distribution.action_space
     assert isinstance(space, spaces.Box)
-    if not hasattr(distribution, "applied"):
-        return 1.0, np.full(space.shape, -np.inf), np.full(space.shape, np.inf)
-    scale = _action_scale(distribution)
+    scale, low, high = distribution.action_scale, space.low, space.high
+    reach = np.where(np.isfinite(high - low), np.abs([low, high]).max(axis=0), 1)  # beyond bounds
     drawn = np.random.default_rng(0).standard_normal((64, *space.shape), dtype=np.float32)
-    actions = drawn * np.float32(3 / scale)
-    if not np.allclose(
-        distribution.applied(actions), np.clip(scale * actions, space.low, space.high), atol=1e-6
-    ):
-        raise UserError(
-            f"{distribution.name}.applied(action) is not clip(action_scale * action) within its "
-            f"action space, so that its policies cannot be exported; policy.act(observation) can."
-        )
-    return scale, space.low, space.high
-
-
-def _action_scale(distribution: Any) -> float:
-    """A distribution's action scale; all members of a union have the same."""
-    members = getattr(distribution, "members", None)
-    return _action_scale(members[0]) if members else float(getattr(distribution, "action_scale", 1))
+    actions = drawn * np.float32(3 / scale) * reach.astype(np.float32)
+    applied = distribution.applied(actions)
+    if np.allclose(applied, np.clip(scale * actions, low, high), atol=1e-6):
+        return scale, low, high
+    if np.array_equal(applied, actions):
+        return 1.0, np.full(space.shape, -np.inf), np.full(space.shape, np.inf)
+    raise UserError(
+        f"{distribution.name}.applied(action) is not clip(action_scale * action) within its "
+        f"action space, so that its policies cannot be exported; policy.act(observation) can."
+    )

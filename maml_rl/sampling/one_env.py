@@ -13,7 +13,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 
 from envs.episodes import episode_seed
 from envs.errors import UserError
-from envs.protocol import Array, Step, TaskDistribution, Tasks
+from envs.protocol import Array, Step, Task, TaskDistribution, Tasks
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.randomness import Key
@@ -92,7 +92,7 @@ class _Row:
     def __init__(self, env: Env, distribution: TaskDistribution) -> None:
         _check_spaces(env, distribution)
         self.env, self.distribution = env, distribution
-        self.task: Tasks | None = None  # where the environment's info tells it
+        self.task: Task | None = None  # where the environment's info tells it
 
     def set_tasks(self, tasks: Tasks) -> None:
         """Do nothing: the environment has its task."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from envs.errors import UserError
-from envs.protocol import TaskDistribution, Tasks, count_tasks, task_at
+from envs.protocol import Task, TaskDistribution, Tasks, count_tasks, task_at
 from maml_rl.algorithm.diagnostics import Values
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout
@@ -36,7 +36,7 @@ class AdaptedPolicy:
     distribution: TaskDistribution
     network: Policy
     params: Params
-    task: Tasks | None
+    task: Task | None
     returns: Values
 
     def __repr__(self) -> str:

@@ -140,11 +140,11 @@ def test_a_distribution_in_a_file_where_one_works(train_cli, evaluate_cli, work)
 
 
 PLAIN = """
-from envs import PointNavigation
+from envs import PointNavigation, TaskDistribution
 
 
-class Plain:
-    # A distribution that is of no base class, and takes nothing but a length.
+class Plain(TaskDistribution):
+    # A distribution of the bare base class, which takes nothing but a length.
 
     def __init__(self, steps=4):
         self.inner = PointNavigation(horizon=steps)
@@ -166,7 +166,7 @@ class Plain:
 """
 
 
-def test_a_distribution_of_no_base_class(train_cli, evaluate_cli, work, monkeypatch):
+def test_a_distribution_of_the_bare_base_class(train_cli, evaluate_cli, work, monkeypatch):
     (work / "plain_tasks.py").write_text(PLAIN)
     options = (*SMOKE, "hydra.run.dir=run")
     outcome = train_cli(*options, "env._target_=plain_tasks.Plain", "env.horizon=3")
@@ -183,9 +183,29 @@ def test_a_distribution_of_no_base_class(train_cli, evaluate_cli, work, monkeypa
     outcome = evaluate_cli("run=run", "video=true")
     assert outcome.status == 2
     assert outcome.error == (
-        "error: video=true: plain has no single environment to be filmed; its class would need a "
-        "method single(task, render_mode)."
+        "error: plain has no Gymnasium form, which pictures and films are made of: its class needs "
+        "a method single(task, render_mode)."
     )
+
+
+def test_a_distribution_without_the_base_class_is_told_to_inherit(train_cli, work):
+    (work / "duck_tasks.py").write_text(PLAIN.replace("Plain(TaskDistribution)", "Plain"))
+    target = "env._target_=duck_tasks.Plain"
+    outcome = train_cli(*SMOKE, target, "hydra.run.dir=run")
+    assert outcome.status == 2
+    assert outcome.error == (
+        f"error: {target} must be a task distribution, not a Plain: inherit from the base class, "
+        "class Plain(envs.TaskDistribution), and write sample and make; all else has a default."
+    )
+    assert not (work / "run").exists()
+
+
+def test_a_distribution_that_lacks_a_method_is_told_which(train_cli, work):
+    (work / "bare_tasks.py").write_text(PLAIN.replace("def make(", "def build("))
+    outcome = train_cli(*SMOKE, "env._target_=bare_tasks.Plain", "hydra.run.dir=run")
+    assert outcome.status == 2
+    assert outcome.error == ("error: Plain must define make(num_tasks, slots_per_task, threads).")
+    assert not (work / "run").exists()
 
 
 def test_a_distribution_as_a_yaml_node_in_a_folder_of_one_s_own(train_cli, work):

@@ -13,19 +13,23 @@ from envs import (
     PointNavigation,
     UserError,
 )
+from envs.errors import NoGymnasiumFormError
 from envs.protocol import (
     TaskDistribution,
+    check_complete,
+    check_distribution,
     count_tasks,
     draw_tasks,
+    held_out,
     stored_tasks,
     take_tasks,
-    task_grid,
+    task_at,
     tasks_from_json,
     tasks_to_json,
 )
 
 
-class Stub:
+class Stub(TaskDistribution):
     """Three goals whose `sample` returns whatever it was built with."""
 
     name = "stub"
@@ -48,10 +52,62 @@ class Stub:
         raise NotImplementedError
 
 
-def test_own_distributions_satisfy_the_protocol():
-    built = [HalfCheetahDir(), HalfCheetahVel(), PointNavigation(), Stub()]
+def test_a_distribution_has_a_default_for_all_but_its_tasks_and_environments():
+    bare = type("HopperSpin", (TaskDistribution,), {"sample": Stub.sample, "make": Stub.make})()
+    tasks = {"speed": np.array([0.12345, 2.0])}
+    assert bare.name == "hopper_spin"
+    assert bare.describe(task_at(tasks, 0)) == "speed=0.123"
+    assert bare.applied(tasks["speed"]) is tasks["speed"]
+    assert (bare.held_out, bare.finite_tasks(), bare.group_of(task_at(tasks, 0))) == (None,) * 3
+    assert (bare.optimal_return(tasks), bare.trajectories(tasks, np.zeros(0), {})) == (None, None)
+    assert (bare.markers(task_at(tasks, 0)), bare.presets, bare.preset_name) == ((), {}, None)
+    assert held_out(bare) is bare
+    with pytest.raises(NoGymnasiumFormError, match="hopper_spin has no Gymnasium form"):
+        bare.single()
+
+
+def test_each_finite_task_is_a_group_and_others_are_in_none():
+    stub = Stub()
+    tasks = stub.finite_tasks()
+    assert stub.group_of(task_at(tasks, 1)) == "[0.3 0.4]"
+    assert stub.group_of({"goal": tasks["goal"][1], "gear": np.array(7)}) == ""
+
+
+def test_what_a_class_lacks_is_named_with_its_arguments():
+    with pytest.raises(UserError) as error:
+        check_complete(type("Mine", (TaskDistribution,), {}))
+    assert str(error.value) == (
+        "Mine must define make(num_tasks, slots_per_task, threads) and sample(num_tasks, rng)."
+    )
+    check_complete(Stub)
+    check_complete(dict)
+
+
+@pytest.mark.parametrize(
+    ("built", "sentence"),
+    [
+        (
+            None,
+            "env must be a task distribution, not None: inherit from the base class, class "
+            "Mine(envs.TaskDistribution), and write sample and make; all else has a default.",
+        ),
+        (
+            type("Hopping", (), {})(),
+            "env must be a task distribution, not a Hopping: inherit from the base class, class "
+            "Hopping(envs.TaskDistribution), and write sample and make; all else has a default.",
+        ),
+    ],
+)
+def test_what_is_no_distribution_is_told_the_base_class(built, sentence):
+    with pytest.raises(UserError) as error:
+        check_distribution("env", built)
+    assert str(error.value) == sentence
+
+
+def test_shipped_distributions_are_named_after_their_classes():
+    built = [HalfCheetahDir(), HalfCheetahVel(), PointNavigation()]
     assert all(isinstance(distribution, TaskDistribution) for distribution in built)
-    assert [d.name for d in built[:3]] == [
+    assert [d.name for d in built] == [
         "half_cheetah_dir",
         "half_cheetah_vel",
         "point_navigation",
@@ -129,21 +185,21 @@ def test_draw_tasks_names_the_distribution_whose_sample_is_wrong(leaf):
 
 
 def test_a_grid_of_velocities_spans_the_preset_or_what_is_asked_for():
-    grid = task_grid(HalfCheetahVel(), 5)
+    grid = HalfCheetahVel().grid(5)
     assert grid.parameter == "target velocity, m/s"
     assert grid.tasks["velocity"].tolist() == grid.values.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
-    assert task_grid(HalfCheetahVel(), 3, (2.0, 3.0)).values.tolist() == [2.0, 2.5, 3.0]
+    assert HalfCheetahVel().grid(3, (2.0, 3.0)).values.tolist() == [2.0, 2.5, 3.0]
 
 
 def test_a_grid_of_headings_goes_around_once():
-    grid = task_grid(AntHeading(), 4)
+    grid = AntHeading().grid(4)
     assert grid.values.tolist() == [0.0, 90.0, 180.0, 270.0]
     expected = [[1, 0], [0, 1], [-1, 0], [0, -1]]
     assert np.abs(grid.tasks["heading"] - expected).max() < 1e-15
 
 
 def test_a_grid_of_any_scalar_spans_what_is_sampled():
-    grid = task_grid(Pendulum(gravity=(5.0, 15.0)), 11)
+    grid = Pendulum(gravity=(5.0, 15.0)).grid(11)
     assert grid.parameter == "gravity"
     assert 5.0 <= grid.values[0] < 5.05
     assert 14.95 < grid.values[-1] <= 15.0
@@ -156,6 +212,6 @@ def test_a_grid_of_any_scalar_spans_what_is_sampled():
 )
 def test_tasks_without_a_scalar_have_no_grid(build, told):
     with pytest.raises(UserError) as error:
-        task_grid(build(), 5)
+        build().grid(5)
     assert str(error.value).startswith(f"{build().name} has no grid of tasks: they are told apart")
     assert told in str(error.value)

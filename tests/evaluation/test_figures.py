@@ -8,7 +8,7 @@ import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from envs import UserError
+from envs import PointNavigation, UserError
 from envs.protocol import Splits
 from envs.registry import build
 from envs.wrappers.held_out import HeldOut
@@ -369,10 +369,7 @@ def test_a_run_of_one_iteration_is_a_point_of_its_learning_curve():
 
 
 def test_tasks_of_three_numbers_are_drawn_by_pairs():
-    class Boxes:
-        def finite_tasks(self):
-            return None
-
+    class Boxes(PointNavigation):
         def sample(self, count, rng):
             return {"goal": rng.uniform(size=(count, 3))}
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium import spaces
 
-from envs import Step, Tasks
+from envs import Step, Task, TaskDistribution, Tasks
 
 
-class SignBandit:
+class SignBandit(TaskDistribution):
     """A policy that knows d earns 1; one that does not earns 0."""
 
     name = "sign_bandit"
@@ -24,7 +24,7 @@ class SignBandit:
     def finite_tasks(self) -> Tasks:
         return {"sign": np.array([1.0, -1.0])}
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         return "plus" if task["sign"] > 0 else "minus"
 
     def make(self, num_tasks: int, slots_per_task: int, threads: int = 1) -> BatchedBandit:

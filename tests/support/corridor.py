@@ -3,10 +3,10 @@
 import numpy as np
 from gymnasium import spaces
 
-from envs import Step
+from envs import Step, TaskDistribution
 
 
-class Corridor:
+class Corridor(TaskDistribution):
     """Task m's episodes end after `length` steps of `pay` each; observed: steps so far, and 1."""
 
     name, horizon = "corridor", 6
@@ -15,9 +15,6 @@ class Corridor:
 
     def sample(self, num_tasks, rng):
         return {"length": rng.integers(2, 7, num_tasks), "pay": rng.normal(size=num_tasks)}
-
-    def finite_tasks(self):
-        return None
 
     def describe(self, task):
         return f"length {task['length']}"

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from maml_rl.sampling.actions import applied_actions, scaling
 from maml_rl.trained.adapted import AdaptedPolicy
 from maml_rl.trained.export import export_policy
 from maml_rl.trained.rollout_files import save_rollouts, to_minari
+from tests.support.corridor import Corridor
 
 ALONE = """
 import sys
@@ -174,9 +174,11 @@ def test_scale_and_bounds_of_a_distribution():
 
 
 def test_a_distribution_that_applies_actions_as_they_are():
-    plain = types.SimpleNamespace(name="plain", action_space=spaces.Box(-1, 1, (2,)))
-    scale, low, high = scaling(plain)
-    assert (scale, low.tolist(), high.tolist()) == (1.0, [-np.inf] * 2, [np.inf] * 2)
+    plain = Corridor()
+    for bound in (1.0, 100.0):  # far bounds are none either
+        plain.action_space = spaces.Box(-bound, bound, (2,))
+        scale, low, high = scaling(plain)
+        assert (scale, low.tolist(), high.tolist()) == (1.0, [-np.inf] * 2, [np.inf] * 2)
     assert applied_actions(plain, np.array([3.0, -2.0])).tolist() == [3.0, -2.0]
 
 

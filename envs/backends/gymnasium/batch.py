@@ -23,7 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from envs.episodes import episode_seed
 from envs.errors import SimulationError, UserError
-from envs.protocol import Array, Step, Tasks, count_tasks, task_at
+from envs.protocol import Array, Step, Tasks, check_count, task_at
 
 if TYPE_CHECKING:
     from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
@@ -75,8 +75,7 @@ class BatchedGymnasium:
         Raises:
             UserError: if the number of tasks is not M.
         """
-        if count_tasks(tasks) != self.shape[0]:
-            raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
+        check_count(tasks, self.shape[0])
         rows = {name: np.repeat(np.asarray(leaf), self.shape[1], 0) for name, leaf in tasks.items()}
         parts = [{name: self._part(leaf, i) for name, leaf in rows.items()} for i in self._blocks]
         self._call("set_attr", "tasks", parts)

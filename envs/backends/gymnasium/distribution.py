@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from envs.backends.gymnasium.batch import BatchedGymnasium
 from envs.backends.task_env import TaskEnv
 from envs.episodes import described, episode_seed
 from envs.errors import UserError
-from envs.protocol import Array, Tasks, draw_tasks, snake_case, task_at
+from envs.protocol import Array, Task, TaskDistribution, Tasks, draw_tasks, snake_case, task_at
 
 Env = gymnasium.Env[Any, Any]
 
@@ -33,14 +34,14 @@ class SetTask(Protocol):
         """Draw tasks from `rng`; leaves [M, ...]."""
         ...
 
-    def apply(self, env: Any, task: Tasks) -> None:
+    def apply(self, env: Any, task: Task) -> None:
         """Write a task (leaves without the leading M) into the unwrapped environment.
 
         Called before every reset, on an environment that may have had other tasks.
         """
 
 
-class GymnasiumTaskDistribution:
+class GymnasiumTaskDistribution(TaskDistribution):
     """Base of task distributions on a Gymnasium environment.
 
     A subclass writes `sample` and `apply` (see `SetTask`); `finite_tasks` and `describe` where the
@@ -90,30 +91,11 @@ class GymnasiumTaskDistribution:
         finally:
             env.close()
 
-    @property
-    def name(self) -> str:
-        """The class's name in snake case, by which a run and its results are called."""
-        return snake_case(type(self).__name__)
-
     # What a subclass writes.
 
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw tasks from `rng`; leaves [M, ...]."""
-        raise TypeError(f"{type(self).__name__} must define sample(num_tasks, rng).")
-
-    def apply(self, env: Any, task: Tasks) -> None:
-        """Write a task (leaves without the leading M) into the unwrapped environment."""
-        raise TypeError(f"{type(self).__name__} must define apply(env, task).")
-
-    def finite_tasks(self) -> Tasks | None:
-        """All tasks there are, where they are few; None otherwise."""
-        return None
-
-    def describe(self, task: Tasks) -> str:
-        """Name of one task (leaves without the leading M) in plots, tables and file names."""
-        return ", ".join(
-            f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
-        )
+    @abstractmethod
+    def apply(self, env: Any, task: Task) -> None:
+        """Write a task into the unwrapped environment."""
 
     def build(self, render_mode: str | None = None) -> Env:
         """Build one environment with flat observations and no time limit.
@@ -147,7 +129,7 @@ class GymnasiumTaskDistribution:
             return space.start + int(action)
         return np.reshape(action, space.shape or ()).astype(space.dtype)
 
-    def begin(self, env: Env, task: Tasks, seed: int) -> Array:
+    def begin(self, env: Env, task: Task, seed: int) -> Array:
         """Write a task into an environment and reset it; its first observation, [O].
 
         Raises:
@@ -193,7 +175,7 @@ class GymnasiumTaskDistribution:
         return BatchedGymnasium(self, num_tasks, slots_per_task, threads)
 
     def single(
-        self, task: Tasks | None = None, render_mode: str | None = None, **size: Any
+        self, task: Task | None = None, render_mode: str | None = None, **size: Any
     ) -> GymnasiumTaskEnv:
         """Build the Gymnasium environment of one task (leaves without the leading M).
 
@@ -233,18 +215,14 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
         **options: Any,
     ) -> None:
         self.set_task = _set_task(set_task)
+        self.name = getattr(self.set_task, "name", snake_case(type(self.set_task).__name__))
         super().__init__(id, **options)
-
-    @property
-    def name(self) -> str:
-        """The name of `set_task`, or of its class in snake case."""
-        return getattr(self.set_task, "name", snake_case(type(self.set_task).__name__))
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw tasks from `rng`; leaves [M, ...]."""
         return self.set_task.sample(num_tasks, rng)
 
-    def apply(self, env: Any, task: Tasks) -> None:
+    def apply(self, env: Any, task: Task) -> None:
         """Write a task (leaves without the leading M) into the unwrapped environment."""
         self.set_task.apply(env, task)
 
@@ -253,7 +231,7 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
         own = getattr(self.set_task, "finite_tasks", None)
         return None if own is None else own()
 
-    def describe(self, task: Tasks) -> str:
+    def describe(self, task: Task) -> str:
         """Name of one task (leaves without the leading M), from `set_task` where it has one."""
         own = getattr(self.set_task, "describe", super().describe)
         return own(task)
@@ -327,20 +305,18 @@ class GymnasiumTaskEnv(TaskEnv):
     def __init__(
         self,
         distribution: GymnasiumTaskDistribution,
-        task: Tasks | None = None,
+        task: Task | None = None,
         render_mode: str | None = None,
     ) -> None:
         super().__init__(distribution, task, render_mode)
         self.env = distribution.build(render_mode)
         self.metadata = self.env.metadata
-        self._steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; `options={"task": ...}` fixes the task first."""
         self._begin(seed, options)
-        self._steps = 0
         start = self.distribution.begin(self.env, self._task, episode_seed(self.np_random))
         return start.astype(self.observation_space.dtype), self._info({})
 
@@ -350,12 +326,11 @@ class GymnasiumTaskEnv(TaskEnv):
             action = np.clip(action, self.action_space.low, self.action_space.high)
         action = self.distribution.native(action)
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._steps += 1
         return (
             observation.astype(self.observation_space.dtype),
             float(reward),
             bool(terminated),
-            bool(truncated) or self._steps >= self.distribution.horizon,
+            self._timed_out() or bool(truncated),
             self._info(info),
         )
 

@@ -14,7 +14,7 @@ from mujoco.batch import Batch
 from envs.backends.mujoco.fields import State, compute, on_demand
 from envs.backends.mujoco.model import CAUSES, FULL, UNSTABLE, memory_error, quiet_mujoco
 from envs.errors import SimulationError, UserError
-from envs.protocol import Array, Step, Tasks, check_info, check_shape, count_tasks, task_at
+from envs.protocol import Array, Step, Tasks, check_count, check_info, check_shape, task_at
 from envs.unstable import ADVICE, cut_off, ending_unstable
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class BatchedMujoco:
         Raises:
             UserError: if the number of tasks is not M.
         """
-        if count_tasks(tasks) != self.shape[0]:
-            raise UserError(f"expected {self.shape[0]} tasks, not {count_tasks(tasks)}.")
+        check_count(tasks, self.shape[0])
         self._task = {
             name: np.broadcast_to(np.array(leaf)[:, None], (*self.shape, *leaf.shape[1:]))
             for name, leaf in tasks.items()  # copies: the caller may write into theirs later

@@ -9,7 +9,8 @@ libraries), so that no task is written twice.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,9 +23,9 @@ from envs.backends.mujoco.batch import BatchedMujoco
 from envs.backends.mujoco.fields import State, check_fields, namespace, read
 from envs.backends.mujoco.model import check_task_model, load_model, quiet_mujoco
 from envs.backends.mujoco.preset import Preset
-from envs.backends.mujoco.single import Marker, MujocoTaskEnv
+from envs.backends.mujoco.single import MujocoTaskEnv
 from envs.errors import UserError
-from envs.protocol import Array, Tasks, check_shape, snake_case
+from envs.protocol import Array, Task, TaskDistribution, Tasks, check_shape
 from envs.trajectories import Trajectories, distance_run
 
 _STARTS = (  # fields of MjData that an episode may begin with
@@ -35,7 +36,7 @@ _XML_EXAMPLE = 'ASSETS / "hopper.xml"'  # from envs import ASSETS
 _PRESETS_EXAMPLE = '{"mine": Preset(frame_skip=4, horizon=100)}'
 
 
-class MujocoTaskDistribution:
+class MujocoTaskDistribution(TaskDistribution):
     """Base of task distributions on one MuJoCo body.
 
     A subclass names its `xml` (a path, or an MjSpec), its `presets` (the first is the default) and
@@ -51,9 +52,10 @@ class MujocoTaskDistribution:
         **numbers: any other number of the preset by its name; None takes the preset's.
     """
 
-    xml: ClassVar[str | Path | mujoco.MjSpec]
+    xml: ClassVar[str | Path | mujoco.MjSpec | None] = None
     presets: ClassVar[Mapping[str, Preset]]
     fields: ClassVar[tuple[str, ...]] = ()
+    action_space: spaces.Box
     camera: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
@@ -64,9 +66,10 @@ class MujocoTaskDistribution:
         **numbers: Any,
     ) -> None:
         cls = type(self).__name__
-        for attribute, example in (("xml", _XML_EXAMPLE), ("presets", _PRESETS_EXAMPLE)):
-            if not getattr(self, attribute, None):
-                raise UserError(f"{cls} must define {attribute}, such as {attribute} = {example}.")
+        if not self.xml:
+            raise UserError(f"{cls} must define xml, such as xml = {_XML_EXAMPLE}.")
+        if not self.presets:
+            raise UserError(f"{cls} must define presets, such as presets = {_PRESETS_EXAMPLE}.")
         if not all(isinstance(preset, Preset) for preset in self.presets.values()):
             raise UserError(f"{cls}.presets must hold Presets: presets = {_PRESETS_EXAMPLE}.")
         name = next(iter(self.presets)) if preset is None else preset
@@ -83,34 +86,15 @@ class MujocoTaskDistribution:
         self.action_space = self._action_space()
         self.observation_space = self._observation_space()
 
-    @property
-    def name(self) -> str:
-        """The class's name in snake case, by which a run and its results are called."""
-        return snake_case(type(self).__name__)
-
     # What a subclass writes.
 
-    def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
-        """Draw tasks from `rng`; leaves [M, ...]."""
-        raise TypeError(f"{type(self).__name__} must define sample(num_tasks, rng).")
-
+    @abstractmethod
     def observe(self, state: State) -> Any:
         """Observations [..., O]."""
-        raise TypeError(f"{type(self).__name__} must define observe(state).")
 
-    def reward(self, before: State, action: Any, after: State, task: Tasks) -> Any:
+    @abstractmethod
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Rewards [...] for `action` [..., A], scaled and clipped as it was applied."""
-        raise TypeError(f"{type(self).__name__} must define reward(before, action, after, task).")
-
-    def finite_tasks(self) -> Tasks | None:
-        """All tasks there are, where they are few; None otherwise."""
-        return None
-
-    def describe(self, task: Tasks) -> str:
-        """Name of one task (leaves without the leading M) in plots, tables and file names."""
-        return ", ".join(
-            f"{name}={np.asarray(leaf).round(3).tolist()}" for name, leaf in task.items()
-        )
 
     def reset(self, rng: np.random.Generator) -> State:
         """Draw one episode's initial qpos [nq] and qvel [nv]; by default the model's, at rest."""
@@ -120,22 +104,22 @@ class MujocoTaskDistribution:
         """MjData fields that an applied action sets before the physics steps."""
         return {"ctrl": action}
 
-    def terminated(self, state: State, task: Tasks) -> Any:
+    def terminated(self, state: State, task: Task) -> Any:
         """Episodes that the task ends in `state`, [...] bool; by default none."""
         return np.zeros(state["qpos"].shape[:-1], dtype=bool)
 
-    def info(self, before: State, action: Any, after: State, task: Tasks) -> dict[str, Any]:
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Records beside the reward (success, parts), leaves [...]."""
         return {}
 
-    def vary(self, model: mujoco.MjModel, task: Tasks) -> None:
+    def vary(self, model: mujoco.MjModel, task: Task) -> None:
         """Change `model`, a fresh copy of the pristine one, into the task's; by default not at all.
 
         Called once for each task (leaves without the leading M), before `mj_setConst`. Every field
         may be changed but `opt.timestep` and the actuators' `ctrlrange`, which all tasks share.
         """
 
-    def spec(self, task: Tasks) -> mujoco.MjSpec | None:
+    def spec(self, task: Task) -> mujoco.MjSpec | None:
         """The `MjSpec` of a task's model; None, the default, takes that of `xml`.
 
         For what is more than a number of the compiled model, such as the length of a link. Models
@@ -143,20 +127,10 @@ class MujocoTaskDistribution:
         """
         return None
 
-    def markers(self, task: Tasks) -> Sequence[Marker]:
-        """Marks of a task in pictures, such as its goal."""
-        return ()
-
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """Trajectories for figures, None for nothing; by default x where it is recorded.
-
-        Args:
-            tasks: leaves [M, ...].
-            observations: [M, T + 1, B, O], the last of them after the last step.
-            info: leaves [M, T, B]; "x_velocity" in m/s sums up to x.
-        """
+        """Trajectories for figures: x, summed up of info's "x_velocity" in m/s if it is there."""
         return distance_run(info.get("x_velocity"), self.dt, "x from the start")
 
     # What follows from it.
@@ -189,7 +163,7 @@ class MujocoTaskDistribution:
             check_shape(self.name, f"reset(rng)[{field!r}]", value, self._start_shapes[field])
         return drawn
 
-    def task_model(self, task: Tasks) -> mujoco.MjModel:
+    def task_model(self, task: Task) -> mujoco.MjModel:
         """A model for one task (leaves without the leading M), which shares no array.
 
         Raises:
@@ -208,7 +182,7 @@ class MujocoTaskDistribution:
         check_task_model(call, self.model, model)
         return model
 
-    def _vary(self, model: mujoco.MjModel, task: Tasks) -> None:
+    def _vary(self, model: mujoco.MjModel, task: Task) -> None:
         """Call `vary`, and derive what follows from the changed numbers."""
         vary: Any = self.vary
         returned = vary(model, task)
@@ -233,19 +207,12 @@ class MujocoTaskDistribution:
 
     def single(
         self,
-        task: Tasks | None = None,
+        task: Task | None = None,
         render_mode: str | None = None,
         width: int = 480,
         height: int = 480,
     ) -> MujocoTaskEnv:
-        """Build the Gymnasium environment of one task (leaves without the leading M).
-
-        Args:
-            task: fixes the task; None draws one at every reset.
-            render_mode: "rgb_array" or None.
-            width: of the picture, in pixels.
-            height: of the picture, in pixels.
-        """
+        """Build the Gymnasium environment of one task; arguments as `MujocoTaskEnv`'s."""
         return MujocoTaskEnv(self, task, render_mode, width, height)
 
     def _action_space(self) -> spaces.Box:

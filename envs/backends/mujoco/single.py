@@ -13,7 +13,7 @@ from envs.backends.mujoco.fields import State, compute, on_demand, read
 from envs.backends.mujoco.model import CAUSES, FULL, UNSTABLE, memory_error, quiet_mujoco
 from envs.backends.task_env import TaskEnv
 from envs.errors import SimulationError
-from envs.protocol import Array, Tasks
+from envs.protocol import Array, Task
 
 if TYPE_CHECKING:
     from envs.backends.mujoco.distribution import MujocoTaskDistribution
@@ -45,7 +45,7 @@ class MujocoTaskEnv(TaskEnv):
     def __init__(
         self,
         distribution: MujocoTaskDistribution,
-        task: Tasks | None = None,
+        task: Task | None = None,
         render_mode: str | None = None,
         width: int = 480,
         height: int = 480,
@@ -55,7 +55,6 @@ class MujocoTaskEnv(TaskEnv):
         self.model, self.data = distribution.model, mujoco.MjData(distribution.model)
         self._size = (width, height)
         self._renderer: Any = None
-        self._steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -73,7 +72,6 @@ class MujocoTaskEnv(TaskEnv):
         with quiet_mujoco():
             mujoco.mj_forward(self.model, self.data)
         self._check_memory()
-        self._steps = 0
         return self.distribution.observe(self._state()), self._info({})
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
@@ -88,12 +86,11 @@ class MujocoTaskEnv(TaskEnv):
             raise SimulationError(f"the simulation became unstable {CAUSES}")
         self._check_memory()
         after = self._state()
-        self._steps += 1
         return (
             distribution.observe(after),
             float(distribution.reward(before, applied, after, self._task)),
             bool(distribution.terminated(after, self._task)),
-            self._steps >= distribution.horizon,
+            self._timed_out(),
             self._info(distribution.info(before, applied, after, self._task)),
         )
 

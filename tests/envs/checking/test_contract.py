@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs import Step, TaskObserved, Trajectories, UserError, checking
+from envs import Step, TaskDistribution, TaskObserved, Trajectories, UserError, checking
 from envs.checking import (
     CHECKS,
     NotApplicableError,
@@ -132,7 +132,7 @@ class TrackEnv(gymnasium.Env):
         return np.array([self.x, self.v]), reward, ended, self.t >= self.distribution.horizon, {}
 
 
-class BareTrack:
+class BareTrack(TaskDistribution):
     """Without a Gymnasium form."""
 
     name = "track"
@@ -143,9 +143,6 @@ class BareTrack:
 
     def sample(self, num_tasks, rng):
         return {"target": rng.uniform(-1.0, 1.0, size=num_tasks)}
-
-    def finite_tasks(self):
-        return None
 
     def describe(self, task):
         return f"to {task['target']:.2f}"

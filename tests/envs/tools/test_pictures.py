@@ -8,6 +8,7 @@ from envs import UserError
 from envs.protocol import task_at
 from envs.registry import build
 from envs.tools import pictures
+from tests.support.corridor import Corridor
 from tests.support.films import gif, mp4
 
 
@@ -127,10 +128,7 @@ def test_actions_are_scaled_clipped_or_numbered():
     )
     assert pictures.applied(build("random_mdp"), np.array(3)) == 3
 
-    class Bare:
-        action_space = cheetah.action_space
-
-    assert pictures.applied(Bare(), np.full(6, 3.0)).tolist() == [1.0] * 6
+    assert pictures.applied(Corridor(), np.full(2, 3.0)).tolist() == [1.0] * 2
 
 
 def test_an_environment_that_cannot_choose_its_size_keeps_its_own():
@@ -147,8 +145,5 @@ def test_an_environment_that_cannot_choose_its_size_keeps_its_own():
 
 
 def test_without_a_gymnasium_form_the_sentence_says_so():
-    class Bare:
-        name = "bare"
-
-    with pytest.raises(UserError, match="bare cannot be shown: it has no method single"):
-        pictures.drawn_environment(Bare(), {}, 100)
+    with pytest.raises(UserError, match="corridor has no Gymnasium form, which pictures"):
+        pictures.drawn_environment(Corridor(), {}, 100)

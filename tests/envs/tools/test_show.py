@@ -143,7 +143,7 @@ def test_what_cannot_be_drawn_is_one_sentence(monkeypatch):
     tasks = Paintings().sample(2, None)
     monkeypatch.delattr(Paintings.__mro__[2], "single")
     monkeypatch.delattr(Paintings, "single")
-    with pytest.raises(UserError, match="paintings cannot be shown: it has no method single"):
+    with pytest.raises(UserError, match="paintings has no Gymnasium form, which pictures"):
         show.film(Paintings(), tasks, 1, 100, 0)
 
 

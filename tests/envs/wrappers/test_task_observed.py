@@ -18,7 +18,7 @@ from tests.support.run_files import read_metrics
 from tests.support.smoke import smoke_config, train_smoke
 
 
-class Leaves:
+class Leaves(TaskDistribution):
     """Tasks of several leaves and shapes; what is observed is counted up from the row's number."""
 
     name, horizon = "leaves", 3
@@ -34,9 +34,6 @@ class Leaves:
             "goal": rng.normal(size=(num_tasks, 2)),
             "Mass": rng.normal(size=(num_tasks, 2, 2)),
         }
-
-    def finite_tasks(self):
-        return None
 
     def describe(self, task):
         return f"speed {task['speed']:.1f}"
@@ -162,7 +159,7 @@ def test_everything_else_is_left_to_the_distribution(build):
     own = build(horizon=7)
     observed = TaskObserved(own)
     assert (observed.name, observed.horizon) == (own.name, 7)
-    assert (observed.dt, observed.action_scale) == (own.dt, own.action_scale)
+    assert (observed.distribution, observed.action_scale) == (own, own.action_scale)
     tasks = own.sample(3, np.random.default_rng(4))
     drawn = observed.sample(3, np.random.default_rng(4))
     assert all(np.array_equal(drawn[name], leaf) for name, leaf in tasks.items())

@@ -13,6 +13,7 @@ from envs import (
     PointNavigation,
     RandomMDP,
     Step,
+    TaskDistribution,
     TaskDistributionContract,
     TaskObserved,
     Trials,
@@ -36,7 +37,7 @@ class TestOfPhysics(TaskDistributionContract):
         return Trials(TaskObserved(HalfCheetahDir(horizon=4)), 2)
 
 
-class Countdown:
+class Countdown(TaskDistribution):
     """Row b's episodes last b + 1 steps, at most 3; the reward is what the reset drew."""
 
     name, horizon = "countdown", 3
@@ -48,9 +49,6 @@ class Countdown:
 
     def sample(self, num_tasks, rng):
         return {"scale": rng.uniform(1, 2, size=num_tasks)}
-
-    def finite_tasks(self):
-        return None
 
     def describe(self, task):
         return f"{task['scale']:.2f}"
