@@ -21,10 +21,10 @@ sys.exit(program.load()())
 """
 
 
-def python(*arguments, cwd, **environment):
-    """Run the interpreter without its working folder on the path, as an entry point does."""
-    done = subprocess.run(
-        [sys.executable, "-P", *arguments],
+def process(*arguments, cwd, **environment):
+    """Run the interpreter to its end."""
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": "", **environment},
         capture_output=True,
@@ -32,6 +32,11 @@ def python(*arguments, cwd, **environment):
         timeout=300,
         check=False,
     )
+
+
+def python(*arguments, cwd, **environment):
+    """Run the interpreter without its working folder on the path, as an entry point does."""
+    done = process("-P", *arguments, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -71,19 +76,51 @@ def test_the_wheel_holds_every_file(installed):
     assert held == expected
 
 
+OTHER = "raise SystemExit('another envs')\n"
+
+
 def test_an_installed_copy_trains_and_evaluates(installed, tmp_path):
-    """Beside another envs/ too: the programs have imported theirs before they look around."""
-    other = tmp_path / "envs"
-    other.mkdir()
-    (other / "__init__.py").write_text("raise SystemExit('another envs')\n")
+    """Beside another envs/ too, which neither the programs nor their workers import."""
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/__init__.py").write_text(OTHER)
+    (tmp_path / "gravities.py").write_text(
+        "class Gravity:\n"
+        "    def sample(self, num_tasks, rng):\n"
+        "        return {'gravity': rng.uniform(5, 15, size=num_tasks)}\n"
+        "    def apply(self, env, task):\n"
+        "        env.g = float(task['gravity'])\n"
+    )
     site = str(installed)
     where = "import envs, maml_rl; print(envs.__file__, maml_rl.__file__)"
     for path in python("-c", where, cwd=tmp_path, PYTHONPATH=site).split():
         assert path.startswith(site)
-    options = ("experiment=smoke", "trainer.iterations=1", "hydra.run.dir=run")
+    own = ("env=gymnasium", "env.id=Pendulum-v1", "env.set_task=gravities.Gravity")
+    sizes = ("trainer.iterations=1", "sampler.threads=2", "hydra.run.dir=run")
+    options = ("experiment=smoke", *own, *sizes)
     python("-c", ENTRY, "maml-rl-train", *options, cwd=tmp_path, PYTHONPATH=site)
     (line,) = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["iteration"] == 1
-    python("-c", ENTRY, "maml-rl-evaluate", "run=run", cwd=tmp_path, PYTHONPATH=site)
+    evaluation = ("run=run", "num_episodes=2", "steps=1", "threads=1")
+    python("-c", ENTRY, "maml-rl-evaluate", *evaluation, cwd=tmp_path, PYTHONPATH=site)
     result = json.loads((tmp_path / "run/evaluation/evaluation.json").read_text())
-    assert result["env"] == "point_navigation"
+    assert result["env"] == "gravity"
+
+
+def test_another_envs_in_front_of_ours_is_named(tmp_path):
+    """In a script's folder, or where `python -m` runs: Python looks there first."""
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs/__init__.py").write_text(OTHER)
+    sentence = (
+        f"maml_rl needs the package envs that is installed with it, and `import envs` gives "
+        f"{tmp_path / 'envs'}: rename that folder, or work in another one."
+    )
+    for arguments in (("-c", "import maml_rl"), ("-m", "maml_rl.commands.report")):
+        done = process(*arguments, cwd=tmp_path, PYTHONPATH=str(ROOT))
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == f"ImportError: {sentence}"
+
+
+def test_an_envs_without_python_files_is_in_nobody_s_way(tmp_path):
+    (tmp_path / "envs/assets").mkdir(parents=True)
+    done = process("-c", "import maml_rl", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr) == (0, "")

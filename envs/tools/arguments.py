@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from envs.errors import UserError
+from envs.registry import import_from_working_folder
 
 
 def run(command: Callable[[Sequence[str]], int]) -> None:
     """Run a command on the process's arguments and exit with its status; 2 for wrong input."""
-    sys.path.insert(0, str(Path.cwd()))  # a user's task distribution is found where they work
+    import_from_working_folder()
     sys.exit(status_of(lambda: command(sys.argv[1:])))
 
 

@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -24,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from envs.arguments import listed, one_of
 from envs.errors import SimulationError, UserError
 from envs.protocol import snake_case
-from envs.registry import arguments, published, resolve
+from envs.registry import arguments, import_from_working_folder, published, resolve
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
@@ -49,7 +48,7 @@ OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
 def guarded(command: Callable[[Sequence[str]], int]) -> None:
     """Run a command on the process's arguments and exit with its status."""
     open_streams()
-    sys.path.insert(0, str(Path.cwd()))  # a user's task distribution is found where they work
+    import_from_working_folder()
     sys.exit(status_of(lambda: command(sys.argv[1:])))
 
 
