@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from maml_rl.algorithm.adaptation import AdaptationStep
+from maml_rl.algorithm.forward_mode import dual_level
 from maml_rl.algorithm.inner_loop.loop import InnerLoop, detached, stack
 from maml_rl.algorithm.outer_loop.terms import Replayed, Term, inner_kl, post_adaptation_surrogate
 from maml_rl.algorithm.policies import Distribution, Policy
@@ -221,7 +222,7 @@ class PostAdaptationObjective:
     def _group_product(self, start: int, vector: Tensor) -> Tensor:
         group = self._group(start)
         directions = unflatten(vector, self._meta)
-        with torch.no_grad(), forward_ad.dual_level():
+        with torch.no_grad(), dual_level():
             duals = {
                 name: forward_ad.make_dual(
                     leaf.detach(), directions[name].expand_as(leaf).contiguous()

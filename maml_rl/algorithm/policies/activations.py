@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from envs.arguments import one_of
 from envs.errors import UserError
+from maml_rl.algorithm.forward_mode import dual_level
 
 
 class _Tanh(torch.autograd.Function):
@@ -104,7 +105,7 @@ def has_forward_mode(function: Activation) -> bool:
     """
     column = torch.linspace(-1.0, 1.0, 3)
     try:
-        with forward_ad.dual_level():
+        with dual_level():
             dual = forward_ad.make_dual(column.requires_grad_(), torch.ones(3))
             slope = torch.autograd.grad(function(dual).sum(), dual)
             forward_ad.unpack_dual(slope[0])

@@ -5,6 +5,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
+from maml_rl.algorithm.forward_mode import dual_level
 from maml_rl.algorithm.outer_loop.objectives import group_size
 from maml_rl.algorithm.policies import CategoricalMLP, GaussianMLP
 from maml_rl.algorithm.policies.recurrent import PREFIX, GatedUnit, gated_unit
@@ -118,7 +119,7 @@ def test_forward_mode_gives_the_same_derivative_as_backward_mode():
         torch.randn(own.shape, dtype=own.dtype, generator=seeded(i))
         for i, own in enumerate(arguments)
     ]
-    with forward_ad.dual_level():
+    with dual_level():
         duals = [
             forward_ad.make_dual(own.detach(), along)
             for own, along in zip(arguments, directions, strict=True)
