@@ -111,7 +111,7 @@ def exact_hessian(mdp: TabularMDP, logits: Tensor) -> Tensor:
 
 
 def adapted_return(mdp: TabularMDP, logits: Tensor, step_size: float) -> Tensor:
-    """Return after one exact gradient step from the logits [S, A], differentiable."""
+    """After one exact gradient step from the logits [S, A], differentiable."""
     if not logits.requires_grad:
         logits = logits.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(exact_return(mdp, logits), logits, create_graph=True)

@@ -1,4 +1,4 @@
-"""Checks of what a person wrote, answered in one sentence that says what to write instead."""
+"""Checks of a user's input; an error is one sentence that says what to write instead."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
 
 
 def listed(choices: Sequence[str]) -> str:
-    """Write choices for an error, the first ones of many."""
+    """Choices in an error, the first ones of many."""
     fitting = [i for i in range(len(choices)) if len(", ".join(choices[: i + 1])) <= LONGEST_LIST]
     more = len(choices) - len(fitting)
     return ", ".join(choices[: len(fitting)]) + (f" and {more} more" if more else "")

@@ -1,7 +1,7 @@
-"""Episodes driven as the sampler drives them, every answer checked, and compared.
+"""Episodes run as the sampler runs them, with every result checked, and their comparison.
 
-What `envs.checking` is made of. Letters: M tasks, B slots (episodes) per task, T steps,
-O observation size, A action size.
+`envs.checking` is made of them. Letters: M tasks, B slots (episodes) per task, T steps, O
+observation size, A action size.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Trace(NamedTuple):
 
 
 class CheckedEnv:
-    """A batched environment that is asked as the sampler asks, and whose answers are checked."""
+    """A batched environment, called as the sampler calls it, whose results are checked."""
 
     def __init__(
         self, distribution: TaskDistribution, num_tasks: int, slots: int, threads: int = 1
@@ -222,7 +222,7 @@ def standard_actions(
 ) -> Array:
     """Draw actions [T, M, B, A] or [T, M, B]; every other row holds its first for the episode.
 
-    Held actions go further than random ones: where rewards are sparse they find some.
+    Constant actions lead further than random ones: they find sparse rewards.
     """
     rng, space = np.random.default_rng(0), distribution.action_space
     shape = (steps, num_tasks, slots)
@@ -249,7 +249,8 @@ def compare(
 ) -> None:
     """Raise `claim`, the first difference and `advice` where two traces differ.
 
-    Rows that are computed side by side may round differently: unless `exact`, nearly equal will do.
+    Rows that are computed side by side may round differently: without `exact`, nearly equal is
+    enough.
     """
     difference = _difference(wanted, found, rows, exact)
     if difference:
@@ -283,7 +284,7 @@ def _difference(wanted: Trace, found: Trace, rows: Array | None, exact: bool) ->
 def calling(
     distribution: TaskDistribution, call: str, but: type[Exception] = UserError
 ) -> Iterator[None]:
-    """Turn what an author's code raises into one sentence that says where."""
+    """Turn an error of an author's code into one sentence that says where."""
     try:
         yield
     except (UserError, but):
@@ -293,7 +294,7 @@ def calling(
 
 
 def described(error: Exception) -> str:
-    """Write an error's kind, message and place on one line."""
+    """An error's kind, message and place on one line."""
     message = " ".join(str(error).split()).rstrip(".")
     frames = [
         frame

@@ -72,7 +72,7 @@ class Arguments(NamedTuple):
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The defaults as YAML has them; null where there is none, or none that YAML can hold."""
+        """The defaults in the form of YAML; null where there is none, or no form."""
         return {name: _plain(default) for name, default in self.defaults.items()}
 
 
@@ -103,7 +103,7 @@ def arguments(built: Any) -> Arguments:
 
 
 def _plain(value: Any) -> Any:
-    """A default as YAML has it, or None."""
+    """A default in the form of YAML, or None."""
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     if isinstance(value, dict):

@@ -21,7 +21,7 @@ _ENDING: ContextVar[bool] = ContextVar("ending_unstable_episodes", default=False
 def ending_unstable_episodes(ending: bool = True) -> Iterator[None]:
     """End single episodes, within this context, where a simulation would stop the run.
 
-    A context rather than an argument: environments lie within wrappers, which pass on steps alone.
+    A context rather than an argument: environments lie within wrappers, which pass on only steps.
     """
     token = _ENDING.set(ending)
     try:

@@ -1,4 +1,4 @@
-"""Errors of a run. What a person wrote wrongly is an `envs.arguments.UserError`."""
+"""Errors of a run. A user's wrong input is an `envs.errors.UserError`."""
 
 
 class NonFiniteError(RuntimeError):

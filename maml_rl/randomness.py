@@ -1,6 +1,6 @@
 """Keyed randomness: every random number has an address, and no stream is shared.
 
-So a result does not depend on the number of threads or on the order in which things are computed.
+A result therefore does not depend on the number of threads or on the order of computation.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _near(path: Path) -> Path:
 
 
 def bracketed(value: float, interval: Sequence[float], form: str) -> str:
-    """Write a value with its interval."""
+    """A value with its interval, in words."""
     low, high = (form.format(end) for end in interval)
     return f"{form.format(value)} [{low}, {high}]"
 
@@ -90,7 +90,7 @@ def number_format(values: Sequence[float]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Write a number of things."""
+    """A number with its noun, in the singular or the plural."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

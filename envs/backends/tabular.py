@@ -118,7 +118,7 @@ class BatchedTabular(ABC):
 
 
 class TabularEnv(TaskEnv):
-    """One task of a distribution as a Gymnasium environment, stepped as its batched form is.
+    """One task of a distribution as a Gymnasium environment, with the steps of the batched form.
 
     Args:
         distribution: makes the batched form, draws tasks and pictures.

@@ -15,7 +15,7 @@ class TaskEnv(gymnasium.Env[Array, Any]):
 
     Episodes are cut off after the distribution's horizon. `reset` draws a new task from the
     environment's generator unless one was fixed, by `task=`, by `set_task` or by
-    `reset(options={"task": ...})`; `info["task"]` says which.
+    `reset(options={"task": ...})`. `info["task"]` holds it.
 
     Args:
         distribution: whose task it is.

@@ -66,7 +66,7 @@ class _Bridged:
 
 @cache
 def _compiled(path: str) -> tuple[mujoco.MjModel, Array, Array]:
-    """Compile a body once in a process; and its positions of bodies and sites, as they then are.
+    """A body, compiled once in a process, and its initial positions of bodies and sites.
 
     A model is 18 MiB, most of it meshes.
     """
@@ -99,7 +99,7 @@ def _class(name: str, base: type[_Bridged]) -> Any:
 
 
 class _Drawing(_Bridged):
-    """Draws goals as its resets do, without their physics, on which no draw depends."""
+    """Draws goals as its resets do, without physics, since no draw depends on physics."""
 
     data: mujoco.MjData
     stream: np.random.RandomState  # what Meta-World draws from, seeded globally there
@@ -136,9 +136,9 @@ def _goals(names: tuple[str, ...], seed: int) -> Array:
 class MetaworldEnv(gymnasium.Env[Any, Any]):
     """A Meta-World environment that takes tasks of any class, with the goal hidden.
 
-    Environments of a class share one model in a process. A task is written into its positions of
-    bodies and sites, which every environment keeps a copy of: an environment's own memory is
-    its MjData.
+    Environments of a class share one model in a process. A task is written into the model's
+    positions of bodies and sites, and every environment keeps a copy of them. Only the MjData
+    belongs to one environment.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
@@ -161,7 +161,7 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode; a task's episodes all begin alike."""
+        """Begin an episode; all episodes of a task begin in the same state."""
         super().reset(seed=seed)
         self._positions = self._pristine()
         self._write_positions()
@@ -213,14 +213,13 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
 class _Metaworld(GymnasiumTaskDistribution):
     """The common part of the benchmarks.
 
-    Tasks are {"class": [M], "rand_vec": [M, 6]}: Meta-World's task_id, and the positions of
-    objects and goal that it calls so (zeros at the end where a class has fewer). `sample` draws
-    training tasks, with the classes in equal counts as far as M allows and in order; `held_out`
-    draws the test tasks.
+    Tasks are {"class": [M], "rand_vec": [M, 6]}: Meta-World's task_id, and the positions of objects
+    and goal (zeros at the end where a class has fewer). `sample` draws training tasks, with the
+    classes in equal counts as far as M allows and in order; `held_out` draws the test tasks.
 
     Args:
         train: names of the training classes, and the seed of their goals.
-        test: the same of the test classes.
+        test: names of the test classes, and the seed of their goals.
         horizon: steps per episode.
     """
 
@@ -277,7 +276,7 @@ class MetaworldML1(_Metaworld):
 
 
 class _ManyClasses(_Metaworld):
-    """A benchmark with training classes and test classes of their own.
+    """A benchmark whose training classes and test classes differ.
 
     Args:
         seed: of the goals, as in metaworld.ML10(seed).

@@ -150,7 +150,7 @@ class PointNavigation(Point):
 class PointNavigationCorners(Point):
     """Move to one of four corners; a step is rewarded only where its goal is the nearest corner.
 
-    There the reward is the distance that the step came nearer. Preset `promp`: corners at +-2,
+    There the reward is the decrease of the distance by the step. Preset `promp`: corners at +-2,
     starts uniform on [-0.2, 0.2]^2, moves of at most 0.2, nothing rewarded where |x| + |y| < 0.5,
     100 steps; outputs in [-10, 10] are mapped onto the action range.
     """

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class RandomMDP(TabularDistribution):
     """Random Markov decision processes (Duan et al. 2016, RL^2, section 3.2).
 
-    The mean reward of every state and action is normal with mean 1 and standard deviation 1, what
-    is paid is normal around it with standard deviation 1, the probabilities of the next state are
-    from a flat Dirichlet distribution, and every episode begins in state 0. The state is observed
-    as a one-hot row.
+    The mean reward of every state and action is normal with mean 1 and standard deviation 1. The
+    reward of a step is normal around it with standard deviation 1. The probabilities of the next
+    state are from a flat Dirichlet distribution, and every episode begins in state 0. The state is
+    observed as a one-hot row.
 
     Args:
         states: S.
@@ -73,7 +73,7 @@ class RandomMDP(TabularDistribution):
         return BatchedRandomMDP(self, num_tasks, slots_per_task)
 
     def draw(self, figure: Figure, task: Task, observation: Array, action: int | None) -> None:
-        """Draw the table of mean rewards, in each cell where it most likely leads.
+        """Draw the table of mean rewards, with the most likely next state in each cell.
 
         The state the episode is in is outlined.
         """
@@ -125,7 +125,7 @@ class BatchedRandomMDP(BatchedTabular):
         return self._seen()
 
     def outcome(self, actions: Array, chance: Array, time: Array, active: Array) -> Step:
-        """Pay and move; info holds the regret, what the best policy would expect beyond this."""
+        """Pay and move; info holds the regret against the best policy."""
         task, states = np.arange(self.shape[0])[:, None], self._states
         rewards = self._tasks["rewards"][task, states, actions] + chance[..., 0]
         passed = self._cumulative[task, states, actions] <= chance[..., 1:]

@@ -39,8 +39,8 @@ class ReacherPreset(Preset):
 class ReacherGoal(Goals, MujocoTaskDistribution):
     """Bring the fingertip f to a goal g, uniform on a disc: reward -|f - g| - cost.
 
-    Gymnasium's arm (two links of 0.1 m, two motors, RK4 at 0.01 s). Other than in Reacher-v5 the
-    goal is not observed.
+    Gymnasium's arm (two links of 0.1 m, two motors, RK4 at 0.01 s). Unlike in Reacher-v5 the goal
+    is not observed.
 
     Presets: `maml_rl` (the default, this project's own: policy outputs in [-10, 10] are mapped onto
     the action range, so that exploring costs little), `gymnasium` (Reacher-v5's actions).

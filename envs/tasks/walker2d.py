@@ -1,4 +1,4 @@
-"""Walker2d task distributions, and what they share with hopper: a body that must not fall."""
+"""Walker2d task distributions, and their common part with hopper: a body that must not fall."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from envs.tasks.random_parameters import RandomParameters, RandomParametersPrese
 
 @dataclasses.dataclass(frozen=True)
 class UprightPreset(Preset):
-    """A source's walker2d or hopper: what an action costs, what standing earns, what a fall is."""
+    """A source's walker2d or hopper: cost of actions, reward of standing, limits of a fall."""
 
     control_cost: float = 0.001  # weight of the squared norm of the applied action
     survival: float = 1.0  # reward of a step that leaves the body upright

@@ -20,7 +20,7 @@ def run(command: Callable[[Sequence[str]], int]) -> None:
 
 
 def status_of(call: Callable[[], int]) -> int:
-    """Call, and turn the errors that are somebody's to read into a sentence and a status."""
+    """Exit status of a call; errors for the user are printed as one sentence."""
     try:
         status = call()
         sys.stdout.flush()  # here, where a reader that has gone away can still be met

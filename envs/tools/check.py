@@ -22,7 +22,7 @@ to check. The same checks are a test: inherit envs.TaskDistributionContract.
 
 
 def check_command(arguments: Sequence[str]) -> int:
-    """Check one distribution, or all that are shipped."""
+    """Check one distribution, or all of this project."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0
@@ -36,7 +36,7 @@ def check_command(arguments: Sequence[str]) -> int:
 
 
 def _check_shipped(name: str) -> int:
-    """Check one of all; one whose package is missing is passed over."""
+    """Check one of this project's distributions; it is left out where its package is missing."""
     try:
         distribution = build(name)
     except UserError as error:

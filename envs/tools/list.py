@@ -1,4 +1,4 @@
-"""List the task distributions there are: `python -m envs.list`, `python -m envs.list ant_goal`."""
+"""List the task distributions: `python -m envs.list`, `python -m envs.list ant_goal`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _numbers(preset: Any) -> dict[str, Any]:
 
 
 def _written(value: Any) -> Text:
-    """Write a value as the command line takes it."""
+    """A value in the form of the command line."""
     if value is None or isinstance(value, bool):
         return Text({None: "null", True: "true", False: "false"}[value])
     return Text(str(list(value)) if isinstance(value, tuple) else str(value))

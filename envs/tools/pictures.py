@@ -146,10 +146,10 @@ def write_mp4(path: Path, frames: Iterable[Array], rate: float) -> None:
 def write_gif(path: Path, frames: Sequence[Array], rate: float, most_bytes: int = 4_000_000) -> int:
     """Write a film of `rate` pictures a second that begins again after a moment.
 
-    Pictures are left out evenly, the time kept, until the file has at most `most_bytes`.
+    Pictures are left out evenly, at the same total time, until the file has at most `most_bytes`.
 
     Returns:
-        Every how-manieth picture was kept.
+        The stride n: every n-th picture is in the file.
     """
     stride = 1
     while True:
@@ -186,7 +186,7 @@ def _gif(frames: Sequence[Array], stride: int, rate: float) -> bytes:
 
 
 def _palette(frames: Sequence[Array]) -> Any:
-    """Choose one palette for a film, so that what stands still does not flicker."""
+    """One palette for a film, so that still parts do not flicker."""
     from PIL import Image
 
     colours = Image.Quantize.FASTOCTREE  # the default method loses small things, such as markers

@@ -34,7 +34,7 @@ def choose_renderer() -> str | None:
     """Set MUJOCO_GL to a renderer that works here, EGL or else OSMesa; return its name, or None.
 
     Each is tried in a child process, since MuJoCo reads the variable when it is imported. Where
-    none works the variable is removed, so that a value set by hand is not taken for one that does.
+    none works the variable is removed, so that nobody relies on a value set by hand.
     """
     for name in RENDERERS:
         if _renders(name):
@@ -65,7 +65,7 @@ def picture_of(env: gymnasium.Env[Any, Any], name: str, asked: str) -> NDArray[n
     Args:
         env: with render_mode="rgb_array", after its reset.
         name: of its distribution, for errors.
-        asked: what was asked for, with which the sentence about a missing renderer begins.
+        asked: the request, with which the sentence about a missing renderer begins.
 
     Raises:
         UserError: if it cannot be drawn, or is no picture.

@@ -1,4 +1,4 @@
-"""Show what the tasks of a distribution are: `python -m envs.show ant_goal`."""
+"""Show tasks of a distribution: `python -m envs.show ant_goal`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def film(
     Args:
         distribution: has a Gymnasium form (`single`) that draws itself.
         tasks: leaves [M, ...].
-        steps: to take; an episode that ends before keeps its last picture.
+        steps: to take; an episode that ends earlier keeps its last picture.
         size: of one task's picture, pixels.
         seed: of initial state and actions.
 
@@ -115,7 +115,7 @@ def _pictures(
 
 
 def _action(distribution: Any, rng: np.random.Generator) -> Any:
-    """Draw what an untrained policy would do: standard normal, scaled as the distribution does."""
+    """Draw an action of an untrained policy: standard normal, scaled by the distribution."""
     space = distribution.action_space
     if isinstance(space, spaces.Discrete):
         return int(rng.integers(int(space.n)))

@@ -30,7 +30,7 @@ def check_alike(named: Mapping[str, TaskDistribution]) -> int:
 
 
 def check_horizon(given: int | None, own: int) -> None:
-    """Check that a horizon given to a combination is the one its parts have.
+    """Check that the horizon of a combination is the horizon of its parts.
 
     Raises:
         UserError: if it is not.

@@ -16,14 +16,13 @@ from envs.wrappers.wrapped import Wrapped
 class HeldOut(Wrapped):
     """A distribution to train on, tested on tasks of another that training never meets.
 
-    Everything is `train`'s but its name, and that test tasks are `test`'s (`held_out`). The two
-    share their spaces, horizon and the leaves of their tasks: best one class, with another range to
-    sample from.
+    Only the name and the test tasks (`held_out`, from `test`) differ from `train`. The two share
+    spaces, horizon and the leaves of their tasks; usually they are one class with two ranges.
 
     Args:
         train: the distribution of training and validation tasks.
         test: the distribution of test tasks.
-        horizon: steps per episode, which must be both's own; None takes theirs.
+        horizon: steps per episode, equal to that of both; None takes theirs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A task distribution whose observations tell the task: what an oracle is trained on."""
+"""A task distribution whose observations hold the task, for training an oracle."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from envs.wrappers.wrapped import Extended
 class TaskObserved(Extended):
     """Appends each task's numbers (direction, goal, ...) to its observations.
 
-    A policy that sees the task needs no adaptation: trained on this it is the oracle that
-    adaptation is compared with (Finn et al. 2017, section 5.2).
+    A policy that sees the task needs no adaptation. It is the oracle with which adaptation is
+    compared (Finn et al. 2017, section 5.2).
 
     Args:
         distribution: whose tasks they are.
@@ -54,7 +54,7 @@ class TaskObserved(Extended):
 
 
 class _TaskObservedEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
-    """One environment that appends its task, which its info tells, to what it observes."""
+    """One environment that appends its task, read from info, to its observations."""
 
     def __init__(self, env: gymnasium.Env[Array, Array], observation_space: spaces.Box) -> None:
         super().__init__(env)
@@ -75,7 +75,7 @@ class _TaskObservedEnv(gymnasium.Wrapper[Array, Array, Array, Array]):
 
 
 class _BatchedTaskObserved:
-    """M x B environments that append their tasks to what they observe."""
+    """M x B environments that append their tasks to their observations."""
 
     def __init__(self, env: BatchedEnv, slots: int) -> None:
         self._env, self._slots = env, slots

@@ -1,6 +1,6 @@
 """A task distribution whose episodes are trials: several episodes of one task, in turn.
 
-What a learner with memory is trained on (Duan et al. 2016, RL^2, section 2.2; Wang et al. 2016).
+Learners with memory train on trials (Duan et al. 2016, RL^2, section 2.2; Wang et al. 2016).
 Letters: M tasks, B slots (trials) per task, E episodes per trial, T steps, O observation size.
 """
 
@@ -24,15 +24,15 @@ EPISODE = "episode"
 
 
 class Trials(Extended):
-    """Joins E episodes of a task to a trial, and shows what a memory needs to learn from them.
+    """Joins E episodes of a task to a trial, and observes what a memory needs to learn from them.
 
     Appended to every observation are the action before it, as it was applied (one number for each
     numbered action, 1 at the one taken; bounded ones in units of their bound), the reward before
-    it, and 1 at an episode's first step. Action and reward are 0 at the first step of a trial
-    alone: they are those of the last step of the episode before at the beginning of another.
+    it, and 1 at an episode's first step. Action and reward are 0 only at the first step of a trial.
+    At the first step of a later episode they are those of the last step before it.
 
-    A trial ends with its last episode: `terminated` if that was ended by the task, `truncated` if
-    it was cut off while episodes before it were shorter than the horizon. Info holds `episode`, the
+    A trial ends with its last episode: `terminated` if the task ended that episode, `truncated` if
+    it was cut off and earlier episodes were shorter than the horizon. Info holds `episode`, the
     number of the episode that the step was taken in.
 
     Args:
@@ -51,7 +51,7 @@ class Trials(Extended):
         return type(self)(distribution, self.episodes)
 
     def trajectories(self, tasks: Tasks, observations: Array, info: Mapping[str, Array]) -> None:
-        """Show nothing: what figures show is of single episodes."""
+        """None: figures show single episodes."""
 
     def single(
         self, task: Task | None = None, render_mode: str | None = None, **options: Any
@@ -64,7 +64,7 @@ class Trials(Extended):
         return _BatchedTrials(self, num_tasks, slots_per_task, threads)
 
     def remembered(self, applied: Array) -> Array:
-        """Write applied actions [..., A] or [...] as the numbers that are observed, [..., A]."""
+        """The observed form of applied actions [..., A] or [...]: numbers [..., A]."""
         space = self.distribution.action_space
         if isinstance(space, spaces.Discrete):
             return np.eye(int(space.n))[np.asarray(applied, dtype=np.int64)]
@@ -83,7 +83,7 @@ def _seeds(rng: np.random.Generator, episodes: int) -> Array:
 
 
 class _TrialEnv(gymnasium.Wrapper[Array, Any, Array, Any]):
-    """Trials of one environment; the task changes between them, if at all."""
+    """Trials of one environment; the task may change between them, never within."""
 
     def __init__(self, trials: Trials, env: gymnasium.Env[Array, Any]) -> None:
         super().__init__(env)
@@ -138,10 +138,9 @@ class _TrialEnv(gymnasium.Wrapper[Array, Any, Array, Any]):
 class _BatchedTrials:
     """M x B trials on environments of M x B episodes, each of which holds one number of episode.
 
-    Rows that come to their next episode enter the environment that holds it, which began it for all
-    rows at once. So as many environments are made as there are numbers between the slowest row's
-    and the fastest one's: one where episodes have one length, and no environment need know how to
-    reset a row.
+    An environment begins one episode for all rows at once, and a row enters it when it comes to
+    that episode. The number of environments is the number of episodes between the slowest row and
+    the fastest: one where episodes have one length. No environment needs to reset single rows.
     """
 
     def __init__(self, trials: Trials, num_tasks: int, slots: int, threads: int) -> None:
@@ -220,12 +219,12 @@ class _BatchedTrials:
         return self._holding[number][1]
 
     def _release(self, lowest: int) -> None:
-        """Take back the environments of episodes before `lowest`, which no row comes to again."""
+        """Free the environments of episodes before `lowest`, which no row needs again."""
         for number in [number for number in self._holding if number < lowest]:
             self._free.append(self._holding.pop(number)[0])
 
     def _stepped(self, actions: Array, active: Array) -> Step:
-        """Step every active row in the environment of its episode; what they gave as one."""
+        """Step every active row in the environment of its episode; one joined step."""
         joined: Step | None = None
         numbers = np.unique(self._number[active])
         for number in numbers if len(numbers) else list(self._holding)[:1]:
@@ -242,7 +241,7 @@ class _BatchedTrials:
             np.copyto(observations, self._start(int(number)), where=rows[..., None])
 
     def _before(self, actions: Array, active: Array) -> Array:
-        """Write the actions taken as what is observed of them, 0 for other rows: [M, B, A]."""
+        """The observed form of the actions taken, 0 for other rows: [M, B, A]."""
         wide = active.reshape(*active.shape, *(1,) * (actions.ndim - 2))
         taken = np.where(wide, actions, 0)
         return self._trials.remembered(self._trials.applied(taken))

@@ -37,15 +37,15 @@ MEMBER = "member"
 class Union(TaskDistribution):
     """A mixture of distributions with the same spaces and horizon.
 
-    A task is one of a member's. The leaf "member" says of which, by its number; "<number>/<leaf>"
-    are that member's leaves, and in the tasks of others they hold one constant task, which says
-    nothing. The observations do not tell the member.
+    A task belongs to one member. The leaf "member" holds its number; the leaves "<number>/<leaf>"
+    are that member's, and hold a constant in the tasks of other members. The observations do not
+    show the member.
 
     Args:
-        members: the distributions, in a list or under names of any kind, which tell those of one
-            class apart in results.
+        members: the distributions, in a list or under names, which distinguish members of one class
+            in results.
         weights: how likely each member is, up to a factor; None makes them equally likely.
-        horizon: steps per episode, which must be the members' own; None takes theirs.
+        horizon: steps per episode, equal to the members'; None takes theirs.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Union(TaskDistribution):
         return tasks
 
     def finite_tasks(self) -> Tasks | None:
-        """All tasks there are, where every member's are few and each is as likely as any other."""
+        """All tasks, where every member has few and all are equally likely."""
         every = [own.finite_tasks() for own in self.members]
         if any(tasks is None for tasks in every):
             return None
@@ -214,8 +214,8 @@ class BatchedUnion:
     def step(self, actions: Array, active: Array) -> Step:
         """Step each member's own rows among the `active` ones with `actions` [M, B, ...].
 
-        Info holds what every member records: a rate of success over tasks of which some tell none
-        would be wrong.
+        Info holds the records that every member has: a rate of success over only some tasks would
+        be wrong.
         """
         seen, info = self._seen, dict[str, Array]()
         rewards, ended = np.zeros(self.shape), np.zeros(self.shape, dtype=bool)

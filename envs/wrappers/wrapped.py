@@ -73,13 +73,13 @@ class Wrapped(TaskDistribution):
         return self.distribution.applied(action)
 
     def markers(self, task: Task) -> Sequence[Any]:
-        """What its pictures show."""
+        """Marks of the wrapped distribution in pictures."""
         return self.distribution.markers(task)
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
-        """What its figures show."""
+        """Trajectories of the wrapped distribution."""
         return self.distribution.trajectories(tasks, observations, info)
 
 

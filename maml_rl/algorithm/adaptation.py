@@ -23,7 +23,7 @@ class AdaptationStep(NamedTuple):
     distribution: Distribution | None = None  # of the policies on their rollout
 
     def tasks(self, start: int, stop: int) -> AdaptationStep:
-        """Return the data of tasks `start` to `stop` as views, to adapt to anew."""
+        """Data of tasks `start` to `stop` as views, to adapt to anew."""
         params = {name: leaf[start:stop] for name, leaf in self.params.items()}
         return AdaptationStep(
             self.rollout.tasks(start, stop), self.targets.tasks(start, stop), params
@@ -37,7 +37,7 @@ class AdaptationStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Experience:
-    """What the tasks of one iteration gave: an adaptation without graphs."""
+    """The tasks of one iteration with their adaptation, without graphs."""
 
     steps: list[AdaptationStep]  # K + 1
 

@@ -136,7 +136,7 @@ class AdvantageEstimator:
         return continuation(rollout.discounts, rollout.first, rollout.mask).double()
 
     def _time_outs(self, rollout: Rollout) -> Tensor:
-        """Mark steps after which a time limit cut an episode off that goes on, [M, T, B]."""
+        """Steps after which a time limit cut off an episode that was not over, [M, T, B]."""
         if not self.bootstrap_time_out:
             return torch.zeros_like(rollout.rewards, dtype=torch.float64)
         through = continuation(rollout.discounts, rollout.first, rollout.mask, final=True)

@@ -16,8 +16,8 @@ def continuation(discounts: Tensor, first: Tensor, mask: Tensor, final: bool = F
     """The share of step t + 1 that flows into step t, [M, T, B].
 
     It is 0 where the task terminated, where the next step begins an episode or did not happen, and
-    after the last step: there unless `final`, which keeps the discount of a slot's last step so
-    that a value can stand in for the steps cut off by a time limit.
+    after the last step. With `final` the last step of a slot keeps its discount, so that a value
+    can stand in for the steps that a time limit cut off.
     """
     _check(discounts=discounts, first=first, mask=mask)
     happened = (mask > 0).to(discounts.dtype)
@@ -53,8 +53,8 @@ def step_in_episode(first: Tensor) -> Tensor:
 def decayed_sum(terms: Tensor, decay: float, first: Tensor) -> Tensor:
     """Sum S_t = x_t + decay * S_{t-1}, forwards from each episode's beginning: [M, T, B].
 
-    One product per task with the matrix of decays; what earlier episodes of a slot contributed is
-    taken away again.
+    One product per task with the matrix of decays; the contributions of earlier episodes of a slot
+    are subtracted.
     """
     _check(terms=terms, first=first)
     time = torch.arange(terms.shape[1], device=terms.device)

@@ -24,8 +24,8 @@ class ValueNetwork:
 
     The hidden layers are fitted by `steps` of Adam on the squared error of the task's own returns,
     from the same initialization each time: nothing is carried from one rollout to the next. The
-    last layer is then solved exactly, as `LinearFeatureBaseline`'s weights are, on top of what the
-    hidden layers give; so `bootstrap` has its exact fixed point here too.
+    last layer is then solved exactly on the outputs of the hidden layers, as in
+    `LinearFeatureBaseline`. So `bootstrap` has its exact fixed point here too.
 
     Args:
         hidden_sizes: units of each hidden layer, tanh.

@@ -53,7 +53,7 @@ def guarded(command: Callable[[Sequence[str]], int]) -> None:
 
 
 def open_streams() -> None:
-    """Put the null device where a standard stream is closed, so that what is printed goes there."""
+    """Open the null device for every closed standard stream, so that printing works."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -65,7 +65,7 @@ def open_streams() -> None:
 
 
 def status_of(call: Callable[[], int]) -> int:
-    """Call, and turn the errors that are somebody's to read into a sentence and a status."""
+    """Exit status of a call; errors for the user are printed as one sentence."""
     try:
         status = call()
         sys.stdout.flush()  # here, where a reader that has gone away can still be met
@@ -152,7 +152,7 @@ def register_published(overrides: Sequence[Override]) -> None:
 
 
 def _known(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose with the chosen groups alone, to say what keys there are."""
+    """The configuration of the chosen groups alone, whose keys an error lists."""
     groups = {path.name for path in config_directory().iterdir() if path.is_dir()}
     groups.add("hydra.searchpath")  # where a person's own nodes lie
     chosen = [line for line in overrides if line.partition("=")[0] in groups]

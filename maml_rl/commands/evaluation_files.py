@@ -1,4 +1,4 @@
-"""What `evaluate.py` writes: numbers, pictures, episodes and films."""
+"""The files of `evaluate.py`: numbers, pictures, episodes and films."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _stages(
 
 
 def _percent() -> Callable[[float], None]:
-    """What prints how much of a film is done, each tenth on the line that has begun."""
+    """A function that prints the progress of a film, each tenth on one line."""
     tenths = 0
 
     def show(share: float) -> None:

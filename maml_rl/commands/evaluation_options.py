@@ -23,7 +23,7 @@ FRESH_TASKS, GRID_TASKS = 100, 21  # where num_tasks is left out
 
 
 class Request(NamedTuple):
-    """What is evaluated, how, and where the files go."""
+    """The request of an evaluation: tasks, options, and the folder of its files."""
 
     folder: RunFolder
     place: Path

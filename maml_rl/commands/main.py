@@ -1,4 +1,4 @@
-"""Where the commands begin, before anything heavy is imported."""
+"""Entry points of the commands, which run before any heavy import."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def train_main() -> None:
 
 
 def asks_for_completion(arguments: Sequence[str]) -> bool:
-    """Whether a shell asks what could follow, or for the script with which it will ask."""
+    """Whether a shell asks for completions, or for the script that asks for them."""
     return bool({"-sc", "--shell-completion"} & set(arguments))
 
 
 def complete() -> None:
-    """Let Hydra answer a shell: neither torch nor any environment is imported for that."""
+    """Let Hydra answer a shell, without importing torch or any environment."""
     from hydra import version
     from hydra._internal.utils import _run_hydra, get_args_parser
 
@@ -54,7 +54,7 @@ def complete() -> None:
 
 
 def _name_python_plainly() -> None:
-    """Write python for .venv/bin/python in the line to complete, since Hydra knows that alone."""
+    """Replace .venv/bin/python by python in the line to complete, since Hydra only knows that."""
     line = os.environ.get("COMP_LINE", "")
     called, space, rest = line.partition(" ")
     if called.rpartition("/")[2].startswith("python"):

@@ -1,4 +1,4 @@
-"""Where the configuration lies; imports nothing heavy, for completion in a shell."""
+"""The folder of the configuration; imports nothing heavy, for completion in a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training from Python: what `train.py` does, for notebooks and scripts."""
+"""Training from Python, as with `train.py`, for notebooks and scripts."""
 
 from __future__ import annotations
 

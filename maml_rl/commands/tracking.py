@@ -15,7 +15,7 @@ PICTURES = (".png", ".gif")
 
 
 def track_evaluation(folder: RunFolder, since: float) -> None:
-    """Report a run's evaluation, and the pictures in its folder that are as new, to its logger.
+    """Report a run's evaluation, and the new pictures in its folder, to its logger.
 
     A tracker whose package is missing here costs a line of warning.
 

@@ -141,10 +141,10 @@ def check(overrides: list[str], job: int | None) -> str:
         job: its number in a sweep, None where it is the only one.
 
     Returns:
-        The folder, as two jobs of one sweep would share it: times of day are left out.
+        The folder without times of day, so that two jobs of a sweep with one folder are noticed.
 
     Raises:
-        UserError: in the words of whatever refused its arguments.
+        UserError: in the words of the part that refused its arguments.
     """
     number = [] if job is None else [f"hydra.job.num={job}"]
     composed = compose("config", [*overrides, *number], with_hydra=True)
@@ -198,8 +198,8 @@ def check_folder(path: Path, key: str) -> None:
 def _run_jobs(parsed: argparse.Namespace) -> int:
     """Let Hydra run each job; return the worst status.
 
-    A launcher may run jobs in other processes, of which only what they return comes back: nothing
-    where they failed.
+    A launcher may run jobs in other processes. Only their return values come back, and none where
+    they failed.
     """
     statuses: list[int] = []
     returns: list[JobReturn] = []
@@ -226,7 +226,7 @@ def _run_jobs(parsed: argparse.Namespace) -> int:
 
 @contextmanager
 def _recorded_returns(returns: list[JobReturn]) -> Iterator[None]:
-    """Keep what the jobs of a sweep return to its launcher, which no sweeper need hand on."""
+    """Record the return values of a sweep's jobs at its launcher: sweepers may drop them."""
     plugins: Any = Plugins.instance()
     original = plugins.instantiate_launcher
 
@@ -293,7 +293,7 @@ def _inform(parsed: argparse.Namespace) -> int:
 
 
 def _run(parsed: argparse.Namespace, job: Callable[[DictConfig], float | None]) -> None:
-    """Do what `hydra.main` does, with arguments that need not be the process's own."""
+    """Run a job as `hydra.main` does, with any arguments instead of the process's."""
     GlobalHydra.instance().clear()
     version.setbase("1.3")
     _run_hydra(
@@ -306,10 +306,10 @@ def _run(parsed: argparse.Namespace, job: Callable[[DictConfig], float | None]) 
 
 
 def resume(path: str, overrides: dict[str, Override]) -> int:
-    """Go on with a run where its last checkpoint left it.
+    """Go on with a run from its last checkpoint.
 
     Raises:
-        UserError: if `path` is no run folder, or an override may not change on the way.
+        UserError: if `path` is no run folder, or an override must not change.
     """
     folder = RunFolder.existing(path, "resume")
     config = stored_config(folder)
@@ -365,7 +365,7 @@ def _nothing_left(trainer: Trainer, progress: Progress) -> str:
 
 
 def _change_logger(config: DictConfig, choice: str) -> None:
-    """Put another logger in; what it has in common with the stored one stays as it was."""
+    """Set another logger; options that it shares with the stored one keep their values."""
     chosen, stored = compose("config", [choice]).logger, config.logger
     for key in ("tensorboard", "progress"):
         if key in chosen and key in stored:

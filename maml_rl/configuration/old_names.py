@@ -1,4 +1,4 @@
-"""Where classes that run folders name have moved, so that older runs go on loading."""
+"""New places of classes that older run folders name, so that these runs load."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ def adapted_overrides(
 ) -> list[str]:
     """Rewrite overrides so that a class named by `<node>._target_=` starts from a node of its own.
 
-    Numbers of the node that it replaces and that it does not take are taken away, and its own can
-    be given without a plus. Elsewhere, `~key` of a null and a dictionary for an empty one, both of
-    which Hydra refuses, do what they say.
+    Numbers of the replaced node that the class does not take are removed, and the class's arguments
+    need no plus. Hydra refuses two more forms, which work here: `~key` of a null, and a dictionary
+    for an empty one.
 
     Args:
         overrides: of one run or of several.
@@ -57,7 +57,7 @@ def adapted_overrides(
 
 
 def _concerns(override: Override, targets: Collection[str]) -> bool:
-    """Whether an override is of a node with a person's class, or of a kind that Hydra refuses."""
+    """Whether an override is of a node with a user's class, or of a form that Hydra refuses."""
     node = override.key_or_group.partition(".")[0]
     refused = override.is_delete() or _is_dictionary(override)
     return (node in targets and "." in override.key_or_group) or (refused and node in NODES)
@@ -66,7 +66,7 @@ def _concerns(override: Override, targets: Collection[str]) -> bool:
 def _taken_away(
     config: DictConfig, taken: Mapping[str, Arguments], given: Sequence[str]
 ) -> list[str]:
-    """Overrides that take a replaced node's numbers away, but for those that a person gave."""
+    """Overrides that remove a replaced node's numbers, except those that the user gave."""
     return [
         f"~{node}.{key}"
         for node, arguments_of in taken.items()
@@ -113,7 +113,7 @@ def _adapted(override: Override, line: str, config: DictConfig, taken: dict[str,
     """An override in the form for Hydra; empty where nothing is left to do.
 
     Raises:
-        UserError: naming an argument that a person's class does not take.
+        UserError: naming an argument that a user's class does not take.
     """
     key = override.key_or_group
     node, _, name = key.partition(".")

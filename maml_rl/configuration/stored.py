@@ -18,9 +18,9 @@ OWN = ("maml_rl.", "envs.")
 
 
 def stored_config(folder: RunFolder) -> DictConfig:
-    """Read the configuration of a run, with what was changed on resuming it.
+    """The configuration of a run, with the changes of its resumed sessions.
 
-    What could run other code is refused.
+    A configuration that could run other code is refused.
 
     Raises:
         UserError: if the file is damaged, or names a _target_ that is not of this project and not a
@@ -101,7 +101,7 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
 
 
 def _offers(built: type, part: str) -> bool:
-    """Whether a class defines a method or attribute; every class can be called, so not by that."""
+    """Whether a class defines a method or attribute; `__call__` only where a base has it."""
     if part == "__call__":
         return any(part in vars(base) for base in built.__mro__)
     return hasattr(built, part)

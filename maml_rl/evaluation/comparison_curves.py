@@ -167,7 +167,7 @@ def _name_panels(
     overlays: Sequence[Overlay],
     remembers: bool,
 ) -> None:
-    """Name the axes; groups that lie far from most others leave the frame."""
+    """Set the names of the axes; groups far from most others are out of the frame."""
     learning.set(
         title="training tasks, mean of ten iterations",
         xlabel="million environment steps",
@@ -206,7 +206,7 @@ def _group_legend(figure: Figure, axes: Axes, labels: Sequence[str], columns: in
 
 
 def _leave_out_far(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
-    """Let groups that lie far from most others leave the frame, and name them in the title.
+    """Leave groups that lie far from most others out of the frame, and name them in the title.
 
     Far is three interquartile ranges beyond the quartiles of all values (Tukey's outer fence).
     """

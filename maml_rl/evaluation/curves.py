@@ -146,20 +146,20 @@ def _draw_curves(axes: Axes, result: EvaluationResult) -> None:
 
 
 def name_success(axes: Axes, curve: Sequence[Point], remembers: bool) -> None:
-    """Name the axes of success rates, which lie in [0, 1]."""
+    """Set the names of the axes of success rates, which lie in [0, 1]."""
     name_steps(axes, curve, remembers, "success rate (95 % interval)")
     axes.set_ylim(-0.03, 1.03)
 
 
 def name_steps(axes: Axes, curve: Sequence[Point], remembers: bool, ylabel: str) -> None:
-    """Name the axes of a measure by inner step."""
+    """Set the names of the axes of a measure by inner step."""
     axes.set(xlabel=steps_axis(remembers), ylabel=ylabel)
     axes.set_xticks(numbers(curve))
     axes.grid(alpha=0.3)
 
 
 def numbers(curve: Sequence[Point]) -> list[float]:
-    """What an adaptation curve is drawn against: inner steps."""
+    """The horizontal axis of an adaptation curve: inner steps."""
     return [point.number for point in curve]
 
 
@@ -204,7 +204,7 @@ def draw_budget(
     line: Style,
     alpha: float = 0.12,
 ) -> None:
-    """Draw an episode's return, or the sum of those before it, against what was seen of the task.
+    """Draw an episode's return, or the sum before it, against environment steps of the task.
 
     Learners with memory are drawn at every episode, others where they have adapted.
     """
@@ -250,7 +250,7 @@ def _draw_tasks(axes: Axes, result: EvaluationResult) -> None:
 def _draw_grid(axes: Axes, grid: Grid, curve: Curve) -> None:
     """Draw each task's return against its parameter, before and after each step.
 
-    The range that was trained in is shaded where the grid goes beyond it.
+    The trained range is shaded where the grid goes beyond it.
     """
     for point in curve:
         axes.plot(

@@ -61,8 +61,8 @@ def record(
         distribution: of the task, with a `single` Gymnasium environment that draws itself.
         task: leaves without the leading M.
         policy: acts.
-        stages: by what is written below each picture ("before adaptation"), one policy's
-            parameters, leaves [1, *s].
+        stages: one policy's parameters, leaves [1, *s], by the caption of its picture ("before
+            adaptation").
         seed: of the initial state.
         progress: called with the share of the film that is done.
 
@@ -93,9 +93,9 @@ def record(
 
 
 class _Film:
-    """The frames of episodes side by side; of every so manieth, and the last, it keeps a small one.
+    """The frames of episodes side by side; a small copy of every n-th and of the last is kept.
 
-    So a long film never lies in memory whole.
+    A long film is therefore never in memory as a whole.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class _Film:
 def episode(
     env: gymnasium.Env[Any, Any], distribution: Any, policy: Policy, params: Params, seed: int
 ) -> Iterator[Moment]:
-    """Run one episode of mean actions; yield its initial state and what follows every step."""
+    """Run one episode of mean actions; yield its initial state and the state after every step."""
     observation, _ = env.reset(seed=seed)
     state, first = policy.initial_state(1, 1), torch.ones(1, 1, 1)
     total, done = 0.0, False

@@ -58,7 +58,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What was evaluated, and with which options."""
+    """The evaluated run and tasks, and the options of the evaluation."""
 
     env: str
     algorithm: str

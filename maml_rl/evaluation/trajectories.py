@@ -1,4 +1,4 @@
-"""Pictures of what an evaluation did: the tasks, and where episodes went before and after."""
+"""Pictures of an evaluation: the tasks, and the paths of episodes before and after adaptation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ STORED: dict[str, dict[str, Any]] = {
 def stage_name(step: int, episodes: int | None = None) -> str:
     """Name of a stage of adaptation: "before adaptation", "after 1 step".
 
-    Of a learner with memory, which sees so many `episodes` in place of each step: "the first
+    For a learner with memory, which sees so many `episodes` instead of each step: "the first
     episode", "after 20 episodes".
     """
     if episodes is None:
@@ -81,11 +81,11 @@ def trajectory_figure(
     panels: Sequence[int] | None = None,
     episodes: int | None = None,
 ) -> Figure | None:
-    """Draw where the episodes of some tasks went, before adaptation and after each step.
+    """Draw the paths of some tasks' episodes, before adaptation and after each step.
 
     Args:
         title: above the figure.
-        distribution: its optional method `trajectories` says what is shown of episodes.
+        distribution: its optional method `trajectories` gives the paths.
         tasks: leaves [M, ...].
         rollouts: K + 1 of the M tasks, before each inner step and after the last; K >= 1.
         panels: which tasks to show; None takes `chosen_tasks`.
@@ -136,7 +136,7 @@ def _ran(rollout: Rollout) -> Array:
 def _draw_stage(
     axes: Axes, shown: Trajectories, ran: Array, index: int, colour: Any, thin: int
 ) -> None:
-    """Draw `thin` of one task's episodes thin, and thick where all are on average.
+    """Draw `thin` of one task's episodes as thin lines, and the mean of all as a thick one.
 
     An episode that has ended stays where it ended.
     """
@@ -233,7 +233,7 @@ def _legend(figure: Figure, shown: Trajectories, names: Sequence[str], episodes:
 
 
 def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> Figure | None:
-    """Draw which tasks are trained on, and which the run is validated and tested on.
+    """Draw the training tasks, and the stored validation and test tasks.
 
     Args:
         title: above the figure.
@@ -283,7 +283,7 @@ def _numbers(tasks: Tasks) -> Array:
 
 
 def _draw_histogram(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array) -> None:
-    """Draw how often training meets a number, and below it each stored task's."""
+    """Draw a histogram of a number of the training tasks, with the stored tasks below."""
     axes.hist(drawn[:, 0], bins=15, color=BEFORE, alpha=0.4, label=f"training, {DRAWS} draws")
     low = axes.get_xaxis_transform()  # heights in shares of the axes
     for place, (label, style), values in zip((0.03, 0.08), STORED.items(), stored, strict=True):

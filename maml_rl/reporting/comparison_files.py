@@ -28,12 +28,12 @@ def compare(
     """Compare runs; write comparison.json, comparison.md and comparison.png into the folder `out`.
 
     Args:
-        folders: of the runs (`maml_rl.runs.data.find_runs` lists them); the first one's group is
-            what the others are compared with.
+        folders: of the runs (`maml_rl.runs.data.find_runs` lists them); the first run's group is
+            the reference.
         out: made where it is missing.
         evaluate: called with each run that has no evaluation, or an `outdated` one, to make one;
             without it such a run is refused.
-        again: evaluate those that have one too.
+        again: evaluate also the runs that have an evaluation.
 
     Raises:
         UserError: where a run cannot be compared, or was evaluated on other terms than the first;
@@ -67,7 +67,7 @@ def _evaluated(run: RunData, evaluate: Callable[[RunData], None] | None, again: 
     """A run with an evaluation of its present checkpoint, made anew where it is missing.
 
     Raises:
-        UserError: saying what to run where there is none.
+        UserError: naming the command to run where there is none.
     """
     why = outdated(run)
     if evaluate is not None and (again or run.evaluation is None or why is not None):

@@ -26,7 +26,7 @@ from maml_rl.runs.data import RunData
 
 @dataclass(frozen=True, kw_only=True)
 class GroupPoint(Point):
-    """Return after some inner steps: mean over runs and tasks."""
+    """After some inner steps: mean over runs and tasks."""
 
     iqm: Estimate  # interquartile mean
     per_run: Values  # mean of each run, [N]
@@ -37,7 +37,7 @@ class GroupPoint(Point):
 
 @dataclass(frozen=True)
 class GroupStatistics:
-    """What a comparison tells of a group."""
+    """The statistics of a group in a comparison."""
 
     group: Group
     curve: Sequence[GroupPoint]  # by inner step

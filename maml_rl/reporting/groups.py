@@ -227,8 +227,8 @@ def written(key: str, value: Any) -> str:
 def task_set(run: RunData) -> str:
     """A name of the tasks that a run was evaluated on, the same for the same tasks.
 
-    tasks.json holds them. Where it was not kept: tasks that fall into a few groups are taken for a
-    finite set, which all runs share; others are drawn by the run's seed, which stands for them.
+    tasks.json holds them. Without it, tasks that fall into a few groups count as a finite set,
+    which all runs share; other tasks are named by the run's seed, which drew them.
     """
     terms = run.evaluated.terms
     try:

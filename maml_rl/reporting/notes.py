@@ -21,7 +21,7 @@ def notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
 
 
 def _of_evaluations(groups: Sequence[Group], steps: int) -> Iterator[str]:
-    """Yield in what the evaluations differ, and what a step is."""
+    """Yield the differences between the evaluations, and the meaning of a step."""
     runs = [run for group in groups for run in group.runs]
     if any(run.evaluated.steps > steps for run in runs):
         said = f"Some runs were evaluated for more than {counted(steps, 'step')}"
@@ -46,7 +46,7 @@ def _of_evaluations(groups: Sequence[Group], steps: int) -> Iterator[str]:
 
 
 def _of_few_runs(groups: Sequence[Group]) -> Iterator[str]:
-    """Yield what few runs mean for the intervals."""
+    """Yield the effect of few runs on the intervals."""
     alone = [group.label for group in groups if len(group.runs) == 1]
     if alone:
         yield f"One run alone, so that the interval is over tasks only: {'; '.join(alone)}."
@@ -60,7 +60,7 @@ def _of_few_runs(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _of_training(groups: Sequence[Group]) -> Iterator[str]:
-    """Yield which runs did not finish, and whether all had the same environment steps."""
+    """Yield the unfinished runs, and differences in environment steps."""
     stopped = [
         f"{group.label}, seed {run.seed}, {run.unfinished}"
         for group in groups
@@ -91,7 +91,7 @@ def _of_tasks(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _of_one(group: Group) -> Iterator[str]:
-    """Yield what is odd about a group, and what its label leaves out."""
+    """Yield the peculiarities of a group, and the settings that its label leaves out."""
     seeds = [run.seed for run in group.runs]
     if len(set(seeds)) < len(seeds):
         yield (

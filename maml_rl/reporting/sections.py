@@ -62,7 +62,7 @@ def _what_it_is(view: View) -> list[Block]:
 
 
 def _session(session: Mapping[str, Any]) -> str:
-    """Where a session that resumed a run went on, what it changed, and its code."""
+    """A resumed session: its first iteration, its changes, and its code."""
     changed = session.get("changed")
     changes = "nothing"
     if isinstance(changed, Mapping) and changed:

@@ -41,7 +41,7 @@ def transposed(columns: Mapping[str, Sequence[str]]) -> Table:
 
 
 def evaluation_title(result: EvaluationResult) -> str:
-    """What was evaluated, on which terms."""
+    """Title of an evaluation, with its terms."""
     terms = result.terms
     number = f"iteration {terms.iteration}"
     checkpoint = terms.checkpoint
@@ -78,7 +78,7 @@ def evaluation_table(result: EvaluationResult) -> Table:
 
 
 def evaluation_lines(result: EvaluationResult) -> list[str]:
-    """What stands below the table of an evaluation."""
+    """The lines below the table of an evaluation."""
     lines = []
     if result.gain is not None:
         first = f"{result.terms.num_episodes} episodes" if result.remembers else "step"

@@ -1,4 +1,4 @@
-"""The numbers of a run's environment, kept so that code that gives others later is noticed."""
+"""The numbers of a run's environment, stored so that later changes of the code are noticed."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def environment_difference(
     """First numbers that differ from those a run began with, in words; None where all agree.
 
     Args:
-        provenance: what provenance.json holds; older ones have no numbers of the environment.
-        distribution: what today's code builds from the run's configuration.
+        provenance: content of provenance.json; older ones have no numbers of the environment.
+        distribution: built by today's code from the run's configuration.
     """
     stored, now = provenance.get("environment"), environment_numbers(distribution)
     if not isinstance(stored, Mapping):

@@ -120,7 +120,7 @@ class RunFolder:
                 raise
 
     def write_configuration(self, files: Mapping[str, str]) -> None:
-        """Store what the run is built from: texts by the names of their files in .hydra."""
+        """Store the configuration: texts by the names of their files in .hydra."""
         for name, text in files.items():
             write_text(self.config.parent / name, text)
 
@@ -169,11 +169,11 @@ class RunFolder:
         return splits
 
     def write_provenance(self, seed: int, extra: Mapping[str, Any]) -> None:
-        """Record what produced the run: code, versions, machine, threads, seed."""
+        """Record the provenance of the run: code, versions, machine, threads, seed."""
         write_json(self.provenance, {**provenance(seed), **extra})
 
     def add_session(self, seed: int, extra: Mapping[str, Any]) -> None:
-        """Record what goes on with the run, under "resumed", beside what began it.
+        """Record a resumed session under "resumed", beside the first one.
 
         Raises:
             UserError: if provenance.json is damaged.
@@ -183,7 +183,7 @@ class RunFolder:
         write_json(self.provenance, {**known, "resumed": sessions})
 
     def read_provenance(self) -> dict[str, Any]:
-        """Read what produced the run; empty where the file is missing.
+        """The provenance of the run; empty where the file is missing.
 
         Raises:
             UserError: if it is damaged.
@@ -204,11 +204,10 @@ class RunFolder:
 def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that sessions changed when they resumed a run, by their dotted keys.
 
-    They stand in the order in which they hold: a node that was chosen anew is without what had been
-    changed in the one before.
+    They are in order: a node that was chosen anew loses the earlier changes of that node.
 
     Args:
-        origin: what provenance.json holds.
+        origin: content of provenance.json.
     """
     changed: dict[str, Any] = {}
     for session in origin.get("resumed", []):
@@ -223,10 +222,10 @@ def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply_changes(config: DictConfig, changed: Mapping[str, Any]) -> None:
-    """Put what resumed sessions changed into the configuration that a run began with.
+    """Apply the changes of resumed sessions to the configuration that a run began with.
 
     Raises:
-        UserError: naming a key that the configuration has no place for.
+        UserError: naming a key that the configuration does not have.
     """
     for key, value in changed.items():
         try:
@@ -239,7 +238,7 @@ def apply_changes(config: DictConfig, changed: Mapping[str, Any]) -> None:
 
 
 def _taken(directory: int, kind: int, tries: int = 5) -> bool:
-    """Try to lock a folder, more than once against those that only look whether it is."""
+    """Try to lock a folder, several times, since a test of the lock holds it for a moment."""
     for last in range(1 - tries, 1):
         try:
             fcntl.flock(directory, kind | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Sampling: the one collection loop, over whatever steps the environments."""
+"""Sampling: one collection loop for all environments."""
 
 from maml_rl.sampling.collector import Collector, Sampler
 

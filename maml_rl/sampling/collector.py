@@ -35,8 +35,8 @@ class Sampler:
 
     Args:
         threads: of the physics; None takes every core this process may use.
-        on_unstable: what a simulation that becomes unstable does: "stop" the run, or "end_episode",
-            which cuts that episode off with a reward of 0, counts it, and goes on.
+        on_unstable: effect of a simulation that becomes unstable: "stop" the run, or "end_episode",
+            which cuts the episode off with a reward of 0, counts it, and goes on.
     """
 
     def __init__(self, threads: int | None = None, on_unstable: str = "stop") -> None:
@@ -196,7 +196,7 @@ class Collector:
 
 @contextmanager
 def authors_code(name: str, call: str) -> Iterator[None]:
-    """Turn what a distribution's own code raises in the midst of a run into one sentence."""
+    """Turn an error of a distribution's code during a run into one sentence."""
     try:
         yield
     except (UserError, SimulationError, NonFiniteError):

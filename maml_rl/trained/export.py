@@ -26,7 +26,7 @@ class MeanAction(nn.Module):
     Args:
         network: runs the parameters.
         params: of one policy, leaves [1, *s].
-        distribution: says how actions are scaled and clipped.
+        distribution: gives scale and bounds of actions.
     """
 
     def __init__(self, network: Policy, params: Params, distribution: TaskDistribution) -> None:
@@ -68,12 +68,12 @@ def export_policy(
     """Write a policy as a `torch.export` program, which runs without this project.
 
     `torch.export.load(path).module()` takes observations [N, O] of the parameters' type (float32),
-    for any N, and returns actions [N, A] as the environment takes them, or numbers [N].
+    for any N, and returns actions [N, A] in the form of the environment, or numbers [N].
 
     Args:
         network: runs the parameters.
         params: of one policy, leaves [1, *s].
-        distribution: says how actions are scaled and clipped.
+        distribution: gives scale and bounds of actions.
         path: of the file; ends in .pt2.
 
     Raises:

@@ -112,12 +112,12 @@ def _trained_meta(
 
 @dataclass(frozen=True, repr=False)
 class Trained:
-    """A trained initialization, with what adapts it.
+    """A trained initialization, with the parts that adapt it.
 
     Args:
         folder: of the run.
-        checkpoint: that was loaded: "best", "last", "iteration_000050".
-        iteration: that it was left by.
+        checkpoint: its name: "best", "last", "iteration_000050".
+        iteration: of the checkpoint.
         distribution: of the tasks it was trained on.
         learner: policy network and inner loop.
         meta: the meta-parameters, leaves [*s].
@@ -183,7 +183,7 @@ class Trained:
         return draw_tasks(self.distribution, count, _fresh(seed).generator())
 
     def fresh_tasks(self, num_tasks: int = 100, seed: int = 0) -> Tasks:
-        """Draw tasks of the kind that test tasks are, from a stream that no training uses.
+        """Draw tasks of the kind of test tasks, from a stream that no training uses.
 
         Leaves [M, ...]. The same seed draws the same for every run; a finite set is repeated in
         equal counts.
@@ -257,7 +257,7 @@ class Trained:
             num_episodes: per task, before each inner step and after the last.
             seed: of initial states and action noise.
             later_scale: of the steps beyond the number trained with (Finn et al. 2017 halve them);
-                a list scales them in turn, and its last entry holds on.
+                a list scales them in turn, and its last entry holds for all later steps.
             threads: of the physics, of no effect on results; None takes every core.
             step_size: of the inner steps; None takes that of the run.
 
@@ -329,7 +329,7 @@ class Trained:
 
 
 def _fresh(seed: int) -> Key:
-    """Address of tasks that are drawn for a test: training's and the stored tasks' are others."""
+    """Address of tasks drawn for a test, different from those of training and of stored tasks."""
     return Key(integer_at_least("seed", seed, 0), (Purpose.TEST, Purpose.TASKS))
 
 

@@ -27,7 +27,7 @@ def save_rollouts(path: str | Path, rollouts: Sequence[Rollout], tasks: Tasks) -
     """Write rollouts of the same tasks as one npz file, which `np.load` reads without pickle.
 
     Arrays are [K + 1, M, T, B, ...], by the names of `Rollout`'s fields (`final_observations`
-    [K + 1, M, B, O]); what environments recorded is info/<name>, and tasks are task/<name>, [M,
+    [K + 1, M, B, O]); records of the environments are info/<name>, and tasks are task/<name>, [M,
     ...]. Actions are as sampled, before scale and clip.
 
     Args:
@@ -62,7 +62,7 @@ def to_minari(
     """Store a rollout as a local Minari dataset, one episode per task and slot.
 
     Actions are as applied. An episode that the task did not end is truncated. Its metadata holds
-    its task as the options of its reset, as the Gymnasium forms of distributions take it.
+    its task as options of its reset, in the form that the Gymnasium environments take.
 
     Args:
         dataset_id: such as half_cheetah_dir/adapted-v0.

@@ -124,7 +124,7 @@ class Display:
         return row | ({"validation": self._validation} if self._validation else {})
 
     def _left(self, metrics: dict[str, float], fraction: float) -> float:
-        """Seconds left, by the speed since the run was begun or resumed here."""
+        """Seconds left, by the speed of this session."""
         if self._began is None:
             per_iteration = fraction / max(1, metrics["iteration"])
             begin = metrics["seconds"] - metrics["seconds/iteration"]

@@ -13,7 +13,7 @@ from maml_rl.algorithm.rollout import Params
 
 @dataclass
 class Progress:
-    """Everything a run carries from one iteration to the next; what a checkpoint holds."""
+    """The state of a run between two iterations; the content of a checkpoint."""
 
     meta: Params
     outer_state: State = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a run ends: after so many iterations or environment steps, whichever comes first."""
+    """The limits of a run in iterations and environment steps; the first one reached ends it."""
 
     iterations: int | None
     env_steps: int | None

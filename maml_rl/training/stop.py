@@ -13,7 +13,7 @@ class StoppedError(Exception):
 
 
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a request that the training loop meets between its phases.
+    """Turns Ctrl-C and SIGTERM into a request, which the training loop checks between its phases.
 
     The iteration under way is given up; last.pt holds the one before. A second signal acts at once.
     Each run begins without a request.

@@ -162,14 +162,14 @@ class BatchedGymnasium:
         return answer
 
     def _raise_reported(self, info: dict[str, Any]) -> None:
-        """Raise what a block reported to have gone wrong."""
+        """Raise the error that a block reported."""
         for kind, error in (("user_error", UserError), ("failure", SimulationError)):
             if kind in info:
                 self.close()
                 raise error(next(sentence for sentence in info[kind] if sentence))
 
     def _lost(self) -> str:
-        """The sentence that names the process that ended; ends the others."""
+        """A sentence about the process that ended; the others are ended."""
         assert isinstance(self._vector, AsyncVectorEnv)
         processes = self._vector.processes
         closed = connection.wait([process.sentinel for process in processes], PATIENCE)
@@ -186,7 +186,7 @@ class BatchedGymnasium:
 
     @staticmethod
     def _end(vector: AsyncVectorEnv) -> None:
-        """End all processes, whatever they are doing."""
+        """End all processes at once."""
         for process in vector.processes:
             process.terminate()
         for process in vector.processes:
@@ -209,7 +209,7 @@ def _how_it_ended(status: int | None) -> str:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Let processes begun here ignore Ctrl-C: the parent ends them when it has put things in order.
+    """Let processes begun here ignore Ctrl-C: the parent ends them after its own work.
 
     A signal mask is inherited. The resource tracker is begun before, since it unblocks the signal.
     """
@@ -222,12 +222,12 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 class _Block(gymnasium.Env[Any, Any]):
-    """Some rows' environments, which Gymnasium's vector environments take for one environment.
+    """The environments of some rows, as one environment for Gymnasium's vector environments.
 
-    What it observes is all that a step of its rows gave. What goes wrong in a row it reports in
-    its info ("user_error" or "failure"), since an exception would end the process and print a
-    traceback. Environments are built at the first reset: `AsyncVectorEnv` builds one block more,
-    in its own process, to ask for its spaces.
+    Its observation holds the whole result of a step of its rows. An error in a row is reported in
+    info ("user_error" or "failure"), since an exception would end the process and print a
+    traceback. Environments are built at the first reset, because `AsyncVectorEnv` builds one more
+    block in its own process, only for its spaces.
 
     Args:
         distribution: whose environments they are.
@@ -289,7 +289,7 @@ class _Block(gymnasium.Env[Any, Any]):
     def _each(
         self, method: str, call: Callable[[int], None], rows: Iterable[int]
     ) -> dict[str, str]:
-        """Call for every row; return what went wrong, if something did."""
+        """Call a function for every row; the errors, if there are any."""
         for row in rows:
             try:
                 call(row)

@@ -123,7 +123,7 @@ class GymnasiumTaskDistribution(TaskDistribution):
         return np.clip(self.action_scale * np.asarray(action), low, high)
 
     def native(self, action: Any) -> Any:
-        """Write one applied action, [A] or a number, as the environment itself takes it."""
+        """One applied action, [A] or a number, in the form of the environment."""
         space = self.native_action_space
         if isinstance(space, spaces.Discrete):
             return space.start + int(action)
@@ -153,7 +153,7 @@ class GymnasiumTaskDistribution(TaskDistribution):
 
     @property
     def recorded_names(self) -> list[str]:
-        """Under which names the numbers of `record` are kept; `is_success` is success."""
+        """The names of the numbers of `record` in info; `is_success` becomes success."""
         return ["success" if name == "is_success" else name for name in self.record]
 
     def recorded(self, info: Mapping[str, Any]) -> list[float]:
@@ -182,7 +182,7 @@ class GymnasiumTaskDistribution(TaskDistribution):
         Args:
             task: fixes the task; None draws one at every reset.
             render_mode: "rgb_array" or None.
-            **size: of the picture; left to the environment, whose `kwargs` may say it.
+            **size: of the picture; not used, since `kwargs` may set it.
         """
         return GymnasiumTaskEnv(self, task, render_mode)
 
@@ -227,7 +227,7 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
         self.set_task.apply(env, task)
 
     def finite_tasks(self) -> Tasks | None:
-        """All tasks there are, where `set_task` says so."""
+        """All tasks, where `set_task` lists them."""
         own = getattr(self.set_task, "finite_tasks", None)
         return None if own is None else own()
 
@@ -299,7 +299,7 @@ class GymnasiumTaskEnv(TaskEnv):
     Observations are flat; actions are the environment's own (`action_scale` belongs to the batched
     form), flat too. Episodes are cut off after the distribution's horizon. `reset` draws a new task
     from the environment's generator unless one was fixed, by `task=`, by `set_task` or by
-    `reset(options={"task": ...})`; `info["task"]` says which.
+    `reset(options={"task": ...})`. `info["task"]` holds it.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class GymnasiumTaskEnv(TaskEnv):
         )
 
     def render(self) -> Any:
-        """Draw the environment as it does itself; None where no mode was chosen.
+        """Picture of the environment; None where no mode was chosen.
 
         Raises:
             UserError: if what it draws with is not installed.

@@ -90,7 +90,7 @@ class BatchedMujoco:
         return self._observed(self._state)
 
     def _write_starts(self, starts: Sequence[State]) -> None:
-        """Write what the rows begin with; a field that a row does not name keeps its default."""
+        """Write the initial states of the rows; fields without a value keep their default."""
         for field in dict.fromkeys(name for start in starts for name in start):
             rows = [row for row, start in enumerate(starts) if field in start]
             self._batch.bind(field)[rows] = [starts[row][field] for row in rows]

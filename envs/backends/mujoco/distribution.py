@@ -1,9 +1,9 @@
 """The base class of MuJoCo task distributions: pure functions of state, action and task.
 
-A task distribution on a MuJoCo body says what is observed, what is rewarded and when an episode
-ends. From the same class come `BatchedMujoco` (all tasks and episodes as rows of one
-`mujoco.batch.Batch`) and `MujocoTaskEnv` (one Gymnasium environment, for rendering and for other
-libraries), so that no task is written twice.
+A task distribution on a MuJoCo body defines observation, reward and the end of an episode. From the
+same class come `BatchedMujoco` (all tasks and episodes as rows of one `mujoco.batch.Batch`) and
+`MujocoTaskEnv` (one Gymnasium environment, for rendering and for other libraries), so that no task
+is written twice.
 """
 
 from __future__ import annotations
@@ -116,13 +116,13 @@ class MujocoTaskDistribution(TaskDistribution):
         """Change `model`, a fresh copy of the pristine one, into the task's; by default not at all.
 
         Called once for each task (leaves without the leading M), before `mj_setConst`. Every field
-        may be changed but `opt.timestep` and the actuators' `ctrlrange`, which all tasks share.
+        may change except `opt.timestep` and the actuators' `ctrlrange`, which all tasks share.
         """
 
     def spec(self, task: Task) -> mujoco.MjSpec | None:
         """The `MjSpec` of a task's model; None, the default, takes that of `xml`.
 
-        For what is more than a number of the compiled model, such as the length of a link. Models
+        For changes beyond a number of the compiled model, such as the length of a link. Models must
         have the same number of parts, in the same order. `vary` is given the compiled model.
         """
         return None
@@ -183,7 +183,7 @@ class MujocoTaskDistribution(TaskDistribution):
         return model
 
     def _vary(self, model: mujoco.MjModel, task: Task) -> None:
-        """Call `vary`, and derive what follows from the changed numbers."""
+        """Call `vary`, and compute the numbers that depend on the changed ones."""
         vary: Any = self.vary
         returned = vary(model, task)
         if returned is not None:

@@ -42,7 +42,7 @@ def on_demand(fields: Sequence[str]) -> dict[str, Any]:
 
 
 def compute(functions: dict[str, Any], model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    """Compute the fields that a step leaves alone, each function once."""
+    """Compute the fields that a step does not compute, each function once."""
     for function in dict.fromkeys(functions.values()):
         function(model, data)
 
@@ -53,7 +53,7 @@ def read(data: mujoco.MjData, fields: Sequence[str]) -> State:
 
 
 def check_fields(name: str, model: mujoco.MjModel, fields: Sequence[str]) -> None:
-    """Refuse fields that there are not, or that hold nothing after a step.
+    """Refuse fields that do not exist, or that are empty after a step.
 
     Args:
         name: of the class, for the message.

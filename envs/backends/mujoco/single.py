@@ -37,7 +37,7 @@ class MujocoTaskEnv(TaskEnv):
     Its action space is the body's own (`action_scale` belongs to the batched form and to exported
     policies). Episodes are cut off after the distribution's horizon. `reset` draws a new task from
     the environment's generator unless one was fixed, by `task=`, by `set_task` or by
-    `reset(options={"task": ...})`; `info["task"]` says which.
+    `reset(options={"task": ...})`. `info["task"]` holds it.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012

@@ -29,12 +29,12 @@ GRAPH_BUDGET = 768 * 2**20  # bytes of graphs kept for the Fisher products; beyo
 
 
 def flatten(params: Params) -> Tensor:
-    """Concatenate leaves [*s] to one vector [P], in the dictionary's order."""
+    """Leaves [*s] as one vector [P], in the dictionary's order."""
     return torch.cat([leaf.reshape(-1) for leaf in params.values()])
 
 
 def unflatten(vector: Tensor, like: Params) -> Params:
-    """Cut a vector [P] into leaves of the shapes of `like`."""
+    """A vector [P] as leaves of the shapes of `like`."""
     parts = vector.split([leaf.numel() for leaf in like.values()])
     return {
         name: part.reshape(leaf.shape)
@@ -43,17 +43,17 @@ def unflatten(vector: Tensor, like: Params) -> Params:
 
 
 def _flatten_rows(leaves: Sequence[Tensor]) -> Tensor:
-    """Concatenate leaves [G, *s] to rows [G, P]."""
+    """Leaves [G, *s] as rows [G, P]."""
     return torch.cat([leaf.reshape(len(leaf), -1) for leaf in leaves], dim=1)
 
 
 def group_size(
     policy: Policy, num_tasks: int, steps: int, slots: int, memory: int | None = None
 ) -> int:
-    """Choose how many tasks are differentiated together, from the shape [M, T, B] alone.
+    """Number of tasks differentiated together, from the shape [M, T, B] alone.
 
-    Policies with memory go through their rollouts step after step: a step's activations are what
-    must fit the cache, and those of all steps the memory.
+    Policies with memory go through their rollouts step after step: the activations of one step must
+    fit the cache, and those of all steps the memory.
 
     Args:
         policy: its widest layer counts.
@@ -61,7 +61,7 @@ def group_size(
         steps: T.
         slots: B.
         memory: bytes that the graphs of a group may take, where the memory of a GPU is the bound;
-            None: the CPU's cache is.
+            None where the CPU's cache is the bound.
     """
     row = slots * policy.widest
     if memory is not None:
@@ -74,14 +74,14 @@ def group_size(
 def graph_bytes(
     policy: Policy, num_tasks: int, steps: int, slots: int, rollouts: int = 2, itemsize: int = 4
 ) -> int:
-    """Estimate the bytes of the graph of an adaptation (measured: ~20 layers' activations)."""
+    """Estimated bytes of the graph of an adaptation (measured: ~20 layers' activations)."""
     return 20 * rollouts * num_tasks * steps * slots * policy.widest * itemsize
 
 
 def graph_memory(device: torch.device) -> int | None:
     """Bytes that graphs may take on a device: a quarter of a GPU's memory; None on the CPU.
 
-    Of all its memory, not of what is free, so that a run that is resumed has the same groups.
+    Of its total memory, not of the free part, so that a resumed run has the same groups.
     """
     if device.type != "cuda":
         return None
@@ -109,9 +109,9 @@ class PostAdaptationObjective:
     """The loss and the KL divergence after adaptation, for fixed rollouts.
 
     Task i has rollouts collected before each inner step and one after them. The adapted policy is a
-    function of the meta-parameters through the inner steps on the earlier rollouts; the loss is a
-    sum of terms, -mean(ratio * advantages) of the adapted policy on the last rollout where nothing
-    else is asked for, and the objective is its mean over tasks.
+    function of the meta-parameters through the inner steps on the earlier rollouts. The loss is a
+    sum of terms, by default -mean(ratio * advantages) of the adapted policy on the last rollout.
+    The objective is its mean over tasks.
 
     The distributions found at the first evaluation, which is at the meta-parameters that collected,
     are the references of all divergences.
@@ -122,11 +122,11 @@ class PostAdaptationObjective:
         steps: K + 1, the last of the adapted policies.
         keep_graphs: keep the graphs of a gradient for Fisher-vector products, within the budget.
         tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
-        graph_budget: bytes of graphs that may be kept between products; what exceeds it is
+        graph_budget: bytes of graphs that may be kept between products; graphs beyond it are
             recomputed, with the same result. None takes `graph_memory` of the rollouts' device, on
             the CPU GRAPH_BUDGET.
         terms: of the loss.
-        fixed: parameters that are no part of what is learned, leaves [*s].
+        fixed: parameters that are not learned, leaves [*s].
     """
 
     def __init__(
@@ -243,7 +243,7 @@ class PostAdaptationObjective:
         return _flatten_rows(pulled)
 
     def _group(self, start: int) -> _Group:
-        """Build the graph of the tasks from `start`, or return the one kept."""
+        """The graph of the tasks from `start`, new or stored."""
         if start in self._groups:
             return self._groups[start]
         rows = {
@@ -261,7 +261,7 @@ class PostAdaptationObjective:
         return torch.stack([term(replayed) for term in self.terms]).sum(0)
 
     def _replay(self, start: int, rows: Params) -> Replayed:
-        """Adapt the tasks from `start`, whose rows of what is learned are given, leaves [G, *s]."""
+        """Adapt the tasks from `start`, given their rows of learned parameters, leaves [G, *s]."""
         whole = rows | stack(self.fixed, self._count(start))
         steps = self.inner.replay(self.policy, whole, self._parts[start])
         tasks = slice(start, start + self._count(start))

@@ -33,8 +33,8 @@ class PPO:
         epochs: gradient steps on an iteration's rollouts.
         clip: epsilon of the clipped ratio.
         inner_kl_coefficient: eta of ProMP's penalty; 0 leaves it out.
-        target_inner_kl: adapt the coefficient: it is doubled after an iteration whose inner KL lies
-            above 1.5 times this, and halved below it divided by 1.5; None keeps it fixed.
+        target_inner_kl: adapt the coefficient: an inner KL above 1.5 times this doubles it, and one
+            below this divided by 1.5 halves it, after an iteration; None keeps it fixed.
         max_grad_norm: gradients are scaled down to this norm where longer; None leaves them.
         schedule: of the learning rate over the run: "constant", or to 0 "linear" or "cosine".
     """
@@ -71,7 +71,7 @@ class PPO:
         return state.get("inner_kl_coefficient", self.inner_kl_coefficient)
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:
-        """Refuse an inner loop that ProMP's penalty does not go with.
+        """Refuse an inner loop that does not fit ProMP's penalty.
 
         Raises:
             UserError: if there is a penalty and inner steps have another loss, or there are none.

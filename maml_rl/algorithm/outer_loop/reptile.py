@@ -17,9 +17,8 @@ from maml_rl.algorithm.rollout import Params
 class Reptile:
     """theta + step_size * mean over tasks of (adapted - theta) (Nichol et al. 2018, algorithm 2).
 
-    No outer gradient: the initialization is interpolated towards where adaptation leads. Every
-    rollout gives an inner step, the last one too, so that K inner steps of collection are K + 1
-    steps of Reptile.
+    No outer gradient: the initialization moves towards the adapted parameters. Every rollout gives
+    an inner step, the last one too, so that K inner steps of collection are K + 1 steps of Reptile.
 
     Args:
         step_size: epsilon of the interpolation.
@@ -34,7 +33,7 @@ class Reptile:
         self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:
-        """Refuse an inner loop part of which it would leave untrained.
+        """Refuse an inner loop with a part that would stay untrained.
 
         Raises:
             UserError: if the update rule is learned, or not all parameters adapt.

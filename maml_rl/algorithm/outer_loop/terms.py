@@ -52,7 +52,7 @@ def post_adaptation_surrogate(replayed: Replayed) -> Tensor:
 
 
 def clipped_surrogate(clip: float) -> Term:
-    """Make PPO's surrogate after adaptation (Schulman et al. 2017, equation 7).
+    """PPO's surrogate after adaptation (Schulman et al. 2017, equation 7).
 
     -mean(min(ratio * A, clamp(ratio, 1 - clip, 1 + clip) * A)), [G].
     """
@@ -69,8 +69,8 @@ def clipped_surrogate(clip: float) -> Term:
 def inner_kl(replayed: Replayed) -> Tensor:
     """Mean over inner steps of KL(sampling policy || policy before the step), [G].
 
-    ProMP's penalty (Rothfuss et al. 2019, equation 16): how far the policies that the inner steps
-    start from have moved from those that collected their rollouts.
+    ProMP's penalty (Rothfuss et al. 2019, equation 16): the distance of the policies before the
+    inner steps from those that collected their rollouts.
     """
     if replayed.references is None or not replayed.before:
         return torch.zeros_like(replayed.steps[-1].rollout.rewards[:, 0, 0])
@@ -85,12 +85,12 @@ def inner_kl(replayed: Replayed) -> Tensor:
 
 
 def inner_kl_penalty(coefficient: float) -> Term:
-    """Make ProMP's penalty: coefficient * inner KL, [G]."""
+    """ProMP's penalty: coefficient * inner KL, [G]."""
     return lambda replayed: coefficient * inner_kl(replayed)
 
 
 def entropy_bonus(coefficient: float) -> Term:
-    """Make -coefficient * mean entropy of the policies after adaptation, [G]."""
+    """Bonus -coefficient * mean entropy of the policies after adaptation, [G]."""
 
     def term(replayed: Replayed) -> Tensor:
         distribution, rollout, _ = replayed.last
@@ -100,20 +100,20 @@ def entropy_bonus(coefficient: float) -> Term:
 
 
 def exploration(weight: float, credit: Tensor) -> Term:
-    """Make E-MAML's term: what the choice of the pre-adaptation episodes does for the return after.
+    """E-MAML's term: the effect of the pre-adaptation episodes on the return after adaptation.
 
     The return after adaptation is an expectation over the rollouts D that the inner steps learn
     from, so its gradient has the term (return after adaptation) * grad log p(D) (Stadie et al.
     2018, equation 5). Here it is -weight * credit * (log p(D) - log p(D) when collected), [G]: 0 in
     value where the rollouts were collected.
 
-    It completes an inner step on the log-likelihood loss; the other losses carry the dependence
-    already, in the Hessian they are differentiated with.
+    It completes an inner step on the log-likelihood loss. The other losses have this dependence
+    already, in their Hessian.
 
     Args:
         weight: 1 is the exact term; a smaller weight has less variance.
-        credit: how good each task's return after adaptation was, in the unit of the surrogate, [M];
-            see `exploration_credit`.
+        credit: of each task's return after adaptation, in the unit of the surrogate, [M]; see
+            `exploration_credit`.
     """
 
     def term(replayed: Replayed) -> Tensor:

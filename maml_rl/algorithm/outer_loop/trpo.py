@@ -54,7 +54,7 @@ class TRPO:
 
     The step is accepted at the first size whose surrogate loss is lower than before and whose mean
     KL divergence, of the policies after adaptation, is at most `max_kl`. Otherwise the parameters
-    stay what they were. The objective's graphs are differentiated exactly, through the adaptation.
+    do not change. The objective's graphs are differentiated exactly, through the adaptation.
 
     Args:
         max_kl: delta, the bound on the mean KL divergence.

@@ -49,7 +49,7 @@ def mean_cosine(rows: Tensor) -> float | None:
 
 
 def direction_metrics(name: str, rows: Tensor) -> dict[str, float]:
-    """Describe the mean of the tasks' directions [M, P]: its norm, and their cosine."""
+    """Metrics of the tasks' directions [M, P]: the norm of their mean, and their cosine."""
     cosine = mean_cosine(rows)
     norm = {f"outer/{name}_norm": float(rows.mean(0).norm())}
     return norm if cosine is None else norm | {f"outer/{name}_cosine": cosine}
@@ -78,7 +78,7 @@ class OuterOptimizer(Protocol):
         """Take one outer step from `meta`.
 
         Args:
-            meta: what is learned, leaves [*s].
+            meta: the learned parameters, leaves [*s].
             state: empty at the first step.
             objective: of this iteration.
             progress: the fraction of the run that is done, for schedules.

@@ -33,7 +33,7 @@ class Policy(Protocol):
 
     @property
     def recurrent(self) -> bool:
-        """Whether it remembers: its rollouts are then replayed step after step."""
+        """Whether it has a memory: its rollouts are then replayed step after step."""
         ...
 
     @property

@@ -79,7 +79,7 @@ class CategoricalMLP(MLP):
         bias: of the layers.
         memory_size: units of a gated recurrent unit between the observations and the layers, which
             may then be none; 0 for a policy that remembers nothing.
-        layer_normalization: normalize what hidden layers give before the activation.
+        layer_normalization: normalize the outputs of hidden layers before the activation.
     """
 
     discrete = True

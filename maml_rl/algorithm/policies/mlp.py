@@ -23,11 +23,11 @@ CLIP = 10.0  # normalized observations beyond this many standard deviations are 
 class MLP(nn.Module):
     """A network from observations to the parameters of an action distribution.
 
-    As a module it is one policy; `outputs` runs M policies on stacked parameters, whose names are
-    the module's own. Parameters named in `fixed` are no part of what the outer loop learns: the
-    context, which begins every adaptation at 0 (Zintgraf et al. 2019), and the statistics that
-    observations are normalized by. With a memory, a gated recurrent unit reads the observations and
-    the layers read what it remembers (Duan et al. 2016, RL^2).
+    As a module it is one policy; `outputs` runs M policies on stacked parameters, under the
+    module's names. The outer loop does not learn the parameters in `fixed`: the context, which
+    begins every adaptation at 0 (Zintgraf et al. 2019), and the statistics that normalize
+    observations. With a memory, a gated recurrent unit reads the observations and the layers read
+    its state (Duan et al. 2016, RL^2).
 
     Args:
         observation_size: O.
@@ -38,8 +38,8 @@ class MLP(nn.Module):
         normalize_observations: by running mean and variance, frozen within an iteration.
         bias: of the layers.
         memory_size: units of the recurrent unit; 0 for none.
-        layer_normalization: normalize what hidden layers give before the activation, with a learned
-            gain and bias (Ba et al. 2016).
+        layer_normalization: normalize the outputs of hidden layers before the activation, with a
+            learned gain and bias (Ba et al. 2016).
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class MLP(nn.Module):
     def statistics(self, params: Params, rollouts: Sequence[Rollout]) -> Params:
         """Statistics of observations with those of `rollouts` merged in, leaves [*s].
 
-        Mean and variance over all steps that happened, of all tasks alike (Chan et al. 1979).
+        Mean and variance over all steps that happened, of all tasks together (Chan et al. 1979).
         """
         if not self.normalize_observations:
             return {}
@@ -179,7 +179,7 @@ class MLP(nn.Module):
         return hidden.unflatten(1, features.shape[1:3])
 
     def _activated(self, params: Params, index: int, hidden: Tensor) -> Tensor:
-        """Normalize what a hidden layer gave, [M, N, H], where that is asked for; activate it."""
+        """Activation of a hidden layer's outputs [M, N, H], normalized if the policy does so."""
         if self._has_norms:
             gain, bias = (params[f"norms.{index}.{name}"][:, None] for name in ("weight", "bias"))
             centered = hidden - hidden.mean(-1, keepdim=True)
@@ -201,7 +201,7 @@ class MLP(nn.Module):
         return weight, offset
 
     def _normalized(self, params: Params, rows: Tensor) -> Tensor:
-        """Normalize observations [M, N, O], where that is asked for."""
+        """Observations [M, N, O], normalized if the policy does so."""
         if not self.normalize_observations:
             return rows
         mean = params["observation_mean"][:, None].to(rows.dtype)
@@ -226,8 +226,8 @@ class MLP(nn.Module):
         Args:
             params: stacked parameters, leaves [M, *s].
             observations: [M, T, B, O]; T is 1 when acting.
-            state: what is remembered of the steps before, [M, B, H]; None for nothing.
-            first: [M, T, B], 1 where nothing before the step is to be remembered.
+            state: the memory of the steps before, [M, B, H]; None for an empty one.
+            first: [M, T, B], 1 where the memory is emptied before the step.
         """
         if not self.recurrent:
             return self.from_outputs(params, self.outputs(params, observations)), None, None

@@ -1,4 +1,4 @@
-"""A gated recurrent unit (Cho et al. 2014) on stacked parameters: what a policy remembers with."""
+"""A gated recurrent unit (Cho et al. 2014) on stacked parameters: the memory of a policy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GatedUnit(nn.Module):
         self.bias_hh = nn.Parameter(torch.empty(3 * units))
 
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw Glorot-uniform weights of the inputs, orthogonal ones of the state, zero biases."""
+        """Initialization: Glorot-uniform input weights, orthogonal state weights, zero biases."""
         with torch.no_grad():
             for gate in self.weight_ih.chunk(3):
                 nn.init.xavier_uniform_(gate, generator=generator)
@@ -50,7 +50,7 @@ def gated_unit(
     r = s(W_r x + b_r + U_r h + c_r), z = s(W_z x + b_z + U_z h + c_z),
     n = tanh(W_n x + b_n + r * (U_n h + c_n)) and h' = (1 - z) * n + z * h, as torch.nn.GRU has it.
     The inputs' share of the gates is one product for all steps. Differentiable to any order, in
-    either mode; first derivatives on the CPU take a path of their own, several times as fast.
+    either mode. First derivatives on the CPU take a special path, several times as fast.
 
     Args:
         params: stacked parameters under "memory.", leaves [M, *s].
@@ -118,9 +118,9 @@ class _Unrolled(torch.autograd.Function):
     """`_unrolled`, with first derivatives by hand.
 
     Back through time only dh is carried; the weights' derivative is one product for all steps.
-    Derivatives of derivatives go through `_unrolled` itself. The logistic function is made of
-    tanh, and no operation rounds once for two: torch's own do at some places of a tensor and not at
-    others, and a row's result must not depend on its place.
+    Derivatives of derivatives go through `_unrolled` itself. The logistic function is made of tanh,
+    and no fused operation is used: torch's fused operations round differently at different places
+    of a tensor, and a row's result must not depend on its place.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Where a run reports to: metrics.jsonl, TensorBoard, and experiment trackers."""
+"""Destinations of a run's reports: metrics.jsonl, TensorBoard, and experiment trackers."""
 
 from maml_rl.training.loggers.mlflow import MlflowLogger
 from maml_rl.training.loggers.run_logger import Metrics, RunLogger

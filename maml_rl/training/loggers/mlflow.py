@@ -68,14 +68,14 @@ class MlflowLogger(RunLogger):
 
 
 class Mlflow:
-    """A run of MLflow, begun or gone on with.
+    """A run of MLflow, new or continued.
 
     Args:
         folder: of the run.
         experiment: of MLflow.
         tracking_uri: None is the database in the run folder.
         tags: of a run that is begun.
-        training: the run is being trained, rather than added to.
+        training: whether the run is being trained; otherwise results are added to it.
     """
 
     def __init__(

@@ -33,8 +33,8 @@ class Sink(Protocol):
 class RunLogger:
     """Writes metrics.jsonl and TensorBoard's events, and shows progress.
 
-    Only metrics.jsonl is needed to go on: whatever else fails is left out from then on, with one
-    line of warning.
+    Only metrics.jsonl is necessary. Any other destination that fails is left out from then on, with
+    one line of warning.
 
     Args:
         tensorboard: write TensorBoard's event files.
@@ -52,8 +52,8 @@ class RunLogger:
 
         Args:
             folder: of the run.
-            start: environment steps that it goes on after; 0 begins it, None adds to a run that is
-                not trained on.
+            start: environment steps before this session; 0 begins the run, None adds to a run
+                without training it.
         """
         return {"TensorBoard": lambda: TensorBoard(folder, start)} if self.tensorboard else {}
 
@@ -61,12 +61,12 @@ class RunLogger:
     def open(
         self, metrics: Path, start: int, size: int, heading: Heading | None = None
     ) -> Iterator[RunLogger]:
-        """Open the files of a run, cut back to what was there.
+        """Open the files of a run, cut back to the size at the checkpoint.
 
         Args:
             metrics: path of metrics.jsonl, in the run's folder.
-            start: environment steps that the run goes on after.
-            size: size of metrics.jsonl there.
+            start: environment steps before this session.
+            size: of metrics.jsonl at that point, in bytes.
             heading: of the display.
         """
         self._path = metrics
@@ -98,7 +98,7 @@ class RunLogger:
     def add_evaluation(
         self, folder: Path, env_steps: int, results: Metrics, pictures: Mapping[str, Path]
     ) -> None:
-        """Report an evaluation of a run to all but its files.
+        """Report an evaluation of a run to all destinations except its files.
 
         Args:
             folder: of the run.

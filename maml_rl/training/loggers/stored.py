@@ -1,7 +1,7 @@
 """Facts about a run for trackers beside its metrics: configuration, title, labels.
 
-Which run of a tracker a run folder belongs to is kept in trackers.json, so that a resumed run goes
-on in the same one.
+trackers.json holds the tracker's run of a run folder, so that a resumed run goes on in the same
+one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Labels(NamedTuple):
 
 
 def stored_configuration(folder: Path) -> dict[str, Any]:
-    """A run's configuration as it is now; empty where it was begun from Python without one."""
+    """A run's present configuration; empty where the run began from Python without one."""
     run = RunFolder(folder)
     if not run.config.is_file():
         return {}
@@ -53,7 +53,7 @@ def stored_yaml(folder: Path) -> str:
 
 
 def labels(folder: Path) -> Labels | None:
-    """A run's environment, algorithm and seed; None where its configuration does not tell."""
+    """A run's environment, algorithm and seed; None where its configuration lacks them."""
     config = stored_configuration(folder)
     try:
         environment = snake_case(str(config["env"]["_target_"]).rpartition(".")[2])
@@ -63,7 +63,7 @@ def labels(folder: Path) -> Labels | None:
 
 
 def title(folder: Path) -> str:
-    """A run's folder and the one above, which tell runs of a sweep apart."""
+    """A run's folder and the one above, which distinguish the runs of a sweep."""
     return "/".join(folder.resolve().parts[-2:])
 
 

@@ -16,8 +16,8 @@ class TensorBoard:
 
     Args:
         folder: of the run.
-        start: environment steps that it goes on after: what was there beyond them is hidden. 0
-            begins a run, None adds to one.
+        start: environment steps before this session; later events are hidden. 0 begins a run, None
+            adds to one.
     """
 
     def __init__(self, folder: Path, start: int | None) -> None:
@@ -43,7 +43,7 @@ class TensorBoard:
         self._writer.flush()
 
     def _begin_session(self, metrics: dict[str, float]) -> None:
-        """Write what the page HPARAMS lists, and which metrics it compares."""
+        """Write the hyperparameters and the metrics of the page HPARAMS."""
         from torch.utils.tensorboard.summary import hparams
 
         settings = {

@@ -26,14 +26,14 @@ from maml_rl.training.loggers.stored import (
 class WandbLogger(RunLogger):
     """Reports to Weights & Biases too, by default into `wandb/` of the run folder alone.
 
-    `wandb sync <run folder>/wandb/offline-run-*` uploads what was written without a network. Who is
-    meant, and more such, is taken from the environment variables of Weights & Biases.
+    `wandb sync <run folder>/wandb/offline-run-*` uploads an offline run. The user, and other
+    settings, come from the environment variables of Weights & Biases.
 
     Args:
         tensorboard: write TensorBoard's event files.
         progress: show progress.
         project: of Weights & Biases.
-        mode: "offline", or "online" to upload meanwhile.
+        mode: "offline", or "online" to upload during the run.
         group: of runs; None takes WANDB_RUN_GROUP, or else groups the seeds of an environment and
             algorithm.
         tags: beside the environment's and the algorithm's name.
@@ -69,7 +69,7 @@ class WandbLogger(RunLogger):
 
 
 class Wandb:
-    """A run of Weights & Biases, begun or gone on with; a segment of its own for each session."""
+    """A run of Weights & Biases, new or continued, with a segment for each session."""
 
     def __init__(
         self, folder: Path, project: str, mode: str, group: str | None, tags: Sequence[str]
@@ -106,7 +106,7 @@ class Wandb:
     def add(self, env_steps: int, results: Metrics, pictures: Mapping[str, Path]) -> None:
         """Put an evaluation's results into the run's summary, and log its pictures.
 
-        Its history takes no earlier step than the last, which the checkpoint may be before.
+        Its history takes only later steps than the last, and the checkpoint may be earlier.
         """
         self._run.summary.update(results | {"evaluation/env_steps": env_steps})
         images = {
