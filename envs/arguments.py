@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from envs.errors import UserError
+from envs.errors import ArgumentError
 
 LONGEST_LIST = 190  # characters of choices named in an error
 
@@ -16,12 +16,14 @@ def integer_at_least(name: str, value: object, least: int = 1) -> int:
     """`value` as an int.
 
     Raises:
-        UserError: if it is not a whole number of at least `least`.
+        ArgumentError: if it is not a whole number of at least `least`.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 12e6
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        raise ArgumentError(
+            f"{name} must be a whole number of at least {least}, not {value!r}.", name
+        )
     return int(value)
 
 
@@ -36,7 +38,7 @@ def number(
     """`value` as a finite float within the bounds given (`above` is exclusive).
 
     Raises:
-        UserError: if it is not a finite number, or outside the bounds.
+        ArgumentError: if it is not a finite number, or outside the bounds.
     """
     limits = [f"above {above:g}"] if above is not None else []
     limits += [f"of at least {least:g}"] if least is not None else []
@@ -49,10 +51,10 @@ def number(
     except OverflowError:
         result = math.inf
     if isinstance(value, bool) or not math.isfinite(result):
-        raise UserError(f"{name} must be {wanted}, not {value!r}.")
+        raise ArgumentError(f"{name} must be {wanted}, not {value!r}.", name)
     low = (above is not None and result <= above) or (least is not None and result < least)
     if low or (most is not None and result > most):
-        raise UserError(f"{name} must be {wanted}, not {value!r}.")
+        raise ArgumentError(f"{name} must be {wanted}, not {value!r}.", name)
     return result
 
 
@@ -60,7 +62,7 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     """`value`, one of `choices`.
 
     Raises:
-        UserError: naming the choices (the first of many), and the nearest.
+        ArgumentError: naming the choices (the first of many), and the nearest.
     """
     known = sorted(choices)
     if isinstance(value, str) and value in known:
@@ -68,7 +70,7 @@ def one_of(name: str, value: object, choices: Iterable[str]) -> str:
     near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f" Did you mean {near[0]}?" if near else ""
     written = "null" if value is None else value
-    raise UserError(f"{name}={written} is unknown; choose one of {listed(known)}.{hint}")
+    raise ArgumentError(f"{name}={written} is unknown; choose one of {listed(known)}.{hint}", name)
 
 
 def listed(choices: Sequence[str]) -> str:
@@ -82,10 +84,10 @@ def flag(name: str, value: object) -> bool:
     """`value`, true or false.
 
     Raises:
-        UserError: otherwise.
+        ArgumentError: otherwise.
     """
     if not isinstance(value, bool):
-        raise UserError(f"{name} must be true or false, not {value!r}.")
+        raise ArgumentError(f"{name} must be true or false, not {value!r}.", name)
     return value
 
 
@@ -93,14 +95,15 @@ def pair(name: str, value: object) -> tuple[float, float]:
     """`value` as a range: two numbers, the lower one first; either may be infinite.
 
     Raises:
-        UserError: otherwise.
+        ArgumentError: otherwise.
     """
     parts = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else []
     parts = [math.inf if part == ".inf" else part for part in parts]  # YAML's, in a list of Hydra's
     real = all(isinstance(part, numbers.Real) and not math.isnan(part) for part in parts)
     if len(parts) != 2 or not real or parts[0] > parts[1]:
-        raise UserError(
+        raise ArgumentError(
             f"{name} must be two numbers in brackets, the lower one first, [low, high], not "
-            f"{value!r}."
+            f"{value!r}.",
+            name,
         )
     return float(parts[0]), float(parts[1])

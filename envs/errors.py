@@ -1,5 +1,10 @@
 """The errors of task distributions."""
 
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
 
 class UserError(ValueError):
     """A wrong input. Its message is one sentence for the person who made it; no traceback."""
@@ -7,6 +12,34 @@ class UserError(ValueError):
 
 class NoGymnasiumFormError(UserError):
     """A distribution has no Gymnasium environment of one task."""
+
+
+class ArgumentError(UserError):
+    """A wrong argument, named as its constructor names it.
+
+    Names of arguments stand at the beginning of the message, and before equals signs.
+
+    Args:
+        message: one sentence.
+        names: of the arguments in it.
+    """
+
+    def __init__(self, message: str, *names: str) -> None:
+        super().__init__(message)
+        self.names = names
+
+    def within(self, node: str, elsewhere: Collection[str] = ()) -> UserError:
+        """Return the error of an object that a configuration's node describes.
+
+        Args:
+            node: dotted key, which is put before the arguments' names.
+            elsewhere: arguments that do not come from the node.
+        """
+        names = "|".join(re.escape(name) for name in self.names if name not in elsewhere)
+        if not names:
+            return self
+        named = rf"^(?:{names})\b|(?<![\w.])(?:{names})(?==)"
+        return UserError(re.sub(named, lambda name: f"{node}.{name[0]}", str(self)))
 
 
 class SimulationError(RuntimeError):

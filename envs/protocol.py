@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.errors import NoGymnasiumFormError, UserError
+from envs.errors import ArgumentError, NoGymnasiumFormError, UserError
 
 Array = NDArray[Any]
 Tasks = dict[str, Array]
@@ -231,10 +231,11 @@ def check_distribution(what: str, built: Any) -> None:
     """
     if not isinstance(built, TaskDistribution):
         kind = type(built).__name__
-        raise UserError(
+        raise ArgumentError(
             f"{what} must be a task distribution, not {'None' if built is None else f'a {kind}'}: "
             f"inherit from the base class, class {'Mine' if built is None else kind}"
-            f"(envs.TaskDistribution), and write sample and make; all else has a default."
+            f"(envs.TaskDistribution), and write sample and make; all else has a default.",
+            what,
         )
 
 

@@ -55,3 +55,21 @@ def test_every_kind_of_file_in_the_packages_is_packaged():
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"*{ending}" for ending in endings - {".py"}} == set(patterns)
+
+
+CHECKS = {"integer_at_least", "number", "one_of", "flag", "pair", "text", "ArgumentError"}
+
+
+def test_checks_of_arguments_know_no_key_of_a_configuration():
+    """They name the argument; what builds the object puts the node's name before it."""
+    wrong = [
+        f"{path.relative_to(ROOT)}, line {node.lineno}: {name.value}"
+        for package in ("maml_rl", "envs")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.parent.name not in ("commands", "configuration")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in CHECKS
+        for name in [node.args[0], *(node.args[1:] if node.func.id == "ArgumentError" else ())]
+        if isinstance(name, ast.Constant) and " " not in name.value and "." in name.value
+    ]
+    assert wrong == []

@@ -51,11 +51,9 @@ class MultiArmedBandit(TabularDistribution):
         self, preset: str | None = None, arms: int | None = None, horizon: int | None = None
     ) -> None:
         name = next(iter(self.presets)) if preset is None else preset
-        chosen = self.presets[one_of("env.preset", name, self.presets)]
-        self.arms = integer_at_least("env.arms", chosen.arms if arms is None else arms)
-        self.horizon = integer_at_least(
-            "env.horizon", chosen.horizon if horizon is None else horizon
-        )
+        chosen = self.presets[one_of("preset", name, self.presets)]
+        self.arms = integer_at_least("arms", chosen.arms if arms is None else arms)
+        self.horizon = integer_at_least("horizon", chosen.horizon if horizon is None else horizon)
         self.observation_space = spaces.Box(0.0, 1.0, (1,), dtype=np.float64)
         self.action_space = spaces.Discrete(self.arms)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.arguments import pair
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from envs.protocol import Task, Tasks
 
 
@@ -27,8 +27,8 @@ class CartPole(GymnasiumTaskDistribution):
         pole_mass: tuple[float, float] = (0.05, 0.5),
         horizon: int | None = None,
     ) -> None:
-        self.pole_length = _positive("env.pole_length", pole_length)
-        self.pole_mass = _positive("env.pole_mass", pole_mass)
+        self.pole_length = _positive("pole_length", pole_length)
+        self.pole_mass = _positive("pole_mass", pole_mass)
         super().__init__("CartPole-v1", horizon)
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -61,7 +61,7 @@ class Pendulum(GymnasiumTaskDistribution):
         horizon: int | None = None,
         action_scale: float = 2.0,
     ) -> None:
-        self.gravity = pair("env.gravity", gravity)
+        self.gravity = pair("gravity", gravity)
         super().__init__("Pendulum-v1", horizon, action_scale)
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -81,5 +81,5 @@ def _positive(name: str, value: object) -> tuple[float, float]:
     """
     low, high = pair(name, value)
     if low <= 0:
-        raise UserError(f"{name} must be a range of numbers above 0, not {value!r}.")
+        raise ArgumentError(f"{name} must be a range of numbers above 0, not {value!r}.", name)
     return low, high

@@ -20,7 +20,7 @@ import numpy as np
 from envs.arguments import integer_at_least, one_of
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
 from envs.backends.mujoco.model import CAUSES, UNSTABLE, quiet_mujoco
-from envs.errors import SimulationError, UserError
+from envs.errors import ArgumentError, SimulationError, UserError
 from envs.protocol import Array, Task, Tasks
 
 GOALS = 50  # of a class, in each split: Meta-World's number
@@ -226,8 +226,10 @@ class _Metaworld(GymnasiumTaskDistribution):
     def __init__(
         self, train: tuple[Sequence[str], int], test: tuple[Sequence[str], int], horizon: int
     ) -> None:
-        if integer_at_least("env.horizon", horizon) > LIMIT:
-            raise UserError(f"env.horizon must be at most Meta-World's {LIMIT}, not {horizon}.")
+        if integer_at_least("horizon", horizon) > LIMIT:
+            raise ArgumentError(
+                f"horizon must be at most Meta-World's {LIMIT}, not {horizon}.", "horizon"
+            )
         self.classes, self.seed = tuple(train[0]), train[1]
         super().__init__("Meta-World", horizon, record=("success",))
         self.held_out = copy.copy(self)
@@ -270,8 +272,8 @@ class MetaworldML1(_Metaworld):
     """
 
     def __init__(self, task: str = "reach-v3", seed: int = 0, horizon: int = LIMIT) -> None:
-        name = one_of("env.task", task, _names())
-        seed = integer_at_least("env.seed", seed, 0)
+        name = one_of("task", task, _names())
+        seed = integer_at_least("seed", seed, 0)
         super().__init__(([name], seed), ([name], seed + 1), horizon)
 
 
@@ -286,7 +288,7 @@ class _ManyClasses(_Metaworld):
     table: str
 
     def __init__(self, seed: int = 0, horizon: int = LIMIT) -> None:
-        seed = integer_at_least("env.seed", seed, 0)
+        seed = integer_at_least("seed", seed, 0)
         classes = getattr(_env_dict(), self.table)
         super().__init__((list(classes["train"]), seed), (list(classes["test"]), seed), horizon)
 

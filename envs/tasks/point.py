@@ -33,8 +33,8 @@ class StartPreset(Preset):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        number("env.reach", self.reach, above=0)
-        number("env.start_range", self.start_range, least=0)
+        number("reach", self.reach, above=0)
+        number("start_range", self.start_range, least=0)
 
 
 @dataclasses.dataclass(frozen=True)

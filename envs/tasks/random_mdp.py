@@ -33,9 +33,9 @@ class RandomMDP(TabularDistribution):
     """
 
     def __init__(self, states: int = 10, actions: int = 5, horizon: int = 10) -> None:
-        self.states = integer_at_least("env.states", states)
-        self.actions = integer_at_least("env.actions", actions)
-        self.horizon = integer_at_least("env.horizon", horizon)
+        self.states = integer_at_least("states", states)
+        self.actions = integer_at_least("actions", actions)
+        self.horizon = integer_at_least("horizon", horizon)
         self.observation_space = spaces.Box(0.0, 1.0, (self.states,), dtype=np.float64)
         self.action_space = spaces.Discrete(self.actions)
 

@@ -38,9 +38,9 @@ class RandomParametersPreset(Preset):
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        number("env.base", self.base, above=0)
-        number("env.damping_base", self.damping_base, above=0)
-        number("env.exponent", self.exponent, least=0)
+        number("base", self.base, above=0)
+        number("damping_base", self.damping_base, above=0)
+        number("exponent", self.exponent, least=0)
 
 
 class RandomParameters(MujocoTaskDistribution):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from envs.arguments import integer_at_least
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from envs.protocol import TaskDistribution, check_distribution
 
 
@@ -21,10 +21,11 @@ def check_alike(named: Mapping[str, TaskDistribution]) -> int:
     for part in ("observation_space", "action_space", "horizon"):
         for key, own in others:
             if getattr(own, part) != getattr(reference, part):
-                raise UserError(
+                raise ArgumentError(
                     f"{first} and {key} must have the same {part}, but {reference.name} has "
                     f"{getattr(reference, part)} and {own.name} has {getattr(own, part)}: choose "
-                    f"distributions on one body, with one preset."
+                    f"distributions on one body, with one preset.",
+                    first,
                 )
     return reference.horizon
 
@@ -35,8 +36,9 @@ def check_horizon(given: int | None, own: int) -> None:
     Raises:
         UserError: if it is not.
     """
-    if given is not None and integer_at_least("env.horizon", given) != own:
-        raise UserError(
-            f"env.horizon={given} must be the horizon of the distributions combined, which is "
-            f"{own}: give each of them horizon={given}."
+    if given is not None and integer_at_least("horizon", given) != own:
+        raise ArgumentError(
+            f"horizon={given} must be the horizon of the distributions combined, which is {own}: "
+            f"give it to each of them.",
+            "horizon",
         )

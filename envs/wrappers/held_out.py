@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from envs.episodes import compare, row_seeds, traced
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from envs.protocol import TaskDistribution, draw_tasks
 from envs.wrappers.agreement import check_alike, check_horizon
 from envs.wrappers.wrapped import Wrapped
@@ -28,14 +28,15 @@ class HeldOut(Wrapped):
     def __init__(
         self, train: TaskDistribution, test: TaskDistribution, horizon: int | None = None
     ) -> None:
-        check_horizon(horizon, check_alike({"env.train": train, "env.test": test}))
+        check_horizon(horizon, check_alike({"train": train, "test": test}))
         super().__init__(train)
         self.train, self.held_out, self.name = train, test, f"{train.name}_held_out"
         own, other = (_leaf_shapes(distribution) for distribution in (train, test))
         if own != other:
-            raise UserError(
-                f"env.test has tasks of {_listed(other)} and env.train of {_listed(own)}, but what "
-                f"steps the one's tasks must take the other's: choose one class for both."
+            raise ArgumentError(
+                f"test has tasks of {_listed(other)} and train of {_listed(own)}, but what steps "
+                f"the one's tasks must take the other's: choose one class for both.",
+                "test",
             )
         _check_same_steps(train, test)
 
@@ -48,14 +49,17 @@ def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:
     """
     tasks = draw_tasks(test, 2, np.random.default_rng(0))
     seeds = row_seeds(2, 1)
-    compare(
-        "env.train and env.test do not differ in the range of their tasks alone: of a test task "
-        "stepped by env.train",
-        traced(test, tasks, seeds),
-        traced(train, tasks, seeds),
-        "test tasks run in env.train's environments, so give both one class and equal numbers but "
-        "those that tasks are drawn by",
-    )
+    try:
+        compare(
+            "train and test do not differ in the range of their tasks alone: of a test task "
+            "stepped by train",
+            traced(test, tasks, seeds),
+            traced(train, tasks, seeds),
+            "test tasks run in train's environments, so give both one class and equal numbers but "
+            "those that tasks are drawn by",
+        )
+    except UserError as error:
+        raise ArgumentError(str(error), "train") from error
 
 
 def _leaf_shapes(distribution: TaskDistribution) -> dict[str, tuple[int, ...]]:

@@ -41,7 +41,7 @@ class Trials(Extended):
     """
 
     def __init__(self, distribution: TaskDistribution, episodes: int = 2) -> None:
-        self.episodes = integer_at_least("trial_episodes", episodes)
+        self.episodes = integer_at_least("episodes", episodes)
         unbounded = np.full(flatdim(distribution.action_space) + 1, np.inf)
         super().__init__(distribution, np.append(-unbounded, 0), np.append(unbounded, 1))
         self.horizon = self.episodes * distribution.horizon

@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from envs.arguments import number
 from envs.backends.task_env import TaskEnv
 from envs.episodes import CheckedEnv, row_seeds, standard_actions
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from envs.protocol import (
     Array,
     BatchedEnv,
@@ -57,8 +57,8 @@ class Union(TaskDistribution):
         named: Mapping[Any, TaskDistribution]
         named = members if isinstance(members, Mapping) else dict(enumerate(members))
         if not named:
-            raise UserError("env.members is empty; a union needs a distribution.")
-        self.horizon = check_alike({f"env.members.{key}": own for key, own in named.items()})
+            raise ArgumentError("members is empty; a union needs a distribution.", "members")
+        self.horizon = check_alike({f"members.{key}": own for key, own in named.items()})
         check_horizon(horizon, self.horizon)
         self.members = list(named.values())
         self.name = f"union_of_{'_and_'.join(dict.fromkeys(own.name for own in named.values()))}"
@@ -347,8 +347,9 @@ def _probabilities(weights: Sequence[float] | None, size: int) -> Array:
     """
     given = [1.0] * size if weights is None else list(weights)
     if len(given) != size:
-        raise UserError(
-            f"env.weights must hold a number for each of {size} members, not {len(given)} numbers."
+        raise ArgumentError(
+            f"weights must hold a number for each of {size} members, not {len(given)} numbers.",
+            "weights",
         )
-    values = np.array([number("env.weights", weight, above=0) for weight in given])
+    values = np.array([number("weights", weight, above=0) for weight in given])
     return values / values.sum()

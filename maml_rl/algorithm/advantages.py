@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from envs.arguments import number
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.algorithm.baselines import Baseline, Bootstrap
 from maml_rl.algorithm.returns import (
     continuation,
@@ -79,13 +79,14 @@ class AdvantageEstimator:
         discounted_visits: bool = False,
     ) -> None:
         self.baseline = baseline
-        self.discount = number("algorithm.discount", discount, least=0, most=1)
-        self.gae_lambda = number("algorithm.gae_lambda", gae_lambda, least=0, most=1)
+        self.discount = number("discount", discount, least=0, most=1)
+        self.gae_lambda = number("gae_lambda", gae_lambda, least=0, most=1)
         self.standardize = standardize
         if bootstrap_time_out and self.discount == 1:
-            raise UserError(
-                "algorithm.bootstrap_time_out=true values a problem without end, whose return is "
-                "finite for a discount below 1: write algorithm.discount=0.99."
+            raise ArgumentError(
+                "bootstrap_time_out=true values a problem without end, whose return is finite for "
+                "a discount below 1: write discount=0.99.",
+                *("bootstrap_time_out", "discount"),
             )
         self.bootstrap_time_out = bootstrap_time_out
         self.held_out_baseline = held_out_baseline

@@ -50,7 +50,7 @@ class LinearFeatureBaseline:
     """
 
     def __init__(self, ridge: float = 1e-5) -> None:
-        self.ridge = number("baseline.ridge", ridge, above=0)
+        self.ridge = number("ridge", ridge, above=0)
 
     def features(self, observations: Tensor, time: Tensor) -> Tensor:
         """Features [..., F] of observations [..., O] at steps `time` [...], float64."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from envs.arguments import number
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from envs.protocol import Tasks
 from maml_rl.algorithm.adaptation import AdaptationStep, Experience
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
@@ -89,7 +89,7 @@ class MetaLearner:
         device: str = "cpu",
     ) -> None:
         if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
-            raise UserError(f"algorithm.name must be a word, such as maml, not {name!r}.")
+            raise ArgumentError(f"name must be a word, such as maml, not {name!r}.", "name")
         self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
         self.device = device
         self.advantages = AdvantageEstimator(
@@ -103,16 +103,13 @@ class MetaLearner:
         )
         self.normalize_returns = normalize_returns
         if normalize_returns and standardize_advantages:
-            raise UserError(
-                "algorithm.normalize_returns=true changes nothing where advantages are "
-                "standardized: set algorithm.standardize_advantages=false with it."
+            raise ArgumentError(
+                "normalize_returns=true changes nothing where advantages are standardized: set "
+                "standardize_advantages=false with it.",
+                *("normalize_returns", "standardize_advantages"),
             )
-        self.exploration_weight = number(
-            "algorithm.exploration_weight", exploration_weight, least=0
-        )
-        self.entropy_coefficient = number(
-            "algorithm.entropy_coefficient", entropy_coefficient, least=0
-        )
+        self.exploration_weight = number("exploration_weight", exploration_weight, least=0)
+        self.entropy_coefficient = number("entropy_coefficient", entropy_coefficient, least=0)
         self._check_fit()
 
     def _check_fit(self) -> None:
@@ -125,21 +122,26 @@ class MetaLearner:
         self.outer.check(self.inner, self.policy)
         for name in ("exploration_weight", "entropy_coefficient"):
             if getattr(self, name) > 0 and not self.outer.differentiates:
-                raise UserError(
-                    f"algorithm.{name} is a term of the outer loss, which "
-                    f"outer={type(self.outer).__name__.lower()} has none of: set it to 0."
+                raise ArgumentError(
+                    f"{name} is a term of the outer loss, which "
+                    f"outer={type(self.outer).__name__.lower()} has none of: set it to 0.",
+                    name,
                 )
         if self.exploration_weight > 0 and self.inner.steps == 0:
-            raise UserError("algorithm.exploration_weight > 0 needs inner.steps of at least 1.")
+            raise ArgumentError(
+                "exploration_weight > 0 needs inner.steps of at least 1.", "exploration_weight"
+            )
         if self.exploration_weight > 0 and self.inner.loss_name != "log_likelihood":
-            raise UserError(
-                f"algorithm.exploration_weight > 0 needs inner.loss=log_likelihood: "
-                f"{self.inner.loss_name} counts the sampling distribution's dependence already."
+            raise ArgumentError(
+                f"exploration_weight > 0 needs inner.loss=log_likelihood: {self.inner.loss_name} "
+                f"counts the sampling distribution's dependence already.",
+                "exploration_weight",
             )
         if self.inner.loss_name == "dice" and self.advantages.gae_lambda != 1:
-            raise UserError(
-                "inner.loss=dice sums whole returns: write algorithm.gae_lambda=1, or "
-                "inner.loss=loaded_dice."
+            raise ArgumentError(
+                "inner.loss=dice sums whole returns: write gae_lambda=1, or "
+                "inner.loss=loaded_dice.",
+                "gae_lambda",
             )
 
     def _drawn(self, seed: int) -> Params:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from envs.arguments import integer_at_least, number
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.algorithm.baselines import Bootstrap, least_squares
 from maml_rl.algorithm.policies.activations import tanh
 from maml_rl.algorithm.returns import standardize, step_in_episode
@@ -41,12 +41,14 @@ class ValueNetwork:
         step_size: float = 1e-2,
         ridge: float = 1e-3,
     ) -> None:
-        self.hidden_sizes = [integer_at_least("baseline.hidden_sizes", n) for n in hidden_sizes]
+        self.hidden_sizes = [integer_at_least("hidden_sizes", n) for n in hidden_sizes]
         if not self.hidden_sizes:
-            raise UserError("baseline.hidden_sizes is empty: give at least one size, as in [32].")
-        self.steps = integer_at_least("baseline.steps", steps, 0)
-        self.step_size = number("baseline.step_size", step_size, above=0)
-        self.ridge = number("baseline.ridge", ridge, above=0)
+            raise ArgumentError(
+                "hidden_sizes is empty: give at least one size, as in [32].", "hidden_sizes"
+            )
+        self.steps = integer_at_least("steps", steps, 0)
+        self.step_size = number("step_size", step_size, above=0)
+        self.ridge = number("ridge", ridge, above=0)
 
     def fit(self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None = None) -> Tensor:
         """Fit a network per task; see `Baseline.fit`.

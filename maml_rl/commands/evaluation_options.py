@@ -15,6 +15,7 @@ from envs.errors import UserError
 from envs.protocol import TaskDistribution, TaskGrid, Tasks, task_at
 from envs.tools.rendering import picture_of
 from envs.wrappers.trials import Trials
+from maml_rl.configuration.building import arguments_of
 from maml_rl.runs.data import is_run
 from maml_rl.runs.folder import RunFolder
 from maml_rl.trained.loading import Trained, load, step_scales
@@ -68,7 +69,8 @@ def checked(run: str, options: DictConfig) -> Request:
     trained = load(run, options.checkpoint)
     trained_steps = trained.learner.inner.steps
     inner = {str(key): value for key, value in options.inner.items() if value is not None}
-    trained = trained.varied(**inner)
+    with arguments_of("inner"):
+        trained = trained.varied(**inner)
     num_trials = integer_at_least("trials", options.trials)
     if video:
         _check_film(trained.distribution, trained.learner.name)

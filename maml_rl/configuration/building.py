@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from envs.arguments import integer_at_least, one_of
 from envs.checking import probe
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from envs.protocol import TaskDistribution, check_complete, check_distribution
 from envs.registry import arguments
 from envs.unstable import ending_unstable_episodes
@@ -96,7 +95,7 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
     observed = config.get("observe_task", False)
     if not isinstance(observed, bool):
         raise UserError(f"observe_task must be true or false, not {observed!r}.")
-    with ending_unstable_episodes():  # a run meets them by sampler.on_unstable
+    with arguments_of("env"), ending_unstable_episodes():  # a run meets them by its sampler
         probe(distribution)
     if observed:
         distribution = TaskObserved(distribution)
@@ -230,17 +229,7 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     node = config.get(name)
     if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
         raise UserError(f"{name} must name a class in {name}._target_, which is missing.")
-    values = _checked(name, node, arguments)
-    try:
-        built = instantiate(values, **arguments, _convert_="all")
-    except InstantiationException as error:
-        cause: BaseException | None = error.__cause__
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        why = error.__cause__ or error
-        raise UserError(f"{name}: {type(why).__name__}: {one_line(why)}") from error
+    built = _built(name, node, arguments)
     if name == "env":
         check_distribution(f"env._target_={node._target_}", built)
     lacking = [part for part in NODES[name] if not hasattr(built, part)]
@@ -251,45 +240,61 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     return built
 
 
-def _checked(name: str, node: DictConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Compare a node's keys and the types of its values with what its class takes.
+def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
+    """Call a node's class, its keys and the types of its values compared with what it takes.
 
-    Returns:
-        The node as plain values. Keys that are null and that the class doesn't take are left out:
-        a class of the user's own, named by env._target_ alone, need not know the presets of the
-        node it was put in.
+    Keys that are null and that the class doesn't take are left out: a class of the user's own,
+    named by env._target_ alone, need not know the presets of the node it was put in.
+
+    Args:
+        name: dotted key of the node.
+        node: names the class, and holds its arguments.
+        given: arguments that do not come from the node.
     """
     target = str(node._target_)
     try:
-        found = pkgutil.resolve_name(target)
+        cls = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's file may raise anything
         why = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{name}._target_={target} cannot be imported ({why}).") from error
-    if not callable(found):
+    if not callable(cls):
         raise UserError(f"{name}._target_={target} is no class.")
-    check_node(name, target, found)
-    check_complete(found)
-    parameters = inspect.signature(found).parameters
-    known = arguments(found)
+    check_node(name, target, cls)
+    check_complete(cls)
+    parameters = inspect.signature(cls).parameters
+    known = arguments(cls)
     values = {}
-    for key, value in ((str(key), value) for key, value in node.items()):
-        if not key.startswith("_") and key not in known.defaults:
-            if value is None:
-                continue
+    for key, value in ((str(key), value) for key, value in node.items() if key != "_target_"):
+        if key not in known.defaults and value is None:
+            continue
+        if key not in known.defaults and not known.any_name:
             takes = ", ".join(own for own in known.defaults if own not in given) or "nothing"
-            if known.any_name:
-                values[key] = _plain(f"{name}.{key}", value)
-                continue
             raise UserError(
-                f"{name}.{key} is unknown: {found.__name__} takes {takes} (~{name}.{key} "
+                f"{name}.{key} is unknown: {cls.__name__} takes {takes} (~{name}.{key} "
                 f"takes a value away)."
             )
-        if value is None and _keeps_default(found, known.defaults.get(key)):
+        if value is None and _keeps_default(cls, known.defaults.get(key)):
             continue
-        values[key] = _plain(f"{name}.{key}", value)
+        values[key] = _value(f"{name}.{key}", value)
         if key in parameters and not isinstance(value, DictConfig):
             _check_type(f"{name}.{key}", value, str(parameters[key].annotation))
-    return values
+    with arguments_of(name, given):
+        try:
+            return cls(**{**values, **given})
+        except UserError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(f"{name}: {what}") from error
+
+
+@contextmanager
+def arguments_of(node: str, elsewhere: Collection[str] = ()) -> Iterator[None]:
+    """Put a node's name before the arguments that an error names, but for those of elsewhere."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise error.within(node, elsewhere) from error
 
 
 def _keeps_default(found: Any, default: Any) -> bool:
@@ -297,14 +302,14 @@ def _keeps_default(found: Any, default: Any) -> bool:
     return default is not None and not str(found.__module__).startswith(("maml_rl.", "envs."))
 
 
-def _plain(name: str, value: Any) -> Any:
-    """Return a value of a node as plain lists and dictionaries, nodes within it checked."""
+def _value(name: str, value: Any) -> Any:
+    """A value of a node as plain lists and dictionaries, the nodes within it built."""
     if isinstance(value, DictConfig):
         if "_target_" in value:
-            return _checked(name, value, {})
-        return {str(key): _plain(f"{name}.{key!s}", own) for key, own in value.items()}
+            return _built(name, value, {})
+        return {str(key): _value(f"{name}.{key!s}", own) for key, own in value.items()}
     if OmegaConf.is_list(value):
-        return [_plain(f"{name}.{index}", own) for index, own in enumerate(value)]
+        return [_value(f"{name}.{index}", own) for index, own in enumerate(value)]
     return value
 
 

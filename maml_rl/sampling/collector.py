@@ -41,8 +41,8 @@ class Sampler:
 
     def __init__(self, threads: int | None = None, on_unstable: str = "stop") -> None:
         cores = len(os.sched_getaffinity(0))
-        self.threads = cores if threads is None else integer_at_least("sampler.threads", threads)
-        self.on_unstable = one_of("sampler.on_unstable", on_unstable, ("stop", "end_episode"))
+        self.threads = cores if threads is None else integer_at_least("threads", threads)
+        self.on_unstable = one_of("on_unstable", on_unstable, ("stop", "end_episode"))
 
     def collector(
         self, distribution: TaskDistribution, policy: Policy, num_tasks: int, num_episodes: int

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from envs.arguments import integer_at_least
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.algorithm.outer_loop.update import State
 from maml_rl.algorithm.rollout import Params
 
@@ -37,13 +37,14 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.iterations is None and self.env_steps is None:
-            raise UserError(
-                "set trainer.iterations or trainer.env_steps: the run must end somewhere."
+            raise ArgumentError(
+                "iterations=null and env_steps=null: set one of them, the run must end somewhere.",
+                *("iterations", "env_steps"),
             )
         if self.iterations is not None:
-            integer_at_least("trainer.iterations", self.iterations, 0)
+            integer_at_least("iterations", self.iterations, 0)
         if self.env_steps is not None:
-            integer_at_least("trainer.env_steps", self.env_steps)
+            integer_at_least("env_steps", self.env_steps)
 
     def fraction(self, progress: Progress) -> float:
         """Share of the run that is done, by the nearer limit."""

@@ -85,13 +85,11 @@ class Trainer:
         checkpoint_every: int = 50,
     ) -> None:
         self.limits = Limits(iterations, env_steps)
-        self.num_tasks = integer_at_least("trainer.num_tasks", num_tasks)
-        self.num_episodes = integer_at_least("trainer.num_episodes", num_episodes)
-        self.validate_every = integer_at_least("trainer.validate_every", validate_every)
-        self.validation_episodes = integer_at_least(
-            "trainer.validation_episodes", validation_episodes
-        )
-        self.checkpoint_every = integer_at_least("trainer.checkpoint_every", checkpoint_every)
+        self.num_tasks = integer_at_least("num_tasks", num_tasks)
+        self.num_episodes = integer_at_least("num_episodes", num_episodes)
+        self.validate_every = integer_at_least("validate_every", validate_every)
+        self.validation_episodes = integer_at_least("validation_episodes", validation_episodes)
+        self.checkpoint_every = integer_at_least("checkpoint_every", checkpoint_every)
         self.distribution, self.learner, self.sampler = distribution, learner, sampler
         self.logger, self.folder, self.seed = logger, folder, integer_at_least("seed", seed, 0)
         self.notes: list[str] = []
@@ -105,7 +103,7 @@ class Trainer:
 
     def _stored(self, split: str, source: TaskDistribution, count: int) -> Tasks:
         """Stored tasks of a split; a finite set comes in equal counts, rounded up."""
-        option = f"trainer.{split}_tasks"
+        option = f"{split}_tasks"
         integer_at_least(option, count)
         finite = source.finite_tasks()
         size = 1 if finite is None else count_tasks(finite)

@@ -166,5 +166,5 @@ def test_returns_that_are_not_finite_are_refused(wrong):
 
 @pytest.mark.parametrize("ridge", [0.0, -1.0, float("nan"), None])
 def test_a_wrong_ridge_is_refused(ridge):
-    with pytest.raises(UserError, match=r"^baseline\.ridge must be a finite number above 0"):
+    with pytest.raises(UserError, match=r"^ridge must be a finite number above 0"):
         LinearFeatureBaseline(ridge)

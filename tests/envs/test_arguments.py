@@ -1,10 +1,11 @@
+import math
 import re
 
 import numpy as np
 import pytest
 
 from envs.arguments import flag, integer_at_least, number, one_of, pair
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), 3e0])
@@ -95,3 +96,33 @@ def test_flag_takes_true_and_false_only():
     assert flag("env.terminates", False) is False
     with pytest.raises(UserError, match=r"env.terminates must be true or false, not 1\."):
         flag("env.terminates", 1)
+
+
+def test_a_node_s_name_goes_before_the_arguments_of_an_error_and_before_nothing_else():
+    words = "discount=1 needs steps=3, not a discount of 1, or inner.steps=2 and seed=4."
+    error = ArgumentError(words, "discount", "steps", "seed")
+    assert str(error) == words
+    within = error.within("algorithm", ["seed"])
+    assert type(within) is UserError
+    assert str(within) == (
+        "algorithm.discount=1 needs algorithm.steps=3, not a discount of 1, or inner.steps=2 and "
+        "seed=4."
+    )
+    assert str(ArgumentError("seed must be 1.", "seed").within("trainer", {"seed": 1})) == (
+        "seed must be 1."
+    )
+
+
+def test_every_check_names_the_argument_for_the_node_that_it_comes_from():
+    checks = (
+        lambda: integer_at_least("steps", 0),
+        lambda: number("steps", math.nan),
+        lambda: number("steps", -1, above=0),
+        lambda: one_of("steps", "a", ["b"]),
+        lambda: flag("steps", 1),
+        lambda: pair("steps", 1),
+    )
+    for check in checks:
+        with pytest.raises(ArgumentError) as error:
+            check()
+        assert str(error.value.within("inner")) == f"inner.{error.value}"

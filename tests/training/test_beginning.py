@@ -163,6 +163,6 @@ def test_stored_tasks_of_a_finite_set_are_rounded_up(tmp_path, capsys):
     run.begin()
     assert list(run.splits.validation["direction"]) == [1.0, -1.0] * 3
     assert capsys.readouterr().out == (
-        "note: trainer.validation_tasks=5 is rounded up to 6: half_cheetah_dir has 2 tasks, which "
+        "note: validation_tasks=5 is rounded up to 6: half_cheetah_dir has 2 tasks, which "
         "are stored in equal counts.\n"
     )

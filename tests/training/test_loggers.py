@@ -347,14 +347,14 @@ def test_a_run_is_read_where_the_package_is_missing(
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: WandbLogger(mode="on"), "logger.mode=on is unknown; choose one of"),
-        (lambda: WandbLogger(project=""), "logger.project must be a text, such as"),
-        (lambda: WandbLogger(project=3), "logger.project must be a text, such as"),
-        (lambda: WandbLogger(tags="mine"), "logger.tags must be a list of texts, such as"),
-        (lambda: WandbLogger(group=""), "logger.group must be a text, such as"),
-        (lambda: MlflowLogger(tags=["mine"]), "logger.tags must name tags, such as"),
-        (lambda: MlflowLogger(experiment=""), "logger.experiment must be a text, such as"),
-        (lambda: MlflowLogger(tracking_uri=5000), "logger.tracking_uri must be a text, such as"),
+        (lambda: WandbLogger(mode="on"), "mode=on is unknown; choose one of"),
+        (lambda: WandbLogger(project=""), "project must be a text, such as"),
+        (lambda: WandbLogger(project=3), "project must be a text, such as"),
+        (lambda: WandbLogger(tags="mine"), "tags must be a list of texts, such as"),
+        (lambda: WandbLogger(group=""), "group must be a text, such as"),
+        (lambda: MlflowLogger(tags=["mine"]), "tags must name tags, such as"),
+        (lambda: MlflowLogger(experiment=""), "experiment must be a text, such as"),
+        (lambda: MlflowLogger(tracking_uri=5000), "tracking_uri must be a text, such as"),
     ],
 )
 def test_wrong_options_are_named(make, words, runs):

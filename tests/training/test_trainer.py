@@ -94,7 +94,7 @@ def test_stored_tasks_are_the_seed_s_and_finite_ones_come_in_equal_counts(tmp_pa
     odd = trainer(tmp_path, "env=half_cheetah_dir", "trainer.test_tasks=3")
     assert list(odd.splits.test["direction"]) == [1.0, -1.0, 1.0, -1.0]
     assert odd.notes == [
-        "trainer.test_tasks=3 is rounded up to 4: half_cheetah_dir has 2 tasks, which are stored "
+        "test_tasks=3 is rounded up to 4: half_cheetah_dir has 2 tasks, which are stored "
         "in equal counts."
     ]
 
@@ -301,5 +301,7 @@ def test_sizes_are_whole_numbers_of_at_least_one(name, tmp_path):
 
 
 def test_a_run_must_end_somewhere(tmp_path):
-    with pytest.raises(UserError, match=r"set trainer\.iterations or trainer\.env_steps"):
+    with pytest.raises(
+        UserError, match=r"^trainer\.iterations=null and trainer\.env_steps=null: set one of them"
+    ):
         trainer(tmp_path, "trainer.iterations=null")

@@ -18,7 +18,7 @@ from envs.arguments import integer_at_least, number
 from envs.backends.gymnasium.batch import BatchedGymnasium
 from envs.backends.task_env import TaskEnv
 from envs.episodes import described, episode_seed
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from envs.protocol import Array, Task, TaskDistribution, Tasks, draw_tasks, snake_case, task_at
 
 Env = gymnasium.Env[Any, Any]
@@ -70,15 +70,13 @@ class GymnasiumTaskDistribution(TaskDistribution):
         record: Sequence[str] = (),
     ) -> None:
         if id is None:
-            raise UserError(
-                "env.id is missing: name a Gymnasium environment, such as env.id=Pendulum-v1."
+            raise ArgumentError(
+                "id is missing: name a Gymnasium environment, such as id=Pendulum-v1.", "id"
             )
         self.id, self.kwargs = id, dict(kwargs or {})
         self.record = (record,) if isinstance(record, str) else tuple(record)
-        self.action_scale = number("env.action_scale", action_scale, above=0)
-        self.horizon = integer_at_least(
-            "env.horizon", self._limit() if horizon is None else horizon
-        )
+        self.action_scale = number("action_scale", action_scale, above=0)
+        self.horizon = integer_at_least("horizon", self._limit() if horizon is None else horizon)
         env = self.build()
         try:
             self.native_action_space = env.action_space
@@ -103,7 +101,7 @@ class GymnasiumTaskDistribution(TaskDistribution):
         Raises:
             UserError: if Gymnasium cannot build it.
         """
-        with _told_in_one_sentence(f"env.id={self.id} cannot be built"):
+        with _told_in_one_sentence(f"id={self.id} cannot be built"):
             env = gymnasium.make(
                 str(self.id),
                 max_episode_steps=-1,  # the sampler cuts episodes off after `horizon` steps
@@ -165,8 +163,9 @@ class GymnasiumTaskDistribution(TaskDistribution):
         for name in self.record:
             if name not in info:
                 there = ", ".join(sorted(map(str, info))) or "nothing"
-                raise UserError(
-                    f"env.record names {name}, which the info of {self.id} lacks; it has {there}."
+                raise ArgumentError(
+                    f"record names {name}, which the info of {self.id} lacks; it has {there}.",
+                    "record",
                 )
         return [float(info[name]) for name in self.record]
 
@@ -189,12 +188,14 @@ class GymnasiumTaskDistribution(TaskDistribution):
     def _limit(self) -> int:
         """Time limit that the environment's id was registered with."""
         module, _, name = str(self.id).rpartition(":")
-        with _told_in_one_sentence(f"env.id={self.id} cannot be found"):
+        with _told_in_one_sentence(f"id={self.id} cannot be found"):
             if module:
                 importlib.import_module(module)
             limit = gymnasium.spec(name).max_episode_steps
         if limit is None:
-            raise UserError(f"{self.id} has no time limit of its own: give env.horizon, in steps.")
+            raise ArgumentError(
+                f"{self.id} has no time limit of its own: give horizon=<steps>.", "horizon"
+            )
         return limit
 
 
@@ -245,18 +246,19 @@ def _set_task(given: SetTask | type | str | Mapping[str, Any] | None) -> SetTask
         given = options.pop("_target_", None)
     found: Any = given
     if given is None:
-        raise UserError(
-            "env.set_task is missing: name a class with sample(num_tasks, rng) and "
-            "apply(env, task), such as env.set_task=my_tasks.PendulumGravity."
+        raise ArgumentError(
+            "set_task is missing: name a class with sample(num_tasks, rng) and "
+            "apply(env, task), such as set_task=my_tasks.PendulumGravity.",
+            "set_task",
         )
     if isinstance(given, str):
-        with _told_in_one_sentence(f"env.set_task={given} cannot be imported"):
+        with _told_in_one_sentence(f"set_task={given} cannot be imported"):
             found = pkgutil.resolve_name(given)
-    with _told_in_one_sentence(f"env.set_task={given} cannot be built"):
+    with _told_in_one_sentence(f"set_task={given} cannot be built"):
         built = found(**options) if isinstance(found, type) else found
     for method in ("sample(num_tasks, rng)", "apply(env, task)"):
         if not callable(getattr(built, method.partition("(")[0], None)):
-            raise UserError(f"env.set_task={given} must define {method}.")
+            raise ArgumentError(f"set_task={given} must define {method}.", "set_task")
     checked: SetTask = built
     return checked
 
@@ -269,7 +271,7 @@ def _told_in_one_sentence(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{what} ({described(error)}).") from error
+        raise ArgumentError(f"{what} ({described(error)}).", "id", "set_task") from error
 
 
 def _float_box(space: spaces.Space[Any], id: str | None) -> spaces.Box:

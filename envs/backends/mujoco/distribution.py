@@ -73,7 +73,7 @@ class MujocoTaskDistribution(TaskDistribution):
         if not all(isinstance(preset, Preset) for preset in self.presets.values()):
             raise UserError(f"{cls}.presets must hold Presets: presets = {_PRESETS_EXAMPLE}.")
         name = next(iter(self.presets)) if preset is None else preset
-        chosen = self.presets[one_of("env.preset", name, self.presets)]
+        chosen = self.presets[one_of("preset", name, self.presets)]
         self.preset_name = name
         self.preset = chosen.override({"horizon": horizon, "action_scale": action_scale, **numbers})
         self.frame_skip, self.horizon = self.preset.frame_skip, self.preset.horizon

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from envs.arguments import flag, integer_at_least, number, pair
-from envs.errors import UserError
+from envs.errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,9 @@ class Preset:
         known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in given:
             if name not in known:
-                raise UserError(f"env.{name} is unknown; there is {', '.join(sorted(known))}.")
+                raise ArgumentError(
+                    f"{name} is unknown; there is {', '.join(sorted(known))}.", name
+                )
         return dataclasses.replace(
             self, **{name: _like(name, value, known[name]) for name, value in given.items()}
         )
@@ -37,9 +39,9 @@ class Preset:
 def _like(name: str, value: Any, default: Any) -> Any:
     """Check that `value` is of the kind of a preset's number, and return it as that."""
     if isinstance(default, bool):
-        return flag(f"env.{name}", value)
+        return flag(name, value)
     if isinstance(default, int):
-        return integer_at_least(f"env.{name}", value)
+        return integer_at_least(name, value)
     if isinstance(default, tuple):
-        return pair(f"env.{name}", value)
-    return number(f"env.{name}", value, above=0 if name == "action_scale" else None)
+        return pair(name, value)
+    return number(name, value, above=0 if name == "action_scale" else None)

@@ -151,7 +151,7 @@ class Learn2LearnGBML(Learn2LearnMAML):
             "meta_curvature": transforms.MetaCurvatureTransform,
             "kronecker": transforms.KroneckerTransform(linear),
         }
-        self.transform = one_of("inner.transform", transform, makers)
+        self.transform = one_of("transform", transform, makers)
         self._transform = makers[transform]
 
     def load(self) -> Any:

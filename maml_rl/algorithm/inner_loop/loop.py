@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from envs.arguments import integer_at_least, number, one_of
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from maml_rl.algorithm.adaptation import AdaptationStep, distribution_on
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.losses import LOSSES, Loss, per_task
@@ -58,22 +58,27 @@ class InnerLoop:
         update: UpdateRule | None = None,
         dice_decay: float = 1.0,
     ) -> None:
-        self.steps = integer_at_least("inner.steps", steps, 0)
-        self.step_size = number("inner.step_size", step_size, above=0)
-        decay = number("inner.dice_decay", dice_decay, least=0, most=1)
+        self.steps = integer_at_least("steps", steps, 0)
+        self.step_size = number("step_size", step_size, above=0)
+        decay = number("dice_decay", dice_decay, least=0, most=1)
         if callable(loss):
             self.loss_name, self.loss = type(loss).__name__, loss
         else:
-            self.loss_name = one_of("inner.loss", loss, LOSSES)
+            self.loss_name = one_of("loss", loss, LOSSES)
             self.loss = LOSSES[loss](decay)
         if decay != 1 and loss != "loaded_dice":
-            raise UserError(
-                f"inner.dice_decay={decay:g} is for inner.loss=loaded_dice, not {self.loss_name}."
+            raise ArgumentError(
+                f"dice_decay={decay:g} is for loss=loaded_dice, not {self.loss_name}.",
+                *("dice_decay", "loss"),
             )
         self.first_order = first_order
         if adapted is not None and not all(isinstance(entry, str) for entry in adapted):
-            raise UserError(
-                f"inner.adapted must be a list of names, such as [head], not {list(adapted)}."
+            raise ArgumentError(
+                f"adapted must be a list of names, such as [head], not {list(adapted)}.", "adapted"
+            )
+        if adapted is not None and not list(adapted):
+            raise ArgumentError(
+                "adapted=[] adapts nothing: name a part, such as [head].", "adapted"
             )
         self.adapted = adapted
         self.update = update or SGD()
@@ -102,8 +107,6 @@ class InnerLoop:
                     f"such as layers.0.*."
                 )
             chosen.update(found)
-        if not chosen:
-            raise UserError("inner.adapted=[] adapts nothing: name a part, such as [head].")
         return tuple(name for name in names if name in chosen)
 
     def varied(self, step_size: float | None = None, steps: int | None = None) -> InnerLoop:
@@ -114,13 +117,14 @@ class InnerLoop:
         """
         other = copy(self)
         if steps is not None:
-            other.steps = integer_at_least("inner.steps", steps, 0)
+            other.steps = integer_at_least("steps", steps, 0)
         if step_size is not None:
-            other.step_size = number("inner.step_size", step_size, above=0)
+            other.step_size = number("step_size", step_size, above=0)
             if isinstance(self.update, MetaSGD):
-                raise UserError(
-                    f"inner.step_size={step_size} changes nothing here: the step sizes of this "
-                    f"inner loop were learned."
+                raise ArgumentError(
+                    f"step_size={step_size} changes nothing here: the step sizes of this inner "
+                    f"loop were learned.",
+                    "step_size",
                 )
         return other
 

@@ -56,7 +56,7 @@ class MetaSGD:
 
     def __init__(self, positive: bool = False, per: str = "parameter") -> None:
         self.positive = positive
-        self.per = one_of("inner.update.per", per, ("parameter", "tensor"))
+        self.per = one_of("per", per, ("parameter", "tensor"))
 
     def learned(self, params: Params, step_size: float) -> Params:
         """Learn rates, "update/<name>", or their logarithms, "update/log/<name>"."""

@@ -37,11 +37,11 @@ class Adam:
         max_grad_norm: float | None = None,
         schedule: str = "constant",
     ) -> None:
-        self.step_size = number("outer.step_size", step_size, above=0)
+        self.step_size = number("step_size", step_size, above=0)
         self.max_grad_norm = (
-            None if max_grad_norm is None else number("outer.max_grad_norm", max_grad_norm, above=0)
+            None if max_grad_norm is None else number("max_grad_norm", max_grad_norm, above=0)
         )
-        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+        self.schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:
         """Take any inner loop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envs.arguments import integer_at_least, number, one_of
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.algorithm.outer_loop.terms import Term, clipped_surrogate, inner_kl_penalty
@@ -52,20 +52,19 @@ class PPO:
         max_grad_norm: float | None = None,
         schedule: str = "constant",
     ) -> None:
-        self.step_size = number("outer.step_size", step_size, above=0)
-        self.epochs = integer_at_least("outer.epochs", epochs)
-        self.clip = number("outer.clip", clip, above=0)
-        self.inner_kl_coefficient = number(
-            "outer.inner_kl_coefficient", inner_kl_coefficient, least=0
-        )
-        self.target_inner_kl = _positive("outer.target_inner_kl", target_inner_kl)
+        self.step_size = number("step_size", step_size, above=0)
+        self.epochs = integer_at_least("epochs", epochs)
+        self.clip = number("clip", clip, above=0)
+        self.inner_kl_coefficient = number("inner_kl_coefficient", inner_kl_coefficient, least=0)
+        self.target_inner_kl = _positive("target_inner_kl", target_inner_kl)
         if self.target_inner_kl is not None and self.inner_kl_coefficient == 0:
-            raise UserError(
-                "outer.target_inner_kl adapts a penalty that is 0: set outer.inner_kl_coefficient "
-                "to where it starts, such as 5e-4."
+            raise ArgumentError(
+                "target_inner_kl adapts a penalty that is 0: set inner_kl_coefficient=5e-4, or "
+                "where else it starts.",
+                *("target_inner_kl", "inner_kl_coefficient"),
             )
-        self.max_grad_norm = _positive("outer.max_grad_norm", max_grad_norm)
-        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+        self.max_grad_norm = _positive("max_grad_norm", max_grad_norm)
+        self.schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
 
     def _coefficient(self, state: State) -> float:
         return state.get("inner_kl_coefficient", self.inner_kl_coefficient)

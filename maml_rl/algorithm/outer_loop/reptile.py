@@ -29,8 +29,8 @@ class Reptile:
     differentiates = False
 
     def __init__(self, step_size: float = 0.5, schedule: str = "constant") -> None:
-        self.step_size = number("outer.step_size", step_size, above=0)
-        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+        self.step_size = number("step_size", step_size, above=0)
+        self.schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:
         """Refuse an inner loop with a part that would stay untrained.

@@ -77,12 +77,12 @@ class TRPO:
         backtrack_ratio: float = 0.8,
         schedule: str = "constant",
     ) -> None:
-        self.max_kl = number("outer.max_kl", max_kl, above=0)
-        self.cg_iterations = integer_at_least("outer.cg_iterations", cg_iterations)
-        self.damping = number("outer.damping", damping, least=0)
-        self.line_search_steps = integer_at_least("outer.line_search_steps", line_search_steps)
-        self.backtrack_ratio = number("outer.backtrack_ratio", backtrack_ratio, above=0, most=0.99)
-        self.schedule = SCHEDULES[one_of("outer.schedule", schedule, SCHEDULES)]
+        self.max_kl = number("max_kl", max_kl, above=0)
+        self.cg_iterations = integer_at_least("cg_iterations", cg_iterations)
+        self.damping = number("damping", damping, least=0)
+        self.line_search_steps = integer_at_least("line_search_steps", line_search_steps)
+        self.backtrack_ratio = number("backtrack_ratio", backtrack_ratio, above=0, most=0.99)
+        self.schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:
         """Refuse an inner loop or an activation without Fisher products.

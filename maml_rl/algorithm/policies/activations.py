@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from envs.arguments import one_of
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.algorithm.forward_mode import dual_level
 
 
@@ -79,21 +79,23 @@ def activation_named(name: object) -> Activation:
         UserError: if there is none, or it does not give each number its own, [*s] for [*s].
     """
     if not isinstance(name, str) or "." not in name:
-        return ACTIVATIONS[one_of("policy.activation", name, ACTIVATIONS)]
+        return ACTIVATIONS[one_of("activation", name, ACTIVATIONS)]
     try:
         function: Activation = pkgutil.resolve_name(name)
         column = torch.linspace(-1.0, 1.0, 3)
         fits = torch.equal(function(column)[1:], function(column[1:]))
     except Exception as error:  # anything may stand at a path that somebody wrote
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(
-            f"policy.activation={name} is no activation: name a function of a tensor, such as "
-            f"torch.atan ({why})."
+        raise ArgumentError(
+            f"activation={name} is no activation: name a function of a tensor, such as "
+            f"torch.atan ({why}).",
+            "activation",
         ) from error
     if not fits:
-        raise UserError(
-            f"policy.activation={name} must give each number its own value, whatever the others "
-            f"are, as torch.atan does."
+        raise ArgumentError(
+            f"activation={name} must give each number its own value, whatever the others are, as "
+            f"torch.atan does.",
+            "activation",
         )
     return function
 

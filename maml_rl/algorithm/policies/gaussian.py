@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from envs.arguments import number
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.algorithm.policies.mlp import MLP
 from maml_rl.algorithm.rollout import Params, masked_mean
 
@@ -104,8 +104,8 @@ class GaussianMLP(MLP):
         layer_normalization: bool = False,
     ) -> None:
         if len(hidden_sizes) == 0 and memory_size == 0:
-            raise UserError(
-                "policy.hidden_sizes is empty; give at least one size, such as [64,64]."
+            raise ArgumentError(
+                "hidden_sizes is empty; give at least one size, such as [64,64].", "hidden_sizes"
             )
         super().__init__(
             observation_size,
@@ -117,8 +117,8 @@ class GaussianMLP(MLP):
             memory_size=memory_size,
             layer_normalization=layer_normalization,
         )
-        self.initial_std = number("policy.initial_std", initial_std, above=0)
-        self.minimum_log_std = math.log(number("policy.minimum_std", minimum_std, above=0))
+        self.initial_std = number("initial_std", initial_std, above=0)
+        self.minimum_log_std = math.log(number("minimum_std", minimum_std, above=0))
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(self.initial_std)))
 
     def initialize(self, generator: torch.Generator) -> Params:

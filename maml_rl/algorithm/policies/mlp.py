@@ -55,10 +55,10 @@ class MLP(nn.Module):
         layer_normalization: bool = False,
     ) -> None:
         super().__init__()
-        self.memory_size = integer_at_least("policy.memory_size", memory_size, 0)
+        self.memory_size = integer_at_least("memory_size", memory_size, 0)
         self._features = self.memory_size or observation_size
-        hidden = [integer_at_least("policy.hidden_sizes", size) for size in hidden_sizes]
-        context_size = integer_at_least("policy.context_size", context_size, 0)
+        hidden = [integer_at_least("hidden_sizes", size) for size in hidden_sizes]
+        context_size = integer_at_least("context_size", context_size, 0)
         sizes = [self._features + context_size, *hidden, action_size]
         self.observation_size, self.action_size = observation_size, action_size
         self.widest = max(*sizes, 3 * self.memory_size)

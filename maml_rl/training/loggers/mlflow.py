@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.training.loggers.run_logger import Metrics, RunLogger, Sink
 from maml_rl.training.loggers.stored import (
     flat,
@@ -48,12 +48,10 @@ class MlflowLogger(RunLogger):
         tags: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(tensorboard, progress)
-        self.experiment = text("logger.experiment", experiment)
-        self.tracking_uri = (
-            None if tracking_uri is None else text("logger.tracking_uri", tracking_uri)
-        )
+        self.experiment = text("experiment", experiment)
+        self.tracking_uri = None if tracking_uri is None else text("tracking_uri", tracking_uri)
         if not isinstance(tags, Mapping | None):
-            raise UserError(f"logger.tags must name tags, such as {{by: me}}, not {tags!r}.")
+            raise ArgumentError(f"tags must name tags, such as {{by: me}}, not {tags!r}.", "tags")
         self.tags = {str(name): str(value) for name, value in (tags or {}).items()}
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # which it reads when it is imported
         require("mlflow", ["mlflow", "sqlalchemy", "alembic"])

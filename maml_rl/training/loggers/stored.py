@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from envs.protocol import snake_case
 from maml_rl.files import write_json
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
@@ -114,7 +114,7 @@ def text(key: str, value: object) -> str:
         UserError: naming the key.
     """
     if not isinstance(value, str) or not value:
-        raise UserError(f"{key} must be a text, such as {key}=maml_rl, not {value!r}.")
+        raise ArgumentError(f"{key} must be a text, such as {key}=maml_rl, not {value!r}.", key)
     return value
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.arguments import one_of
-from envs.errors import UserError
+from envs.errors import ArgumentError
 from maml_rl.training.loggers.run_logger import Metrics, RunLogger, Sink
 from maml_rl.training.loggers.stored import (
     known_run,
@@ -49,11 +49,13 @@ class WandbLogger(RunLogger):
         tags: Sequence[str] = (),
     ) -> None:
         super().__init__(tensorboard, progress)
-        self.project = text("logger.project", project)
-        self.mode = one_of("logger.mode", mode, ("offline", "online"))
-        self.group = None if group is None else text("logger.group", group)
+        self.project = text("project", project)
+        self.mode = one_of("mode", mode, ("offline", "online"))
+        self.group = None if group is None else text("group", group)
         if isinstance(tags, str) or not all(isinstance(tag, str) for tag in tags):
-            raise UserError(f"logger.tags must be a list of texts, such as [mine], not {tags!r}.")
+            raise ArgumentError(
+                f"tags must be a list of texts, such as [mine], not {tags!r}.", "tags"
+            )
         self.tags = list(tags)
         if self.mode == "offline":  # its reports of its own errors too; read when it is imported
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

@@ -131,10 +131,10 @@ def test_sgd_uses_the_inner_step_size_and_leaves_what_has_no_gradient():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": -1}, "inner.steps must be a whole number of at least 0, not -1"),
-        ({"step_size": "big"}, "inner.step_size must be a finite number above 0, not 'big'"),
-        ({"step_size": float("nan")}, "inner.step_size must be a finite number above 0, not nan"),
-        ({"step_size": -0.1}, "inner.step_size must be a finite number above 0, not -0.1"),
+        ({"steps": -1}, "steps must be a whole number of at least 0, not -1"),
+        ({"step_size": "big"}, "step_size must be a finite number above 0, not 'big'"),
+        ({"step_size": float("nan")}, "step_size must be a finite number above 0, not nan"),
+        ({"step_size": -0.1}, "step_size must be a finite number above 0, not -0.1"),
         ({"loss": "likelihood_ration"}, "Did you mean likelihood_ratio"),
     ],
 )

@@ -76,5 +76,5 @@ def test_a_loss_that_mixes_tasks_is_refused(inner):
 
 
 def test_decay_is_of_loaded_dice_alone():
-    with pytest.raises(UserError, match=r"inner.dice_decay=0.5 is for .*loaded_dice, not Doubled"):
+    with pytest.raises(UserError, match=r"dice_decay=0.5 is for .*loaded_dice, not Doubled"):
         InnerLoop(loss=Doubled(), dice_decay=0.5)

@@ -221,11 +221,11 @@ def test_observations_of_another_rank_are_refused(shape):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"activation": "tahn"}, "policy.activation=tahn is unknown; choose one of elu, "),
-        ({"hidden_sizes": ()}, "policy.hidden_sizes is empty"),
-        ({"hidden_sizes": (8, 0)}, "policy.hidden_sizes must be a whole number of at least 1"),
-        ({"initial_std": 0.0}, "policy.initial_std must be a finite number above 0, not 0.0"),
-        ({"minimum_std": -1.0}, "policy.minimum_std must be a finite number above 0, not -1.0"),
+        ({"activation": "tahn"}, "activation=tahn is unknown; choose one of elu, "),
+        ({"hidden_sizes": ()}, "hidden_sizes is empty"),
+        ({"hidden_sizes": (8, 0)}, "hidden_sizes must be a whole number of at least 1"),
+        ({"initial_std": 0.0}, "initial_std must be a finite number above 0, not 0.0"),
+        ({"minimum_std": -1.0}, "minimum_std must be a finite number above 0, not -1.0"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(arguments, message):

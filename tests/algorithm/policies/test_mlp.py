@@ -87,7 +87,7 @@ def test_without_bias_the_layers_have_weights_only():
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, None, True])
 def test_a_wrong_context_size_is_refused_by_name(wrong):
-    with pytest.raises(UserError, match=r"^policy\.context_size must be a whole number of at lea"):
+    with pytest.raises(UserError, match=r"^context_size must be a whole number of at lea"):
         GaussianMLP(OBS, A, (5,), context_size=wrong)
 
 

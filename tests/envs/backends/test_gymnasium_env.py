@@ -303,16 +303,16 @@ def test_spaces_that_differ_between_tasks_are_told(task, sentence):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({}, "env.set_task is missing: name a class with sample"),
-        ({"set_task": Gravity}, "env.id is missing: name a Gymnasium environment"),
-        ({"id": "Pendulum-v7", "set_task": Gravity}, "env.id=Pendulum-v7 cannot be found .*v1"),
-        ({"id": "no_such:A-v0", "set_task": Gravity}, "env.id=no_such:A-v0 cannot be found"),
-        ({"id": "Odd-v0", "set_task": Sizes}, "Odd-v0 has no time limit of its own: give env.hor"),
-        ({"id": "Odd-v0", "set_task": "nowhere.Sizes"}, "env.set_task=nowhere.Sizes cannot be im"),
+        ({}, "set_task is missing: name a class with sample"),
+        ({"set_task": Gravity}, "id is missing: name a Gymnasium environment"),
+        ({"id": "Pendulum-v7", "set_task": Gravity}, "id=Pendulum-v7 cannot be found .*v1"),
+        ({"id": "no_such:A-v0", "set_task": Gravity}, "id=no_such:A-v0 cannot be found"),
+        ({"id": "Odd-v0", "set_task": Sizes}, "Odd-v0 has no time limit of its own: give hor"),
+        ({"id": "Odd-v0", "set_task": "nowhere.Sizes"}, "set_task=nowhere.Sizes cannot be im"),
         ({"id": "Odd-v0", "set_task": dict}, r"must define sample\(num_tasks, rng\)"),
         (
             {"id": "Odd-v0", "set_task": Sizes, "horizon": 5, "kwargs": {"colour": 1}},
-            "env.id=Odd-v0 cannot be built .*colour",
+            "id=Odd-v0 cannot be built .*colour",
         ),
         (
             {

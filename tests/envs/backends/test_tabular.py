@@ -40,9 +40,9 @@ def test_the_defaults_are_the_paper_s():
     assert mdp.observation_space.shape == (10,)
     assert mdp.action_space == spaces.Discrete(5)
     assert mdp.finite_tasks() is None
-    with pytest.raises(UserError, match=r"env\.states must be a whole number of at least 1, not 0"):
+    with pytest.raises(UserError, match=r"states must be a whole number of at least 1, not 0"):
         RandomMDP(states=0)
-    with pytest.raises(UserError, match=r"env\.horizon must be a whole number"):
+    with pytest.raises(UserError, match=r"horizon must be a whole number"):
         RandomMDP(horizon=None)
 
 

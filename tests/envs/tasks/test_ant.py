@@ -166,7 +166,7 @@ def test_the_first_preset_is_the_default_and_numbers_override_it():
     drawn = distribution.sample(500, np.random.default_rng(3))["velocity"]
     assert 1.0 <= drawn.min() < 1.01
     assert 1.99 < drawn.max() <= 2.0
-    with pytest.raises(UserError, match=r"env\.velocities is unknown"):
+    with pytest.raises(UserError, match=r"velocities is unknown"):
         AntDir(velocities=[1.0, 2.0])
 
 

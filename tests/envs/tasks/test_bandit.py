@@ -44,9 +44,9 @@ PRESETS = [f"k{k}_n{n}" for k in (5, 10, 50) for n in (10, 100, 500)]
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"preset": "k5_n11"}, "env.preset=k5_n11 is unknown.*Did you mean k5_n1"),
-        ({"arms": 0}, "env.arms must be a whole number of at least 1, not 0"),
-        ({"horizon": 2.5}, "env.horizon must be a whole number of at least 1, not 2.5"),
+        ({"preset": "k5_n11"}, "preset=k5_n11 is unknown.*Did you mean k5_n1"),
+        ({"arms": 0}, "arms must be a whole number of at least 1, not 0"),
+        ({"horizon": 2.5}, "horizon must be a whole number of at least 1, not 2.5"),
     ],
 )
 def test_wrong_sizes_are_refused(arguments, sentence):

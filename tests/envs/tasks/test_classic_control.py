@@ -75,10 +75,10 @@ def test_a_fallen_pole_ends_the_episode():
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: CartPole(pole_length=(0.0, 1.0)), "env.pole_length must be a range of numbers ab"),
-        (lambda: CartPole(pole_mass=(0.3, 0.1)), r"env.pole_mass must be two numbers in brackets"),
-        (lambda: Pendulum(gravity=9.8), "env.gravity must be two numbers in brackets"),
-        (lambda: Pendulum(horizon=0), "env.horizon must be a whole number of at least 1"),
+        (lambda: CartPole(pole_length=(0.0, 1.0)), "pole_length must be a range of numbers ab"),
+        (lambda: CartPole(pole_mass=(0.3, 0.1)), r"pole_mass must be two numbers in brackets"),
+        (lambda: Pendulum(gravity=9.8), "gravity must be two numbers in brackets"),
+        (lambda: Pendulum(horizon=0), "horizon must be a whole number of at least 1"),
     ],
 )
 def test_wrong_ranges_are_refused(build, sentence):

@@ -121,9 +121,9 @@ def test_a_task_is_named_by_its_class():
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: MetaworldML1("reach-v2"), "env.task=reach-v2 is unknown.*Did you mean reach-v3"),
-        (lambda: MetaworldML1(horizon=501), "env.horizon must be at most Meta-World's 500"),
-        (lambda: MetaworldML10(seed=-1), "env.seed must be a whole number of at least 0"),
+        (lambda: MetaworldML1("reach-v2"), "task=reach-v2 is unknown.*Did you mean reach-v3"),
+        (lambda: MetaworldML1(horizon=501), "horizon must be at most Meta-World's 500"),
+        (lambda: MetaworldML10(seed=-1), "seed must be a whole number of at least 0"),
     ],
 )
 def test_wrong_arguments_are_refused(build, sentence):

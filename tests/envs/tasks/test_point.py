@@ -154,9 +154,9 @@ def test_the_range_of_moves_and_of_starts_can_be_chosen():
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"reach": 0.0}, r"env\.reach must be a finite number above 0, not 0\.0"),
-        ({"start_range": -0.1}, r"env\.start_range must be .* of at least 0, not -0\.1"),
-        ({"quiet": 0.1}, r"env\.quiet is unknown; there is action_scale, arrival, "),
+        ({"reach": 0.0}, r"reach must be a finite number above 0, not 0\.0"),
+        ({"start_range": -0.1}, r"start_range must be .* of at least 0, not -0\.1"),
+        ({"quiet": 0.1}, r"quiet is unknown; there is action_scale, arrival, "),
     ],
 )
 def test_a_wrong_number_is_refused(numbers, message):

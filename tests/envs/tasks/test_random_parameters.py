@@ -279,10 +279,10 @@ def test_a_wrong_task_is_refused_in_one_sentence():
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"base": 0.0}, r"env\.base must be a finite number above 0, not 0\.0"),
-        ({"damping_base": -1.3}, r"env\.damping_base must be a finite number above 0, not -1\.3"),
-        ({"exponent": -1.0}, r"env\.exponent must be a finite number of at least 0, not -1\.0"),
-        ({"velocities": [0.0, 1.0]}, r"env\.velocities is unknown"),
+        ({"base": 0.0}, r"base must be a finite number above 0, not 0\.0"),
+        ({"damping_base": -1.3}, r"damping_base must be a finite number above 0, not -1\.3"),
+        ({"exponent": -1.0}, r"exponent must be a finite number of at least 0, not -1\.0"),
+        ({"velocities": [0.0, 1.0]}, r"velocities is unknown"),
     ],
 )
 def test_a_wrong_number_is_refused_before_anything_runs(numbers, message):

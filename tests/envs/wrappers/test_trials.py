@@ -274,5 +274,5 @@ def test_everything_else_is_left_to_the_distribution():
 
 @pytest.mark.parametrize("episodes", [0, 1.5, True, "two"])
 def test_the_number_of_episodes_is_whole(episodes):
-    with pytest.raises(UserError, match="trial_episodes must be a whole number of at least 1"):
+    with pytest.raises(UserError, match="episodes must be a whole number of at least 1"):
         Trials(Countdown(), episodes)

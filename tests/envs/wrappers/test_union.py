@@ -305,19 +305,19 @@ def test_the_single_environment_draws_members_and_is_determined_by_its_seed():
 @pytest.mark.parametrize(
     ("build", "sentence"),
     [
-        (lambda: Union([]), r"env\.members is empty"),
+        (lambda: Union([]), r"members is empty"),
         (
             lambda: Union({"first": PointNavigation(), "second": None}),
-            r"env\.members\.second must be a task distribution, not None",
+            r"^members\.second must be a task distribution, not None",
         ),
         (
             lambda: Union({"first": PointNavigation(), "other": HalfCheetahDir()}),
-            r"env\.members\.first and env\.members\.other must have the same observation_space, "
+            r"members\.first and members\.other must have the same observation_space, "
             r"but point_navigation has .*\(2,\).* and half_cheetah_dir has .*\(20,\)",
         ),
         (
             lambda: Union([MultiArmedBandit(arms=3), MultiArmedBandit(arms=4)]),
-            r"env\.members\.0 and env\.members\.1 must have the same action_space, but .*"
+            r"members\.0 and members\.1 must have the same action_space, but .*"
             r"Discrete\(3\) and .* Discrete\(4\)",
         ),
         (
@@ -326,17 +326,17 @@ def test_the_single_environment_draws_members_and_is_determined_by_its_seed():
         ),
         (
             lambda: Union(cheetahs(5), horizon=7),
-            r"env\.horizon=7 must be the horizon of the distributions combined, which is 5",
+            r"horizon=7 must be the horizon of the distributions combined, which is 5",
         ),
         (lambda: Union(cheetahs(), [1, 2, 3]), r"a number for each of 2 members, not 3 numbers"),
-        (lambda: Union(cheetahs(), [1, -1]), r"env\.weights must be a finite number above 0"),
+        (lambda: Union(cheetahs(), [1, -1]), r"weights must be a finite number above 0"),
         (
             lambda: HeldOut(HalfCheetahDir(), HalfCheetahVel()),
-            r"env\.test has tasks of velocity \[\] and env\.train of direction \[\]",
+            r"^test has tasks of velocity \[\] and train of direction \[\]",
         ),
         (
             lambda: HeldOut(PointNavigation(horizon=5), PointNavigation()),
-            r"env\.train and env\.test must have the same horizon, but .* 5 and .* 100",
+            r"^train and test must have the same horizon, but .* 5 and .* 100",
         ),
         (
             lambda: HeldOut(MultiArmedBandit(), MultiArmedBandit("k10_n100")),
@@ -455,8 +455,8 @@ def test_held_out_tasks_must_run_as_they_would_in_their_own_environments():
     with pytest.raises(UserError) as error:
         HeldOut(HalfCheetahVel(), costly)
     assert str(error.value).startswith(
-        "env.train and env.test do not differ in the range of their tasks alone: of a test task "
-        "stepped by env.train, task 0, episode 0 has other rewards in step 1"
+        "train and test do not differ in the range of their tasks alone: of a test task "
+        "stepped by train, task 0, episode 0 has other rewards in step 1"
     )
 
 
