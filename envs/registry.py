@@ -116,11 +116,11 @@ def import_from_working_folder() -> None:
 
     A package `envs` of theirs stays behind this one, which worker processes import by that path.
     """
-    here, ours = str(Path.cwd()), Path(__file__).parent
+    here, package = str(Path.cwd()), Path(__file__).parent
     sys.path.insert(0, here)
-    other = PathFinder.find_spec(ours.name, [here])
-    if other and other.origin and not Path(other.origin).parent.samefile(ours):
-        sys.path.insert(0, str(ours.parent))
+    other = PathFinder.find_spec(package.name, [here])
+    if other and other.origin and not Path(other.origin).parent.samefile(package):
+        sys.path.insert(0, str(package.parent))
 
 
 def published() -> dict[str, EntryPoint]:

@@ -202,8 +202,8 @@ class _BatchedTrials:
 
     def _sizes(self) -> tuple[int]:
         """Count of the numbers that encode an action."""
-        own = self._trials.distribution.observation_space.shape[0]
-        return (self._trials.observation_space.shape[0] - own - 2,)
+        size = self._trials.distribution.observation_space.shape[0]
+        return (self._trials.observation_space.shape[0] - size - 2,)
 
     def _start(self, number: int) -> Array:
         """The first observations of an episode, [M, B, O], begun for all rows at once."""
@@ -229,8 +229,8 @@ class _BatchedTrials:
         numbers = np.unique(self._number[active])
         for number in numbers if len(numbers) else list(self._holding)[:1]:
             rows = active & (self._number == number)
-            own = self._holding[number][0].step(actions, rows)
-            joined = own if joined is None else _joined(joined, own, rows)
+            step = self._holding[number][0].step(actions, rows)
+            joined = step if joined is None else _joined(joined, step, rows)
         assert joined is not None
         return joined._replace(observations=joined.observations.copy(), info=dict(joined.info))
 
@@ -247,15 +247,15 @@ class _BatchedTrials:
         return self._trials.remembered(self._trials.applied(taken))
 
 
-def _joined(one: Step, other: Step, rows: Array) -> Step:
+def _joined(first: Step, second: Step, rows: Array) -> Step:
     """Take `rows` [M, B] from the other step."""
     truncated = None
-    if one.truncated is not None and other.truncated is not None:
-        truncated = np.where(rows, other.truncated, one.truncated)
+    if first.truncated is not None and second.truncated is not None:
+        truncated = np.where(rows, second.truncated, first.truncated)
     return Step(
-        np.where(rows[..., None], other.observations, one.observations),
-        np.where(rows, other.rewards, one.rewards),
-        np.where(rows, other.terminated, one.terminated),
-        {name: np.where(rows, other.info[name], leaf) for name, leaf in one.info.items()},
+        np.where(rows[..., None], second.observations, first.observations),
+        np.where(rows, second.rewards, first.rewards),
+        np.where(rows, second.terminated, first.terminated),
+        {name: np.where(rows, second.info[name], leaf) for name, leaf in first.info.items()},
         truncated,
     )

@@ -74,8 +74,10 @@ def _replaced(file: Path, result: EvaluationResult) -> list[str]:
                if options.get(key) != value]  # fmt: skip
     if not changed and earlier.curve == result.curve:
         return []
-    what = f"with {', '.join(changed)}" if changed else "of another run or iteration"
-    return [f"note: this takes the place of an evaluation {what}; out=<folder> writes elsewhere."]
+    difference = f"with {', '.join(changed)}" if changed else "of another run or iteration"
+    return [
+        f"note: this takes the place of an evaluation {difference}; out=<folder> writes elsewhere."
+    ]
 
 
 def _write_figures(request: Request, evaluation: Evaluation) -> list[str]:

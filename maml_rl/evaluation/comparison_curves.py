@@ -84,11 +84,11 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     return figure
 
 
-def _estimates(overlay: Overlay, what: str) -> Sequence[Estimate]:
+def _estimates(overlay: Overlay, quantity: str) -> Sequence[Estimate]:
     """A measure of a group at each point of its curve."""
-    if what == "return":
+    if quantity == "return":
         return overlay.curve
-    if what == "success":
+    if quantity == "success":
         return overlay.success or ()
     return [point.cumulative for point in overlay.curve if point.cumulative is not None]
 
@@ -140,11 +140,11 @@ def _draw_evaluation(
 ) -> None:
     """Draw a group's measures by inner step, and by environment steps of the task."""
     alpha = 0.0 if line.colour == OTHERS else 0.12
-    for what, axes in by_step.items():
-        x, estimates = numbers(overlay.curve), _estimates(overlay, what)
+    for quantity, axes in by_step.items():
+        x, estimates = numbers(overlay.curve), _estimates(overlay, quantity)
         band(axes, x, estimates, line.colour, overlay.label, alpha, line.dash, line.marker)
-    for what, axes in by_budget.items():
-        draw_budget(axes, what, overlay.label, overlay.curve, overlay.within, line, alpha)
+    for quantity, axes in by_budget.items():
+        draw_budget(axes, quantity, overlay.label, overlay.curve, overlay.within, line, alpha)
 
 
 def _draw_small(
@@ -178,14 +178,14 @@ def _name_panels(
     curve, returns = overlays[0].curve, by_step["return"]
     returns.set_title("evaluation")
     name_steps(returns, curve, remembers, "return (95 % interval)")
-    for what, axes in [("return", returns), *by_budget.items()]:
+    for name, axes in [("return", returns), *by_budget.items()]:
         _leave_out_far(
-            axes, {one.label: [e.mean for e in _estimates(one, what)] for one in overlays}
+            axes, {group.label: [e.mean for e in _estimates(group, name)] for group in overlays}
         )
     if "success" in by_step:
         name_success(by_step["success"], curve, remembers)
-    for what, axes in by_budget.items():
-        name_budget(axes, what)
+    for name, axes in by_budget.items():
+        name_budget(axes, name)
 
 
 def _group_legend(figure: Figure, axes: Axes, labels: Sequence[str], columns: int) -> None:
@@ -214,7 +214,7 @@ def _leave_out_far(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
         return
     low, high = np.quantile(np.concatenate(list(groups.values())), [0.25, 0.75])
     fence = low - 3 * (high - low), high + 3 * (high - low)
-    far = [name for name, own in groups.items() if min(own) < fence[0] or max(own) > fence[1]]
+    far = [name for name, means in groups.items() if min(means) < fence[0] or max(means) > fence[1]]
     if far:
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, fence[0]), min(top, fence[1]))

@@ -55,9 +55,11 @@ def adaptation_plot(path: Path, title: str, result: EvaluationResult) -> None:
     for axes, curve in zip(rest, rates, strict=False):
         band(axes, numbers(curve), curve, "black", "all tasks")
         name_success(axes, curve, result.remembers)
-    for axes, what in zip(rest[len(rates) :], budgets, strict=True):
-        draw_budget(axes, what, "all tasks", result.curve, result.within, Style("black", "-", "o"))
-        name_budget(axes, what)
+    for axes, quantity in zip(rest[len(rates) :], budgets, strict=True):
+        draw_budget(
+            axes, quantity, "all tasks", result.curve, result.within, Style("black", "-", "o")
+        )
+        name_budget(axes, quantity)
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
     save_png(figure, path)
 
@@ -197,7 +199,7 @@ def budget_panels(curves: Sequence[Sequence[Point]], remembers: bool) -> tuple[s
 
 def draw_budget(
     axes: Axes,
-    what: str,
+    quantity: str,
     label: str,
     curve: Sequence[Point],
     within: Sequence[Point] | None,
@@ -212,16 +214,16 @@ def draw_budget(
     x = [point.env_steps or 0.0 for point in points]
     sums = [point.cumulative for point in points if point.cumulative is not None]
     marker = line.marker if within is None else ""
-    drawn = points if what == "return" else sums
+    drawn = points if quantity == "return" else sums
     band(axes, x, drawn, line.colour, label, alpha, line.dash, marker)
 
 
-def name_budget(axes: Axes, what: str) -> None:
+def name_budget(axes: Axes, quantity: str) -> None:
     """Set the names of the axes of `draw_budget`."""
     names = {"return": "return of an episode", "cumulative": "returns earned before it"}
     axes.set(
         xlabel="environment steps of the task, seen before the episode",
-        ylabel=f"{names[what]} (95 % interval)",
+        ylabel=f"{names[quantity]} (95 % interval)",
     )
     axes.locator_params(axis="x", nbins=FEW_TICKS)
     axes.grid(alpha=0.3)

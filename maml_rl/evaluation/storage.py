@@ -51,20 +51,20 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
 
 def task_point_json(point: TaskPoint, curve: str = "") -> dict[str, Any]:
     """A point of the curve named "success" or "within", or of one of returns after steps."""
-    what, number = _names(curve)
-    return point_json(point, what, number) | {"per_task": list(point.per_task)}
+    quantity, number = _names(curve)
+    return point_json(point, quantity, number) | {"per_task": list(point.per_task)}
 
 
-def point_json(point: Point, what: str = "return", number: str = "step") -> dict[str, Any]:
-    """A point of the measure `what`."""
+def point_json(point: Point, quantity: str = "return", number: str = "step") -> dict[str, Any]:
+    """A point of the measure `quantity`."""
     sums = {} if point.cumulative is None else estimate_json("cumulative", point.cumulative)
     seen = {} if point.env_steps is None else {"env_steps": point.env_steps}
-    return {number: point.number, **estimate_json(what, point), **seen, **sums}
+    return {number: point.number, **estimate_json(quantity, point), **seen, **sums}
 
 
-def estimate_json(what: str, estimate: Estimate) -> dict[str, Any]:
+def estimate_json(quantity: str, estimate: Estimate) -> dict[str, Any]:
     """An estimate under the name of its measure."""
-    return {f"{what}_mean": estimate.mean, f"{what}_ci95": list(estimate.ci95)}
+    return {f"{quantity}_mean": estimate.mean, f"{quantity}_ci95": list(estimate.ci95)}
 
 
 def gain_json(gain: Estimate) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _terms(content: Mapping[str, Any]) -> Terms:
 
 def _curve(content: Sequence[Mapping[str, Any]], curve: str = "") -> Curve:
     """Points in their order, each of the same tasks."""
-    what, number = _names(curve)
+    quantity, number = _names(curve)
     values = np.array([point["per_task"] for point in content], dtype=np.float64)
     if values.ndim != 2 or len(values) < 2 or not values.size or not np.isfinite(values).all():
         raise ValueError("a curve is no matrix of finite numbers")
@@ -128,7 +128,7 @@ def _curve(content: Sequence[Mapping[str, Any]], curve: str = "") -> Curve:
         raise ValueError("a point is out of its order")
     return tuple(
         TaskPoint(
-            **vars(_estimate(point, what)),
+            **vars(_estimate(point, quantity)),
             number=point[number],
             per_task=tuple(point["per_task"]),
             env_steps=point.get("env_steps"),
@@ -138,9 +138,9 @@ def _curve(content: Sequence[Mapping[str, Any]], curve: str = "") -> Curve:
     )
 
 
-def _estimate(point: Mapping[str, Any], what: str) -> Estimate:
-    mean = point[f"{what}_mean"]
-    return Estimate(mean, _interval(mean, point[f"{what}_ci95"]))
+def _estimate(point: Mapping[str, Any], quantity: str) -> Estimate:
+    mean = point[f"{quantity}_mean"]
+    return Estimate(mean, _interval(mean, point[f"{quantity}_ci95"]))
 
 
 def _interval(mean: float, interval: Sequence[float]) -> tuple[float, float]:

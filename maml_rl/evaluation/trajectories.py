@@ -95,19 +95,19 @@ def trajectory_figure(
         The figure; None where the distribution shows nothing.
     """
     shown = [_trajectories(distribution, tasks, rollout) for rollout in rollouts]
-    stages = [own for own in shown if own is not None]
+    stages = [panel for panel in shown if panel is not None]
     if len(stages) < len(shown):
         return None
     panels = chosen_tasks(distribution, tasks) if panels is None else panels
     figure, axes = _panels(len(panels))
     ran = [_ran(rollout) for rollout in rollouts]
-    for own, index in zip(axes, panels, strict=True):
-        own.set_title(distribution.describe(task_at(tasks, index)), fontsize=10)
+    for panel, index in zip(axes, panels, strict=True):
+        panel.set_title(distribution.describe(task_at(tasks, index)), fontsize=10)
         for step, stage in enumerate(stages):
             colour = stage_colour(step, len(stages) - 1)
             thin = EPISODES if step in (0, len(stages) - 1) else 0
-            _draw_stage(own, stage, ran[step], index, colour, thin)
-        _draw_target(own, stages[0], index)
+            _draw_stage(panel, stage, ran[step], index, colour, thin)
+        _draw_target(panel, stages[0], index)
     _name_axes(axes, stages[0])
     if stages[0].in_plane:
         _square(axes)
@@ -188,16 +188,16 @@ def _name_axes(axes: Sequence[Axes], shown: Trajectories) -> None:
     across, upwards = (
         (f"x{unit}", f"y{unit}") if shown.in_plane else ("time, s", f"{shown.label}{unit}")
     )
-    for own in axes:
-        own.set(xlabel=across, ylabel=upwards)
-        own.grid(alpha=0.25)
-    for own in axes[:-COLUMNS]:
-        own.set_xlabel("")
-    for own in axes[-COLUMNS:]:
-        own.tick_params(labelbottom=True)  # where the row below is not full
-    for index, own in enumerate(axes):
+    for panel in axes:
+        panel.set(xlabel=across, ylabel=upwards)
+        panel.grid(alpha=0.25)
+    for panel in axes[:-COLUMNS]:
+        panel.set_xlabel("")
+    for panel in axes[-COLUMNS:]:
+        panel.tick_params(labelbottom=True)  # where the row below is not full
+    for index, panel in enumerate(axes):
         if index % COLUMNS:
-            own.set_ylabel("")
+            panel.set_ylabel("")
 
 
 def _square(axes: Sequence[Axes]) -> None:
@@ -206,8 +206,8 @@ def _square(axes: Sequence[Axes]) -> None:
     half = (high - low).max() / 2
     start, end = (low + high) / 2 - half, (low + high) / 2 + half
     axes[0].set(xlim=(start[0], end[0]), ylim=(start[1], end[1]))
-    for own in axes:
-        own.set_aspect("equal", adjustable="box")
+    for panel in axes:
+        panel.set_aspect("equal", adjustable="box")
 
 
 def _legend(figure: Figure, shown: Trajectories, names: Sequence[str], episodes: int) -> None:

@@ -91,8 +91,8 @@ def _point_json(point: GroupPoint) -> dict[str, Any]:
     return content
 
 
-def _iqm_json(what: str, estimate: Estimate) -> dict[str, Any]:
-    return {f"{what}_iqm": estimate.mean, f"{what}_iqm_ci95": list(estimate.ci95)}
+def _iqm_json(quantity: str, estimate: Estimate) -> dict[str, Any]:
+    return {f"{quantity}_iqm": estimate.mean, f"{quantity}_iqm_ci95": list(estimate.ci95)}
 
 
 def statistics_of(group: Group, first: Group, steps: int) -> GroupStatistics:

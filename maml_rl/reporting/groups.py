@@ -101,12 +101,12 @@ def check_same_environment(runs: Sequence[RunData]) -> None:
                 f"runs of different environments cannot be overlaid: {first.path} is of "
                 f"{first.env}, {run.path} of {run.env}."
             )
-        own, other = (_flat(one.config.get("env"), "env.") for one in (run, first))
-        for key in dict.fromkeys([*other, *own]):
-            if not _same(own.get(key), other.get(key)):
+        given, other = (_flat(side.config.get("env"), "env.") for side in (run, first))
+        for key in dict.fromkeys([*other, *given]):
+            if not _same(given.get(key), other.get(key)):
                 raise UserError(
                     f"runs of different environments cannot be overlaid: {first.path} has "
-                    f"{written(key, other.get(key))}, {run.path} {written(key, own.get(key))}."
+                    f"{written(key, other.get(key))}, {run.path} {written(key, given.get(key))}."
                 )
 
 
@@ -129,14 +129,14 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for key in ("split", *SIZES, *CHANGED, *(["later_scale"] if _goes_on(run, first) else [])):
-            own, value = (str(_option(one, key)).replace(" ", "") for one in (run, first))
-            if own != value:
+            given, value = (str(_option(side, key)).replace(" ", "") for side in (run, first))
+            if given != value:
                 written = "null" if value == "None" else value
                 options = {"tasks" if value == "fresh" else key: written}
                 alike = command("evaluate", {"run": run.path, **options})
                 raise UserError(
-                    f"{run.path} was evaluated with {key}={own}, {first.path} with {key}={value}: "
-                    f"{alike} evaluates it alike."
+                    f"{run.path} was evaluated with {key}={given}, {first.path} with "
+                    f"{key}={value}: {alike} evaluates it alike."
                 )
 
 
@@ -151,8 +151,8 @@ def grouped(runs: Sequence[RunData]) -> list[Group]:
     for run in runs:
         by_algorithm.setdefault(run.algorithm, []).append(run)
     groups = []
-    for algorithm, own in by_algorithm.items():
-        flat = [_compared_settings(run.config) for run in own]
+    for algorithm, members_of in by_algorithm.items():
+        flat = [_compared_settings(run.config) for run in members_of]
         keys = [
             key
             for key in dict.fromkeys(key for settings in flat for key in settings)
@@ -165,7 +165,7 @@ def grouped(runs: Sequence[RunData]) -> list[Group]:
         values = [{key: flat[indices[0]].get(key) for key in keys} for indices in members.values()]
         labels = _labels(algorithm, values)
         for label, settings, indices in zip(labels, values, members.values(), strict=True):
-            groups.append(Group(label, settings, [own[index] for index in indices]))
+            groups.append(Group(label, settings, [members_of[index] for index in indices]))
     order = {id(run): number for number, run in enumerate(runs)}
     return sorted(groups, key=lambda group: order[id(group.runs[0])])
 
@@ -196,7 +196,7 @@ def _flat(node: Any, prefix: str) -> dict[str, Any]:
     """Values of nested mappings by their dotted keys; lists are values."""
     if not isinstance(node, Mapping):
         return {prefix.rstrip("."): node}
-    return {k: v for name, own in node.items() for k, v in _flat(own, f"{prefix}{name}.").items()}
+    return {k: v for name, part in node.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
 
 
 def _plain(value: Any) -> Any:

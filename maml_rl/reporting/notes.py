@@ -17,15 +17,15 @@ def notes(groups: Sequence[Group], steps: int) -> Iterator[str]:
     yield from _of_training(groups)
     yield from _of_tasks(groups)
     for group in groups:
-        yield from _of_one(group)
+        yield from _of_group(group)
 
 
 def _of_evaluations(groups: Sequence[Group], steps: int) -> Iterator[str]:
     """Yield the differences between the evaluations, and the meaning of a step."""
     runs = [run for group in groups for run in group.runs]
     if any(run.evaluated.steps > steps for run in runs):
-        said = f"Some runs were evaluated for more than {counted(steps, 'step')}"
-        yield f"{said}; those are left out."
+        sentence = f"Some runs were evaluated for more than {counted(steps, 'step')}"
+        yield f"{sentence}; those are left out."
     remember = [group.label for group in groups if group.remembers]
     flat = [
         group.label
@@ -82,7 +82,7 @@ def _of_tasks(groups: Sequence[Group]) -> Iterator[str]:
             "Test tasks are drawn by each run's seed; the probability of improvement compares runs "
             "that met the same tasks."
         )
-    apart = [group.label for group, own in zip(groups, sets, strict=True) if not own & sets[0]]
+    apart = [group.label for group, tasks in zip(groups, sets, strict=True) if not tasks & sets[0]]
     if apart:
         yield (
             f"Met none of the test tasks of {groups[0].label}, so that there is no probability of "
@@ -90,7 +90,7 @@ def _of_tasks(groups: Sequence[Group]) -> Iterator[str]:
         )
 
 
-def _of_one(group: Group) -> Iterator[str]:
+def _of_group(group: Group) -> Iterator[str]:
     """Yield the peculiarities of a group, and the settings that its label leaves out."""
     seeds = [run.seed for run in group.runs]
     if len(set(seeds)) < len(seeds):
@@ -99,5 +99,5 @@ def _of_one(group: Group) -> Iterator[str]:
             f"same run twice."
         )
     if len(group.settings) > MOST_SETTINGS:
-        said = ", ".join(written(key, value) for key, value in group.settings.items())
-        yield f"{group.label} has {said}."
+        settings = ", ".join(written(key, value) for key, value in group.settings.items())
+        yield f"{group.label} has {settings}."

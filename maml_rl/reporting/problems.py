@@ -32,9 +32,9 @@ def _unfinished(run: RunData) -> Iterator[str]:
     stopped = run.path / "stopped.json"
     if stopped.is_file():
         yield f"Training stopped with an error: {_reason(stopped)}"
-    said = unfinished(run)
-    if said is not None:
-        yield said
+    sentence = unfinished(run)
+    if sentence is not None:
+        yield sentence
 
 
 def unfinished(run: RunData) -> str | None:
@@ -62,8 +62,10 @@ def outdated(run: RunData) -> str | None:
     then = terms.iteration
     if then == now:
         return None
-    said = "does not say of which iteration it is" if then is None else f"is of iteration {then}"
-    return f"the evaluation {said}, and {path.name} is of iteration {now} by now"
+    iteration = (
+        "does not say of which iteration it is" if then is None else f"is of iteration {then}"
+    )
+    return f"the evaluation {iteration}, and {path.name} is of iteration {now} by now"
 
 
 def _reason(stopped: Path) -> str:
@@ -100,14 +102,14 @@ def _evaluation_problems(run: RunData) -> Iterator[str]:
     if evaluation is None:
         yield f"There is no evaluation: {command('evaluate', {'run': run.path})} makes one."
         return
-    said = outdated(run)
-    if said is not None:
+    sentence = outdated(run)
+    if sentence is not None:
         again = command("evaluate", {"run": run.path})
-        yield f"{said[0].upper()}{said[1:]}; {again} evaluates it anew."
+        yield f"{sentence[0].upper()}{sentence[1:]}; {again} evaluates it anew."
     gain, trained = evaluation.gain, evaluation.terms.trained_steps != 0
     if gain is not None and gain.ci95[0] <= 0 and trained:
-        what = "loses" if gain.ci95[1] < 0 else "gains nothing that can be told from 0"
-        yield f"The first inner step {what}: {gain.written(evaluation.form)} per task."
+        effect = "loses" if gain.ci95[1] < 0 else "gains nothing that can be told from 0"
+        yield f"The first inner step {effect}: {gain.written(evaluation.form)} per task."
 
 
 def _metric_problems(run: RunData) -> Iterator[str]:

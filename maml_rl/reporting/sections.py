@@ -41,7 +41,7 @@ class View(NamedTuple):
     media: Media
 
 
-def _what_it_is(view: View) -> list[Block]:
+def _identity(view: View) -> list[Block]:
     run, origin = view.run, view.run.provenance
     commit = origin.get("git_commit")
     changed = " with uncommitted changes" if origin.get("git_modified") else ""
@@ -56,7 +56,10 @@ def _what_it_is(view: View) -> list[Block]:
         "commit": f"{commit}{changed}" if commit else "unknown",
         "versions": _pairs(origin.get("versions")) + f", python {origin.get('python')}",
         "machine": _pairs(machine) if machine else "unknown",
-        **{f"resumed ({number})": _session(one) for number, one in enumerate(run.sessions, 1)},
+        **{
+            f"resumed ({number})": _session(session)
+            for number, session in enumerate(run.sessions, 1)
+        },
     }
     return [Facts({name: str(value) for name, value in rows.items()})]
 
@@ -111,13 +114,15 @@ def _iqm(values: Values, strata: Strata | None, form: str) -> str:
     return bracketed(float(interquartile_mean(values[None])), interval, form)
 
 
-def _missing(what: str, view: View) -> Hint:
-    return Hint(what, command("evaluate", {"run": view.run.path}), "evaluates it.")
+def _missing(sentence: str, view: View) -> Hint:
+    return Hint(sentence, command("evaluate", {"run": view.run.path}), "evaluates it.")
 
 
 def _learning(view: View) -> list[Block]:
     panels = {
-        what: lines for what in ("return", "success") if (lines := _learning_lines(view.run, what))
+        quantity: lines
+        for quantity in ("return", "success")
+        if (lines := _learning_lines(view.run, quantity))
     }
     if not panels:
         return [Text(NO_ITERATION)]
@@ -126,12 +131,12 @@ def _learning(view: View) -> list[Block]:
     return [drawn(figure, f"Learning curves. At the end, {'; '.join(ends)}.")]
 
 
-def _learning_lines(run: RunData, what: str) -> Lines:
+def _learning_lines(run: RunData, quantity: str) -> Lines:
     """Mean return or success rate over training, by inner step and split."""
     lines: Lines = {}
     for prefix, tasks in (("", "training"), ("validation/", "validation")):
         for key in run.metric_names:
-            if re.fullmatch(rf"{prefix}{what}/step_\d+", key):
+            if re.fullmatch(rf"{prefix}{quantity}/step_\d+", key):
                 step = int(key.rpartition("_")[2])
                 x, y = run.column(key, "env_steps")
                 lines[f"{after(step)}, {tasks} tasks"] = x / 1e6, y
@@ -230,7 +235,7 @@ def _config(view: View) -> list[Block]:
 
 
 SECTIONS: dict[str, tuple[str, Callable[[View], list[Block]]]] = {
-    "what": ("What it is", _what_it_is),
+    "what": ("What it is", _identity),
     "results": ("Results", _results),
     "learning": ("Learning curves", _learning),
     "adaptation": ("Adaptation curve", _adaptation),
