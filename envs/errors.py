@@ -29,7 +29,7 @@ class ArgumentError(UserError):
         self.names = names
 
     def within(self, node: str, elsewhere: Collection[str] = ()) -> UserError:
-        """Return the error of an object that a configuration's node describes.
+        """Error of an object that a configuration's node describes.
 
         Args:
             node: dotted key, which is put before the arguments' names.

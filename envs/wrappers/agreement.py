@@ -15,30 +15,30 @@ def check_alike(named: Mapping[str, TaskDistribution]) -> int:
     Raises:
         UserError: naming two that differ, and in what, or one that is no distribution.
     """
-    for key, own in named.items():
-        check_distribution(key, own)
-    (first, reference), *others = named.items()
+    for key, member in named.items():
+        check_distribution(key, member)
+    (first, reference), *rest = named.items()
     for part in ("observation_space", "action_space", "horizon"):
-        for key, own in others:
-            if getattr(own, part) != getattr(reference, part):
+        for key, member in rest:
+            if getattr(member, part) != getattr(reference, part):
                 raise ArgumentError(
                     f"{first} and {key} must have the same {part}, but {reference.name} has "
-                    f"{getattr(reference, part)} and {own.name} has {getattr(own, part)}: choose "
-                    f"distributions on one body, with one preset.",
+                    f"{getattr(reference, part)} and {member.name} has {getattr(member, part)}: "
+                    f"choose distributions on one body, with one preset.",
                     first,
                 )
     return reference.horizon
 
 
-def check_horizon(given: int | None, own: int) -> None:
+def check_horizon(given: int | None, shared: int) -> None:
     """Check that the horizon of a combination is the horizon of its parts.
 
     Raises:
         UserError: if it is not.
     """
-    if given is not None and integer_at_least("horizon", given) != own:
+    if given is not None and integer_at_least("horizon", given) != shared:
         raise ArgumentError(
-            f"horizon={given} must be the horizon of the distributions combined, which is {own}: "
-            f"give it to each of them.",
+            f"horizon={given} must be the horizon of the distributions combined, which is "
+            f"{shared}: give it to each of them.",
             "horizon",
         )

@@ -31,11 +31,11 @@ class HeldOut(Wrapped):
         check_horizon(horizon, check_alike({"train": train, "test": test}))
         super().__init__(train)
         self.train, self.held_out, self.name = train, test, f"{train.name}_held_out"
-        own, other = (_leaf_shapes(distribution) for distribution in (train, test))
-        if own != other:
+        shapes, other = (_leaf_shapes(distribution) for distribution in (train, test))
+        if shapes != other:
             raise ArgumentError(
-                f"test has tasks of {_listed(other)} and train of {_listed(own)}, but what steps "
-                f"the one's tasks must take the other's: choose one class for both.",
+                f"test has tasks of {_listed(other)} and train of {_listed(shapes)}, but what "
+                f"steps the one's tasks must take the other's: choose one class for both.",
                 "test",
             )
         _check_same_steps(train, test)

@@ -58,46 +58,48 @@ class Union(TaskDistribution):
         named = members if isinstance(members, Mapping) else dict(enumerate(members))
         if not named:
             raise ArgumentError("members is empty; a union needs a distribution.", "members")
-        self.horizon = check_alike({f"members.{key}": own for key, own in named.items()})
+        self.horizon = check_alike({f"members.{key}": member for key, member in named.items()})
         check_horizon(horizon, self.horizon)
         self.members = list(named.values())
-        self.name = f"union_of_{'_and_'.join(dict.fromkeys(own.name for own in named.values()))}"
+        self.name = (
+            f"union_of_{'_and_'.join(dict.fromkeys(member.name for member in named.values()))}"
+        )
         self.titles = _titles(named)
         self.weights = _probabilities(weights, len(self.members))
-        self.recorded = sorted(set.intersection(*(_info_names(own) for own in self.members)))
+        self.recorded = sorted(set.intersection(*(_info_names(member) for member in self.members)))
         self.observation_space = self.members[0].observation_space
         self.action_space = self.members[0].action_space
         self.action_scale = self.members[0].action_scale  # `applied` refuses others
-        constant = (own.sample(1, np.random.default_rng(0)) for own in self.members)
+        constant = (member.sample(1, np.random.default_rng(0)) for member in self.members)
         self._constant = [
-            {name: np.asarray(leaf) for name, leaf in one.items()} for one in constant
+            {name: np.asarray(leaf) for name, leaf in task.items()} for task in constant
         ]
-        if any(own.held_out is not None for own in self.members):
-            tested = {key: held_out(own) for key, own in named.items()}
+        if any(member.held_out is not None for member in self.members):
+            tested = {key: held_out(member) for key, member in named.items()}
             self.held_out = Union(tested, self.weights.tolist())
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw the members, [M], then each member's tasks; leaves [M, ...]."""
         member = rng.choice(len(self.members), num_tasks, p=self.weights)
         counts = np.bincount(member, minlength=len(self.members)).tolist()
-        each = zip(self.members, counts, strict=True)
+        parts = zip(self.members, counts, strict=True)
         return self._joined(
-            member, [own.sample(count, rng) if count else {} for own, count in each]
+            member, [part.sample(count, rng) if count else {} for part, count in parts]
         )
 
     def _joined(self, member: Array, drawn: Sequence[Tasks]) -> Tasks:
         """Put each member's tasks, in order, where `member` [M] names it."""
         tasks = {MEMBER: member}
-        for index, own in enumerate(drawn):
+        for index, leaves in enumerate(drawn):
             for name, leaf in self._constant[index].items():
                 tasks[f"{index}/{name}"] = np.repeat(leaf, len(member), axis=0)
-                if own:
-                    tasks[f"{index}/{name}"][member == index] = own[name]
+                if leaves:
+                    tasks[f"{index}/{name}"][member == index] = leaves[name]
         return tasks
 
     def finite_tasks(self) -> Tasks | None:
         """All tasks, where every member has few and all are equally likely."""
-        every = [own.finite_tasks() for own in self.members]
+        every = [member.finite_tasks() for member in self.members]
         if any(tasks is None for tasks in every):
             return None
         given = [tasks for tasks in every if tasks is not None]
@@ -121,13 +123,13 @@ class Union(TaskDistribution):
 
     def describe(self, task: Task) -> str:
         """Name of one task, after its member."""
-        index, own = self.member_of(task)
-        return f"{self.titles[index]} {self.members[index].describe(own)}"
+        index, leaves = self.member_of(task)
+        return f"{self.titles[index]} {self.members[index].describe(leaves)}"
 
     def markers(self, task: Task) -> Sequence[Any]:
         """Marks of a task in pictures, from its member."""
-        index, own = self.member_of(task)
-        return self.members[index].markers(own)
+        index, leaves = self.member_of(task)
+        return self.members[index].markers(leaves)
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
@@ -140,8 +142,8 @@ class Union(TaskDistribution):
             info: leaves [M, T, B].
         """
         shown = [
-            own.trajectories(self.leaves(index, tasks), observations, info)
-            for index, own in enumerate(self.members)
+            member.trajectories(self.leaves(index, tasks), observations, info)
+            for index, member in enumerate(self.members)
         ]
         return _chosen(shown, np.asarray(tasks[MEMBER]))
 
@@ -151,7 +153,7 @@ class Union(TaskDistribution):
         Raises:
             UserError: if members differ.
         """
-        results = [own.applied(action) for own in self.members]
+        results = [member.applied(action) for member in self.members]
         if any(not np.array_equal(result, results[0]) for result in results):
             raise UserError(
                 f"the members of {self.name} apply actions differently, so that an action alone "
@@ -182,7 +184,7 @@ class BatchedUnion:
     def __init__(self, union: Union, num_tasks: int, slots: int, threads: int = 1) -> None:
         self.union, self.shape = union, (num_tasks, slots)
         self._envs: list[BatchedEnv] = [
-            own.make(num_tasks, slots, threads) for own in union.members
+            member.make(num_tasks, slots, threads) for member in union.members
         ]
         self._rows: dict[int, Array] = {}  # by member: which tasks are its own, [M] bool
 
@@ -200,13 +202,13 @@ class BatchedUnion:
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         """Begin a new episode in every row from its own generator; observations [M, B, O]."""
-        each = list(rngs)
+        generators = list(rngs)
         unused = np.random.default_rng(0)  # for a member's rows that are another's: not looked at
         seen: Array | None = None
         for index, mine in self._rows.items():
             rows = np.repeat(mine, self.shape[1])
-            own = [rng if row else unused for rng, row in zip(each, rows, strict=True)]
-            seen = _where(mine, self._envs[index].reset(own), seen)
+            chosen = [rng if row else unused for rng, row in zip(generators, rows, strict=True)]
+            seen = _where(mine, self._envs[index].reset(chosen), seen)
         assert seen is not None  # there is a task, so there is a member
         self._seen = seen
         return seen.copy()
@@ -244,24 +246,26 @@ class BatchedUnion:
 
 def _chosen(shown: Sequence[Trajectories | None], member: Array) -> Trajectories | None:
     """Take each task's trajectories from its member's; None where members show other things."""
-    found = [own for own in shown if own is not None]
-    kinds = {(own.in_plane, own.unit, own.label, own.dt) for own in found}
-    if len(found) < len(shown) or len(kinds) > 1:
+    present = [paths for paths in shown if paths is not None]
+    kinds = {(paths.in_plane, paths.unit, paths.label, paths.dt) for paths in present}
+    if len(present) < len(shown) or len(kinds) > 1:
         return None
     row = np.arange(len(member))
-    values = np.stack([own.values for own in found])[member, row]
-    shape = next((own.targets.shape for own in found if own.targets is not None), None)
+    values = np.stack([paths.values for paths in present])[member, row]
+    shape = next((paths.targets.shape for paths in present if paths.targets is not None), None)
     if shape is None:
-        return dataclasses.replace(found[0], values=values)
-    targets = [np.full(shape, np.nan) if own.targets is None else own.targets for own in found]
-    return dataclasses.replace(found[0], values=values, targets=np.stack(targets)[member, row])
+        return dataclasses.replace(present[0], values=values)
+    targets = [
+        np.full(shape, np.nan) if paths.targets is None else paths.targets for paths in present
+    ]
+    return dataclasses.replace(present[0], values=values, targets=np.stack(targets)[member, row])
 
 
-def _where(mine: Array, own: Array, other: Array | None) -> Array:
-    """Take the tasks [M] that are `mine` from `own` [M, ...], the rest from `other` (None: 0)."""
-    own = np.asarray(own)
-    rows = mine.reshape(-1, *(1,) * (own.ndim - 1))
-    return np.where(rows, own, own.dtype.type(0) if other is None else other)
+def _where(mine: Array, values: Array, other: Array | None) -> Array:
+    """The tasks [M] that are `mine` from `values` [M, ...], the rest from `other` (None: 0)."""
+    values = np.asarray(values)
+    rows = mine.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.where(rows, values, values.dtype.type(0) if other is None else other)
 
 
 class UnionEnv(TaskEnv):
@@ -281,7 +285,7 @@ class UnionEnv(TaskEnv):
     ) -> None:
         super().__init__(union, task, render_mode)
         self._envs: list[gymnasium.Env[Array, Any]] = [
-            own.single(None, render_mode, **options) for own in union.members
+            member.single(None, render_mode, **options) for member in union.members
         ]
         self._env: gymnasium.Env[Array, Any] | None = None  # of the episode's member
         self.metadata = self._envs[0].metadata
@@ -291,10 +295,10 @@ class UnionEnv(TaskEnv):
     ) -> tuple[Array, dict[str, Any]]:
         """Begin an episode; `options={"task": ...}` fixes the task first."""
         self._begin(seed, options)
-        index, own = self.distribution.member_of(self._task)
+        index, leaves = self.distribution.member_of(self._task)
         self._env = self._envs[index]
         self._env.unwrapped.np_random = self.np_random  # one stream, whichever member is next
-        observation, info = self._env.reset(options={"task": own})
+        observation, info = self._env.reset(options={"task": leaves})
         return observation, self._info(info)
 
     def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
@@ -324,10 +328,10 @@ class UnionEnv(TaskEnv):
 
 def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
     """Name of each member; members with the same name get their keys too."""
-    names = [own.name for own in named.values()]
+    names = [member.name for member in named.values()]
     return [
-        own.name if names.count(own.name) == 1 else f"{own.name} ({key})"
-        for key, own in named.items()
+        member.name if names.count(member.name) == 1 else f"{member.name} ({key})"
+        for key, member in named.items()
     ]
 
 

@@ -82,9 +82,9 @@ class GymnasiumTaskDistribution(TaskDistribution):
             self.native_action_space = env.action_space
             self.observation_space = _float_box(env.observation_space, self.id)
             self.action_space = _flat_actions(env.action_space, self.id)
-            with _told_in_one_sentence(f"{self.name}.sample(1, rng) raised an error"):
+            with _one_sentence(f"{self.name}.sample(1, rng) raised an error"):
                 task = task_at(draw_tasks(self, 1, np.random.default_rng(0)), 0)
-            with _told_in_one_sentence(f"{self.name}.apply(env, task) raised an error"):
+            with _one_sentence(f"{self.name}.apply(env, task) raised an error"):
                 self.apply(env.unwrapped, task)
         finally:
             env.close()
@@ -101,7 +101,7 @@ class GymnasiumTaskDistribution(TaskDistribution):
         Raises:
             UserError: if Gymnasium cannot build it.
         """
-        with _told_in_one_sentence(f"id={self.id} cannot be built"):
+        with _one_sentence(f"id={self.id} cannot be built"):
             env = gymnasium.make(
                 str(self.id),
                 max_episode_steps=-1,  # the sampler cuts episodes off after `horizon` steps
@@ -141,10 +141,10 @@ class GymnasiumTaskDistribution(TaskDistribution):
                 f"share one action space."
             )
         observation, _ = env.reset(seed=seed)
-        wanted, found = self.observation_space.shape, np.shape(observation)
-        if found != wanted:
+        wanted, shape = self.observation_space.shape, np.shape(observation)
+        if shape != wanted:
             raise UserError(
-                f"{where} observations of shape {wanted}, not {found}: all tasks share one "
+                f"{where} observations of shape {wanted}, not {shape}: all tasks share one "
                 f"observation space."
             )
         return observation
@@ -162,9 +162,9 @@ class GymnasiumTaskDistribution(TaskDistribution):
         """
         for name in self.record:
             if name not in info:
-                there = ", ".join(sorted(map(str, info))) or "nothing"
+                names = ", ".join(sorted(map(str, info))) or "nothing"
                 raise ArgumentError(
-                    f"record names {name}, which the info of {self.id} lacks; it has {there}.",
+                    f"record names {name}, which the info of {self.id} lacks; it has {names}.",
                     "record",
                 )
         return [float(info[name]) for name in self.record]
@@ -188,7 +188,7 @@ class GymnasiumTaskDistribution(TaskDistribution):
     def _limit(self) -> int:
         """Time limit that the environment's id was registered with."""
         module, _, name = str(self.id).rpartition(":")
-        with _told_in_one_sentence(f"id={self.id} cannot be found"):
+        with _one_sentence(f"id={self.id} cannot be found"):
             if module:
                 importlib.import_module(module)
             limit = gymnasium.spec(name).max_episode_steps
@@ -229,13 +229,13 @@ class GymnasiumTasks(GymnasiumTaskDistribution):
 
     def finite_tasks(self) -> Tasks | None:
         """All tasks, where `set_task` lists them."""
-        own = getattr(self.set_task, "finite_tasks", None)
-        return None if own is None else own()
+        method = getattr(self.set_task, "finite_tasks", None)
+        return None if method is None else method()
 
     def describe(self, task: Task) -> str:
         """Name of one task (leaves without the leading M), from `set_task` where it has one."""
-        own = getattr(self.set_task, "describe", super().describe)
-        return own(task)
+        method = getattr(self.set_task, "describe", super().describe)
+        return method(task)
 
 
 def _set_task(given: SetTask | type | str | Mapping[str, Any] | None) -> SetTask:
@@ -244,7 +244,7 @@ def _set_task(given: SetTask | type | str | Mapping[str, Any] | None) -> SetTask
     if isinstance(given, Mapping):  # {_target_: my_tasks.PendulumGravity, low: 5}
         options = {str(key): value for key, value in given.items()}
         given = options.pop("_target_", None)
-    found: Any = given
+    source: Any = given
     if given is None:
         raise ArgumentError(
             "set_task is missing: name a class with sample(num_tasks, rng) and "
@@ -252,10 +252,10 @@ def _set_task(given: SetTask | type | str | Mapping[str, Any] | None) -> SetTask
             "set_task",
         )
     if isinstance(given, str):
-        with _told_in_one_sentence(f"set_task={given} cannot be imported"):
-            found = pkgutil.resolve_name(given)
-    with _told_in_one_sentence(f"set_task={given} cannot be built"):
-        built = found(**options) if isinstance(found, type) else found
+        with _one_sentence(f"set_task={given} cannot be imported"):
+            source = pkgutil.resolve_name(given)
+    with _one_sentence(f"set_task={given} cannot be built"):
+        built = source(**options) if isinstance(source, type) else source
     for method in ("sample(num_tasks, rng)", "apply(env, task)"):
         if not callable(getattr(built, method.partition("(")[0], None)):
             raise ArgumentError(f"set_task={given} must define {method}.", "set_task")
@@ -264,14 +264,14 @@ def _set_task(given: SetTask | type | str | Mapping[str, Any] | None) -> SetTask
 
 
 @contextmanager
-def _told_in_one_sentence(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong in a person's own code into a UserError that begins with `what`."""
+def _one_sentence(beginning: str) -> Iterator[None]:
+    """Turn an error of a user's code into a UserError that begins with `beginning`."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        raise ArgumentError(f"{what} ({described(error)}).", "id", "set_task") from error
+        raise ArgumentError(f"{beginning} ({described(error)}).", "id", "set_task") from error
 
 
 def _float_box(space: spaces.Space[Any], id: str | None) -> spaces.Box:
@@ -342,7 +342,7 @@ class GymnasiumTaskEnv(TaskEnv):
         Raises:
             UserError: if what it draws with is not installed.
         """
-        with _told_in_one_sentence(f"{self.distribution.name} cannot be drawn"):
+        with _one_sentence(f"{self.distribution.name} cannot be drawn"):
             return None if self.render_mode is None else self.env.render()
 
     def close(self) -> None:
