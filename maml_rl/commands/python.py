@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from maml_rl.commands.cli import compose, parse_overrides
 from maml_rl.commands.train import check_folder, ended, resume
 from maml_rl.configuration.building import build_run, configuration_files
-from maml_rl.configuration.own_classes import adapted_overrides
+from maml_rl.configuration.user_classes import adapted_overrides
 from maml_rl.trained.loading import Trained, load
 from maml_rl.wording import shown
 

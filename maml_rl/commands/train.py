@@ -28,8 +28,8 @@ from envs.errors import UserError
 from maml_rl.commands.cli import compose, parse_overrides, status_of
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import build_run, build_trainer, configuration_files
-from maml_rl.configuration.own_classes import adapted_overrides
 from maml_rl.configuration.stored import stored_config
+from maml_rl.configuration.user_classes import adapted_overrides
 from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.state import Progress

@@ -24,7 +24,7 @@ from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
-from maml_rl.configuration.own_classes import check_node
+from maml_rl.configuration.user_classes import check_node
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.loggers import Metrics, RunLogger

@@ -20,8 +20,8 @@ from envs.protocol import snake_case
 from maml_rl.evaluation.result import EvaluationResult
 from maml_rl.evaluation.statistics import Values
 from maml_rl.evaluation.storage import from_json, to_json
+from maml_rl.runs.compact import is_compact_run, read_compact_run, write_compact_run
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
-from maml_rl.runs.kept import is_kept_run, read_kept_run, write_kept_run
 
 CONFIG = ".hydra/config.yaml"
 EVALUATION = "evaluation/evaluation.json"
@@ -125,9 +125,9 @@ class RunData:
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds a run, or a file is a kept one (`maml_rl.runs.kept`)."""
+    """Whether a folder holds a run, or a file is a compact one (`maml_rl.runs.compact`)."""
     if path.is_file():
-        return is_kept_run(path)
+        return is_compact_run(path)
     return (path / CONFIG).is_file() and any((path / name).exists() for name in TRACES)
 
 
@@ -184,7 +184,7 @@ def natural(name: str | Path) -> list[tuple[int, int, str]]:
 def read_run(path: Path) -> RunData:
     """Read a run; what is damaged is left out and named in `faults`."""
     if path.is_file():
-        return _kept_run(path)
+        return _compact_run(path)
     faults: list[str] = []
     origin = _json_object(path / "provenance.json", faults)
     return RunData(
@@ -198,11 +198,11 @@ def read_run(path: Path) -> RunData:
     )
 
 
-def _kept_run(path: Path) -> RunData:
+def _compact_run(path: Path) -> RunData:
     """Read a run that is one file."""
     faults: list[str] = []
     try:
-        content = read_kept_run(path)
+        content = read_compact_run(path)
         config = OmegaConf.create(content["config"])
         origin, overrides = content["provenance"], content["overrides"]
         metrics, stored = content["metrics"], content["evaluation"]
@@ -238,7 +238,7 @@ def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
         "evaluation": None if data.evaluation is None else to_json(data.evaluation),
         "metrics": data.metrics,
     }
-    write_kept_run(path, content)
+    write_compact_run(path, content)
 
 
 def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:

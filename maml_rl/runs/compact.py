@@ -12,19 +12,19 @@ from typing import Any
 
 from maml_rl.files import replacing
 
-MARK = '{"maml_rl_run":'  # how a kept run begins
+MARK = '{"maml_rl_run":'  # how a compact run begins
 FORMAT = 1
 
 
-def is_kept_run(path: Path) -> bool:
-    """Whether a file is a kept run."""
+def is_compact_run(path: Path) -> bool:
+    """Whether a file is a compact run."""
     if path.suffix != ".json" or not path.is_file():
         return False
     with path.open("rb") as file:
         return file.read(len(MARK)) == MARK.encode()
 
 
-def write_kept_run(path: Path, content: Mapping[str, Any]) -> None:
+def write_compact_run(path: Path, content: Mapping[str, Any]) -> None:
     """Write a run to one file, a part of it a line.
 
     Args:
@@ -41,8 +41,8 @@ def write_kept_run(path: Path, content: Mapping[str, Any]) -> None:
         partial.write_text(f"{MARK}{FORMAT}{body}}}\n")
 
 
-def read_kept_run(path: Path) -> dict[str, Any]:
-    """The content that `write_kept_run` wrote.
+def read_compact_run(path: Path) -> dict[str, Any]:
+    """The content that `write_compact_run` wrote.
 
     Raises:
         ValueError: if the file is damaged.

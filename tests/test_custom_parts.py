@@ -1,4 +1,4 @@
-"""examples/own_parts.py: its run trains, is read back and adapts."""
+"""examples/custom_parts.py: its run trains, is read back and adapts."""
 
 import runpy
 
@@ -16,7 +16,7 @@ SMALL = (*QUIET, "trainer.iterations=2", "trainer.num_tasks=3", "trainer.num_epi
 
 def test_the_example_trains_and_adapts(work, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "examples")
-    main = runpy.run_path(str(ROOT / "examples" / "own_parts.py"))["main"]
+    main = runpy.run_path(str(ROOT / "examples" / "custom_parts.py"))["main"]
     assert main("run", *SMALL) == 0
     first, last = read_metrics("run")
     trained = maml_rl.load("run", "last")

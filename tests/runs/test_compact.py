@@ -6,8 +6,8 @@ import math
 import pytest
 
 from envs import UserError
+from maml_rl.runs.compact import is_compact_run, read_compact_run, write_compact_run
 from maml_rl.runs.data import find_runs, is_run, keep_run, read_run
-from maml_rl.runs.kept import is_kept_run, read_kept_run, write_kept_run
 from tests.support.paths import ROOT
 
 ROWS = [
@@ -25,10 +25,10 @@ def test_what_is_written_is_read_again_and_absent_metrics_stay_absent(tmp_path):
         "metrics": ROWS,
     }
     path = tmp_path / "task" / "seed_3.json"
-    write_kept_run(path, content)
-    assert read_kept_run(path) == content
-    assert "validation/x" not in read_kept_run(path)["metrics"][0]
-    assert is_kept_run(path)
+    write_compact_run(path, content)
+    assert read_compact_run(path) == content
+    assert "validation/x" not in read_compact_run(path)["metrics"][0]
+    assert is_compact_run(path)
     # a line for the mark, each of four parts, "metrics" and each of its four columns
     assert len(path.read_text().splitlines()) == 1 + 4 + 1 + 4
 

@@ -1,10 +1,10 @@
-"""Parts of one's own, by `_target_`: an inner loss, a policy, a value function, an activation.
+"""Custom parts, by `_target_`: an inner loss, a policy, a value function, an activation.
 
-    python examples/own_parts.py <run folder>
+    python examples/custom_parts.py <run folder>
 
 trains with them. The same from the command line, in the folder of this file:
 
-    python <repository>/train.py env=point_navigation policy._target_=own_parts.SkipPolicy
+    python <repository>/train.py env=point_navigation policy._target_=custom_parts.SkipPolicy
 """
 
 import sys
@@ -70,17 +70,17 @@ class MeanByTime:
 def main(run: str, *overrides: str) -> int:
     """Train MAML with these parts on point navigation."""
     parts: Sequence[str] = (
-        "inner.loss={_target_:own_parts.EntropyBonus,coefficient:0.02}",
-        "policy._target_=own_parts.SkipPolicy",
+        "inner.loss={_target_:custom_parts.EntropyBonus,coefficient:0.02}",
+        "policy._target_=custom_parts.SkipPolicy",
         "policy.activation=torch.atan",
-        "baseline._target_=own_parts.MeanByTime",
+        "baseline._target_=custom_parts.MeanByTime",
         "~baseline.ridge",
     )
-    names = ("env=point_navigation", "algorithm.name=own_parts", f"hydra.run.dir={run}")
+    names = ("env=point_navigation", "algorithm.name=custom_parts", f"hydra.run.dir={run}")
     return train_command([*names, *parts, *overrides])
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
-        sys.exit("usage: python examples/own_parts.py <run folder> [option=value ...]")
+        sys.exit("usage: python examples/custom_parts.py <run folder> [option=value ...]")
     sys.exit(main(*sys.argv[1:]))
