@@ -25,6 +25,7 @@ from envs.protocol import (
     check_info,
     check_shape,
     check_success,
+    draw_tasks,
     take_tasks,
 )
 
@@ -195,6 +196,14 @@ def traced(distribution: TaskDistribution, tasks: Tasks, seeds: Array, threads: 
     actions = standard_actions(distribution, compared_steps(distribution), num_tasks, slots)
     with closing(CheckedEnv(distribution, num_tasks, slots, threads)) as env:
         return env.run(tasks, seeds, actions)
+
+
+def info_names(distribution: TaskDistribution) -> set[str]:
+    """Names of what a distribution records beside the reward, by trying one step."""
+    with closing(CheckedEnv(distribution, 1, 1)) as env:
+        env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
+        step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))
+    return set(step.info)
 
 
 def compared_steps(distribution: TaskDistribution) -> int:

@@ -72,7 +72,8 @@ class TaskDistribution(ABC):
     cut off by the caller after `horizon` steps.
 
     `held_out` is a distribution with the same spaces whose tasks `make`'s environments take too:
-    test tasks are drawn from it, from this one where it is None.
+    test tasks are drawn from it, from this one where it is None. `measure` is "success" where a
+    benchmark is reported in it: it picks the best checkpoint, as the return does otherwise.
     """
 
     observation_space: spaces.Box  # [O]
@@ -80,6 +81,7 @@ class TaskDistribution(ABC):
     horizon: int  # steps after which an episode is cut off, T
     action_scale: float = 1.0  # by which `applied` multiplies
     held_out: TaskDistribution | None = None
+    measure: str = "return"
     presets: ClassVar[Mapping[str, Any]] = {}
     preset_name: str | None = None  # of the preset that was chosen
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -13,7 +12,7 @@ from gymnasium.error import ResetNeeded
 
 from envs.arguments import number
 from envs.backends.task_env import TaskEnv
-from envs.episodes import CheckedEnv, row_seeds, standard_actions
+from envs.episodes import info_names
 from envs.errors import ArgumentError, UserError
 from envs.protocol import (
     Array,
@@ -24,7 +23,6 @@ from envs.protocol import (
     Tasks,
     check_count,
     count_tasks,
-    draw_tasks,
     held_out,
 )
 from envs.trajectories import Trajectories
@@ -66,10 +64,12 @@ class Union(TaskDistribution):
         )
         self.titles = _titles(named)
         self.weights = _probabilities(weights, len(self.members))
-        self.recorded = sorted(set.intersection(*(_info_names(member) for member in self.members)))
+        self.recorded = sorted(set.intersection(*(info_names(member) for member in self.members)))
         self.observation_space = self.members[0].observation_space
         self.action_space = self.members[0].action_space
         self.action_scale = self.members[0].action_scale  # `applied` refuses others
+        measures = {member.measure for member in self.members}
+        self.measure = measures.pop() if len(measures) == 1 else "return"
         constant = (member.sample(1, np.random.default_rng(0)) for member in self.members)
         self._constant = [
             {name: np.asarray(leaf) for name, leaf in task.items()} for task in constant
@@ -333,14 +333,6 @@ def _titles(named: Mapping[Any, TaskDistribution]) -> list[str]:
         member.name if names.count(member.name) == 1 else f"{member.name} ({key})"
         for key, member in named.items()
     ]
-
-
-def _info_names(distribution: TaskDistribution) -> set[str]:
-    """Names that a distribution records in info, by trying one step."""
-    with closing(CheckedEnv(distribution, 1, 1)) as env:
-        env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
-        step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))
-    return set(step.info)
 
 
 def _probabilities(weights: Sequence[float] | None, size: int) -> Array:

@@ -33,6 +33,7 @@ class Wrapped(TaskDistribution):
         self.observation_space = distribution.observation_space
         self.action_space = distribution.action_space
         self.horizon, self.action_scale = distribution.horizon, distribution.action_scale
+        self.measure = distribution.measure
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw its tasks."""

@@ -87,7 +87,8 @@ class Display:
     def _table(
         self, row: dict[str, str], metrics: dict[str, float], fraction: float
     ) -> RenderableType:
-        table = Table(*row, title=f"meta-training: {self._heading or ''}".rstrip(": "))
+        title = f"meta-training: {self._heading or ''}".rstrip(": ")
+        table = Table(*row, title=Text(title))
         table.add_row(*row.values())
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=1.0, completed=fraction, width=BAR), f"{fraction:.0%}")
@@ -108,13 +109,16 @@ class Display:
         }
 
     def _returns(self, metrics: dict[str, float], steps: list[str]) -> dict[str, str]:
-        """Returns before and after adaptation, success, and the last validation's return."""
+        """Returns before and after adaptation, success, and the last validation's."""
         checked = f"validation/{steps[-1]}"
         shown = [metrics[name] for name in (*steps, checked) if name in metrics]
         self._largest = max([self._largest, *map(abs, shown)])
         form = number_format([self._largest])
         if checked in metrics:
-            self._validation = f"{form.format(metrics[checked])} (at {metrics['iteration']:.0f})"
+            rate = metrics.get(checked.replace("return", "success"))
+            success = "" if rate is None else f", success {rate:.2f}"
+            value = f"{form.format(metrics[checked])}{success}"
+            self._validation = f"{value} (at {metrics['iteration']:.0f})"
         row = {"return": form.format(metrics[steps[0]])}
         if len(steps) > 1:
             row = {"return before": row["return"], "after": form.format(metrics[steps[-1]])}

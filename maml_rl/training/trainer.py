@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from envs.arguments import integer_at_least
-from envs.errors import SimulationError, UserError
+from envs.arguments import integer_at_least, one_of
+from envs.episodes import info_names
+from envs.errors import ArgumentError, SimulationError, UserError
 from envs.protocol import (
     Splits,
     TaskDistribution,
@@ -64,6 +65,8 @@ class Trainer:
         validation_episodes: episodes per validation task and adaptation step.
         test_tasks: size of the stored test set.
         checkpoint_every: iterations between numbered checkpoints; last.pt is written at each.
+        best_by: the measure in validation that picks best.pt, "return" or "success"; None takes
+            the distribution's `measure`.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Trainer:
         validation_episodes: int = 10,
         test_tasks: int = 40,
         checkpoint_every: int = 50,
+        best_by: str | None = None,
     ) -> None:
         self.limits = Limits(iterations, env_steps)
         self.num_tasks = integer_at_least("num_tasks", num_tasks)
@@ -90,6 +94,7 @@ class Trainer:
         self.validate_every = integer_at_least("validate_every", validate_every)
         self.validation_episodes = integer_at_least("validation_episodes", validation_episodes)
         self.checkpoint_every = integer_at_least("checkpoint_every", checkpoint_every)
+        self.measure = _measure(best_by, distribution)
         self.distribution, self.learner, self.sampler = distribution, learner, sampler
         self.logger, self.folder, self.seed = logger, folder, integer_at_least("seed", seed, 0)
         self.notes: list[str] = []
@@ -389,12 +394,34 @@ class Trainer:
         self._save(progress, "last")
 
     def _save_best(self, progress: Progress, metrics: Metrics) -> None:
-        """Write best.pt where a validation gave the highest return after the last inner step."""
-        score = metrics.get(f"validation/return/step_{self.learner.inner.steps}")
+        """Write best.pt where a validation is the best so far, after the last inner step.
+
+        Equal returns do not happen, and the later of equal success rates has trained for longer.
+        """
+        score = metrics.get(f"validation/{self.measure}/step_{self.learner.inner.steps}")
+        if score is None:
+            return
         best = progress.best_validation
-        if score is not None and (best is None or score > best):
+        if best is None or score > best or (self.measure == "success" and score == best):
             progress.best_validation = score
             self._save(progress, "best")
 
     def _save(self, progress: Progress, name: str | int) -> None:
         save_checkpoint(self.folder.checkpoint(name), dict(vars(progress)))
+
+
+def _measure(best_by: str | None, distribution: TaskDistribution) -> str:
+    """The measure in validation that picks best.pt.
+
+    Raises:
+        UserError: if it is unknown, or the environments do not record it.
+    """
+    if best_by is None:
+        return distribution.measure
+    measure = one_of("best_by", best_by, ("return", "success"))
+    if measure == "success" and "success" not in info_names(distribution):
+        raise ArgumentError(
+            f"best_by=success: {distribution.name} records no success; write best_by=return.",
+            "best_by",
+        )
+    return measure

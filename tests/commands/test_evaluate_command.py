@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import maml_rl
+from envs import UserError
 from tests.support.hostile_pickles import OsSystem
 from tests.support.processes import process
 from tests.support.run_files import everything, load, png_size
@@ -83,6 +85,46 @@ def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
     assert sorted(path.name for path in (run_copy / "evaluation").iterdir()) == [
         *("adaptation.png", "evaluation.json", "tasks.png", "trajectories.png")
     ]
+
+
+LABELS = """
+import numpy as np
+from envs import PointNavigation
+
+
+class Sides(PointNavigation):
+    def finite_tasks(self):
+        return {"goal": np.array([[0.3, 0.0], [-0.3, 0.0]])}
+
+    def sample(self, num_tasks, rng):
+        return {"goal": self.finite_tasks()["goal"][rng.integers(2, size=num_tasks)]}
+
+    def describe(self, task):
+        return f"[{'right' if task['goal'][0] > 0 else 'left'}] [/m]"
+"""
+
+
+def test_labels_with_brackets_appear_as_they_are(work, train_cli, evaluate_cli):
+    (work / "sides.py").write_text(LABELS)
+    sides = ("env._target_=sides.Sides", "hydra.run.dir=run")
+    assert train_cli("experiment=smoke", *QUIET, *sides).status == 0
+    outcome = evaluate_cli(*FAST)
+    assert (outcome.status, outcome.err) == (0, "")
+    words = re.sub(r"[^\w\[\]/]+", " ", outcome.out)
+    for label in ("return [right] [/m]", "return [left] [/m]"):
+        assert label in words
+
+
+def test_the_files_are_written_before_anything_is_printed(run_copy, evaluate_cli, monkeypatch):
+    def broken(*arguments, **options):
+        raise UserError("nothing can be printed")
+
+    monkeypatch.setattr("maml_rl.commands.evaluate.print_table", broken)
+    outcome = evaluate_cli(*FAST, "rollouts=true")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert {path.name for path in (run_copy / "evaluation").iterdir()} == {
+        *("adaptation.png", "evaluation.json", "rollouts.npz", "tasks.png", "trajectories.png")
+    }
 
 
 def test_nothing_but_the_evaluation_is_written(run_copy, evaluate_cli, work):

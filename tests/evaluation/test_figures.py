@@ -15,10 +15,11 @@ from envs.wrappers.held_out import HeldOut
 from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.union import Union
 from maml_rl.algorithm.rollout import Rollout
+from maml_rl.evaluation import curves
 from maml_rl.evaluation import trajectories as figures
 from maml_rl.evaluation.comparison_curves import Overlay, chosen, comparison_figure
 from maml_rl.evaluation.curves import BEFORE, _draw_grid, save_png, scatter_figure, style
-from maml_rl.evaluation.result import Grid, Point
+from maml_rl.evaluation.result import Estimate, Grid, Point
 from tests.support.run_files import png_size
 from tests.support.written_runs import result_of
 
@@ -380,3 +381,35 @@ def test_tasks_of_three_numbers_are_drawn_by_pairs():
     test = figure.axes[1].collections[2].get_offsets()
     assert np.array_equal(test, stored.test["goal"][:, [0, 2]])
     assert len(figure.legends[0].get_texts()) == 3
+
+
+def test_success_rates_have_a_panel_where_they_are_recorded(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(curves, "save_png", lambda figure, path: drawn.append(figure))
+    returns, rates = [[1.0, 2.0], [3.0, 4.0]], np.array([[0.0, 0.5], [1.0, 0.5]])
+    curves.adaptation_plot(tmp_path, "", result_of(returns, success=rates))
+    curves.adaptation_plot(tmp_path, "", result_of(returns))
+    assert [len(figure.axes) for figure in drawn] == [3, 2]
+    axes = drawn[0].axes[2]
+    assert axes.get_ylabel() == "success rate (95 % interval)"
+    assert axes.lines[0].get_xydata().tolist() == [[0, 0.25], [1, 0.75]]  # means over two tasks
+    assert axes.get_ylim() == (-0.03, 1.03)
+
+
+def test_success_rates_of_groups_are_compared_where_all_have_them():
+    rates = [Estimate(0.25, (0.0, 0.5)), Estimate(0.75, (0.5, 1.0))]
+    both = [overlay(1)._replace(success=rates), overlay(2)._replace(success=rates[::-1])]
+    axes = comparison_figure(both, "all").axes
+    assert [one.get_ylabel() for one in axes[1:]] == [
+        "return (95 % interval)",
+        "success rate (95 % interval)",
+    ]
+    means = [line.get_ydata().tolist() for line in axes[2].lines]
+    assert means == [[0.25, 0.75], [0.75, 0.25]]
+    assert len(comparison_figure([both[0], overlay(2)], "all").axes) == 2
+
+
+def test_panels_that_a_grid_has_too_many_are_empty():
+    figure, axes = curves.laid_out(5, 1, 1)
+    assert len(axes) == 5
+    assert [one.axison for one in figure.axes] == [True] * 5 + [False]

@@ -155,18 +155,28 @@ def test_the_live_table_has_names_a_bar_and_times_from_its_beginning():
         assert words in text
 
 
+def test_names_with_brackets_are_shown_as_they_are():
+    out = StringIO()
+    heading = HEADING._replace(environment="arm [left]", algorithm="mine [/m]")
+    display = Display(Console(file=out, force_terminal=True, width=120), heading)
+    with display.shown():
+        display.update(line(3), 0.75)
+    assert "meta-training: arm [left], mine [/m], seed 3" in out.getvalue()
+
+
 def test_the_last_validation_stays_and_decimals_follow_the_range():
     out = StringIO()
     display = Display(Console(file=out, force_terminal=False))
     small = {"return/step_0": -0.0131, "return/step_1": 0.25, "success/step_1": 0.5}
-    display.update(line(1, **small) | {"validation/return/step_1": 0.125}, 0.25)
+    checked = {"validation/return/step_1": 0.125, "validation/success/step_1": 0.25}
+    display.update(line(1, **small) | checked, 0.25)
     display.update(line(2, **small), 0.5)
     display.update(line(3, **small) | {"return/step_1": 250.0}, 0.75)
     display.update(line(4, **small), 1.0)
     lines = out.getvalue().splitlines()
-    words = "return before -0.013  after 0.250  success 0.50  validation 0.125 (at 1)"
+    words = "return before -0.013  after 0.250  success 0.50  validation 0.125, success 0.25 (at 1)"
     assert words in lines[0]
-    assert "validation 0.125 (at 1)" in lines[1]
+    assert "validation 0.125, success 0.25 (at 1)" in lines[1]
     assert "after 250.0" in lines[2]
     assert "after 0.2 " in lines[3]  # the run's largest return sets the decimals, once and for all
 

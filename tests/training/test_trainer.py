@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from envs import UserError
+from envs import PointNavigation, UserError
 from maml_rl.configuration.building import build_trainer
+from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import NonFiniteError
+from maml_rl.runs.folder import RunFolder
 from maml_rl.training.stop import StopRequest
+from maml_rl.training.trainer import Trainer
 from tests.support.run_files import assert_same_meta, load, read_metrics, repeatable
 from tests.support.smoke import go_on, smoke_config, train_smoke, trainer
 
@@ -72,6 +75,44 @@ def test_checkpoints_best_last_and_numbered(tmp_path):
     assert last["metrics_bytes"] == (tmp_path / "metrics.jsonl").stat().st_size
     assert last["env_steps"] == read_metrics(tmp_path)[-1]["env_steps"]
     assert load(folder / "iteration_000004.pt")["iteration"] == 4
+
+
+def test_the_best_checkpoint_is_by_success_where_that_is_the_measure(tmp_path, monkeypatch):
+    rates = [0.25, 0.5, 0.5, 0.25]  # of the two at 0.5, the later one has trained for longer
+    validate = Trainer.validate
+
+    def validated(self, progress):
+        rate = {"validation/success/step_1": rates[progress.iteration - 1]}
+        return validate(self, progress) | rate
+
+    monkeypatch.setattr(Trainer, "validate", validated)
+    monkeypatch.setattr(PointNavigation, "measure", "success", raising=False)
+    chosen = {"named": (), "return": ("trainer.best_by=return",)}
+    for name, options in chosen.items():
+        train_smoke(tmp_path / name, "trainer.iterations=4", *options)
+    best = load(tmp_path / "named/checkpoints/best.pt")
+    assert (best["iteration"], best["best_validation"]) == (3, 0.5)
+    scores = [line["validation/return/step_1"] for line in read_metrics(tmp_path / "return")]
+    best = load(tmp_path / "return/checkpoints/best.pt")
+    assert (best["iteration"], best["best_validation"]) == (1 + int(np.argmax(scores)), max(scores))
+
+
+def test_what_picks_the_best_checkpoint_is_recorded_or_refused(tmp_path):
+    assert trainer(tmp_path).measure == "return"
+    with pytest.raises(UserError, match=r"trainer.best_by=success: point_navigation records no s"):
+        trainer(tmp_path, "trainer.best_by=success")
+    with pytest.raises(UserError, match="best_by=reward is unknown; choose one of return, success"):
+        trainer(tmp_path, "trainer.best_by=reward")
+    recorded = ("env=point_navigation_half_circle", "trainer.best_by=success")
+    assert trainer(tmp_path, *recorded).measure == "success"
+
+
+def test_a_run_from_before_the_choice_goes_on_by_return(tmp_path, monkeypatch):
+    train_smoke(tmp_path, "trainer.iterations=1")
+    file = tmp_path / ".hydra/config.yaml"
+    file.write_text(file.read_text().replace("  best_by: null\n", ""))
+    monkeypatch.setattr(PointNavigation, "measure", "success", raising=False)
+    assert build_trainer(stored_config(RunFolder(tmp_path)), tmp_path).measure == "return"
 
 
 def test_a_run_starts_with_its_tasks_and_a_checkpoint(tmp_path):

@@ -7,6 +7,8 @@ import pytest
 from envs import UserError
 from envs.protocol import TaskDistribution, held_out, task_at
 from envs.tasks.metaworld import MetaworldEnv, MetaworldML1, MetaworldML10, MetaworldML45, _Bridged
+from envs.wrappers.task_observed import TaskObserved
+from envs.wrappers.union import Union
 
 metaworld = pytest.importorskip("metaworld", reason="Meta-World is not installed")
 SawyerBase = pytest.importorskip("metaworld.sawyer_xyz_env").SawyerMocapBase
@@ -135,3 +137,9 @@ def test_where_metaworld_is_missing_the_error_says_how_to_install_it(monkeypatch
     monkeypatch.setitem(sys.modules, "metaworld", None)
     with pytest.raises(UserError, match=r"Meta-World is not installed .*--no-deps metaworld==3"):
         MetaworldML10()
+
+
+def test_the_measure_of_the_benchmarks_is_success():
+    ml1 = MetaworldML1()
+    assert [one.measure for one in (ml1, ml1.held_out, TaskObserved(ml1))] == ["success"] * 3
+    assert Union([ml1, MetaworldML1(seed=1)]).measure == "success"
