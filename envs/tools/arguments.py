@@ -7,10 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from envs.errors import UserError
 from envs.registry import import_from_working_folder
+from envs.yaml_text import from_yaml
 
 
 def run(command: Callable[[Sequence[str]], int]) -> None:
@@ -67,7 +66,6 @@ def one_name(names: Sequence[str], usage: str) -> str:
 
 def _value(part: str, text: str) -> Any:
     try:
-        value = OmegaConf.from_dotlist([f"value={text}"])["value"]
-    except Exception as error:  # the YAML parser's errors have no common public base
+        return from_yaml(text)
+    except ValueError as error:
         raise UserError(f"cannot read {part!r}: write key=value, the value as in YAML.") from error
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from envs.errors import UserError
+from envs.yaml_text import from_yaml
 from maml_rl.configuration.building import NODES, one_line
 from maml_rl.configuration.old_names import rename
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
@@ -28,9 +29,11 @@ def stored_config(folder: RunFolder) -> DictConfig:
     """
     changed = changed_settings(folder.read_provenance())
     try:
-        config = OmegaConf.load(folder.config)
-        if isinstance(config, DictConfig):
-            apply_changes(config, changed)
+        content = from_yaml(folder.config.read_text())
+        if not isinstance(content, dict):
+            raise UserError(f"{folder.config} is not a run's configuration.")
+        apply_changes(content, changed)
+        config = OmegaConf.create(content)
         OmegaConf.resolve(config)  # an interpolation may make a _target_, so before they are read
     except UserError:
         raise
@@ -41,12 +44,6 @@ def stored_config(folder: RunFolder) -> DictConfig:
         ) from error
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
-    except Exception as error:  # the YAML parser's errors have no common public base
-        if type(error).__module__.startswith("yaml"):
-            raise UserError(f"{folder.config} is damaged: it cannot be read as YAML.") from error
-        raise
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{folder.config} is not a run's configuration.")
     needed = ("seed", "device", *(name for name in NODES if "." not in name))
     missing = [name for name in needed if name not in config]
     if missing:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from omegaconf import OmegaConf
 
+from envs.yaml_text import to_yaml
 from maml_rl.evaluation.curves import (
     adaptation_figure,
     lines_figure,
@@ -229,7 +229,7 @@ def _failed(view: View) -> list[Block]:
 
 
 def _config(view: View) -> list[Block]:
-    text = OmegaConf.to_yaml(view.run.config) if view.run.config else "missing"
+    text = to_yaml(view.run.config) if view.run.config else "missing"
     name = "config.yaml, with what resuming changed" if view.run.sessions else "config.yaml"
     return [Code(name, text)]
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from envs.protocol import snake_case
+from envs.yaml_text import from_yaml
 from maml_rl.evaluation.result import EvaluationResult
 from maml_rl.evaluation.statistics import Values
 from maml_rl.evaluation.storage import from_json, to_json
@@ -203,11 +202,11 @@ def _compact_run(path: Path) -> RunData:
     faults: list[str] = []
     try:
         content = read_compact_run(path)
-        config = OmegaConf.create(content["config"])
+        config = content["config"]
         origin, overrides = content["provenance"], content["overrides"]
         metrics, stored = content["metrics"], content["evaluation"]
         evaluation = None if stored is None else from_json(stored)
-    except (*DAMAGES, OmegaConfBaseException):
+    except DAMAGES:
         return RunData(path, {}, [], None, {}, [], [f"{path.name} is damaged: it holds no run."])
     changed = _changed(origin, faults)
     config = _config(config, path.name, changed, faults)
@@ -232,7 +231,7 @@ def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
     if "command" in provenance:
         provenance["command"] = [clean(str(part)) for part in provenance["command"]]
     content = {
-        "config": OmegaConf.to_container(OmegaConf.load(run / CONFIG)),
+        "config": from_yaml((run / CONFIG).read_text()),
         "overrides": [clean(line) for line in data.overrides],
         "provenance": provenance,
         "evaluation": None if data.evaluation is None else to_json(data.evaluation),
@@ -252,8 +251,8 @@ def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
 def _loaded(file: Path) -> Any:
     """A configuration as it is stored; None where it cannot be read."""
     try:
-        return OmegaConf.load(file)
-    except Exception:  # the YAML parser's errors have no common public base
+        return from_yaml(file.read_text())
+    except (OSError, ValueError):
         return None
 
 
@@ -261,12 +260,12 @@ def _config(
     stored: Any, name: str, changed: Mapping[str, Any], faults: list[str]
 ) -> dict[str, Any]:
     """The configuration with what was changed when the run was resumed; `name` is its file's."""
+    config = stored if isinstance(stored, dict) else {}
     try:
-        apply_changes(stored, changed)
-        config = OmegaConf.to_container(stored, resolve=False)
-    except (UserError, ValueError, AttributeError, OmegaConfBaseException):
-        config = None
-    if not isinstance(config, dict):
+        apply_changes(config, changed)
+    except UserError:
+        config = {}
+    if not config:
         faults.append(f"{name} cannot be read as YAML.")
         return {}
     missing = [name for name in ("env", "algorithm") if not isinstance(config.get(name), Mapping)]
@@ -278,8 +277,8 @@ def _config(
 
 def _overrides(file: Path) -> list[str]:
     try:
-        return [str(line) for line in OmegaConf.load(file)]
-    except Exception:  # missing or damaged: the configuration says it all
+        return [str(line) for line in from_yaml(file.read_text())]
+    except (OSError, ValueError, TypeError):  # the configuration says it all
         return []
 
 

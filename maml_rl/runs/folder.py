@@ -9,14 +9,13 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from envs.protocol import Splits, Tasks, count_tasks, tasks_from_json, tasks_to_json
@@ -221,7 +220,7 @@ def changed_settings(origin: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def apply_changes(config: DictConfig, changed: Mapping[str, Any]) -> None:
+def apply_changes(config: dict[str, Any], changed: Mapping[str, Any]) -> None:
     """Apply the changes of resumed sessions to the configuration that a run began with.
 
     Raises:
@@ -229,12 +228,24 @@ def apply_changes(config: DictConfig, changed: Mapping[str, Any]) -> None:
     """
     for key, value in changed.items():
         try:
-            OmegaConf.update(config, key, value, merge=False)
-        except (OmegaConfBaseException, ValueError, LookupError) as error:
+            _put(config, key.split("."), deepcopy(value))
+        except (TypeError, ValueError, LookupError) as error:
             raise UserError(
                 f"provenance.json is damaged: {key}={value}, which it says was changed on "
                 f"resuming, does not fit the run's configuration."
             ) from error
+
+
+def _put(node: Any, path: Sequence[str], value: Any) -> None:
+    """Put a value at a path into nested dictionaries and lists; make dictionaries on the way."""
+    first: Any = int(path[0]) if isinstance(node, list) else path[0]
+    if len(path) == 1:
+        node[first] = value
+        return
+    there = node[first] if isinstance(node, list) else node.get(first)
+    if not isinstance(there, dict | list):
+        there = node[first] = {}
+    _put(there, path[1:], value)
 
 
 def _taken(directory: int, kind: int, tries: int = 5) -> bool:

@@ -408,11 +408,16 @@ def test_a_node_chosen_anew_is_without_what_was_changed_in_the_one_before():
         ("logger.progress", True),
         ("trainer.iterations", 4),
     ]
-    config = OmegaConf.create({"logger": {"progress": False, "project": 1}, "trainer": {}})
+    config = {"logger": {"progress": False, "project": 1}, "trainer": {"iterations": 2}}
+    changed["logger.progress"] = False
     apply_changes(config, changed)
-    assert config.logger == {"_target_": "L", "progress": True}
+    assert config == {"logger": {"_target_": "L", "progress": False}, "trainer": {"iterations": 4}}
+    assert changed["logger"] == {"_target_": "L", "progress": True}  # is not written into
+    lists = {"sizes": [1, 2], "logger": {"tags": None}}
+    apply_changes(lists, {"sizes.1": 3, "logger.tags.by": "me"})
+    assert lists == {"sizes": [1, 3], "logger": {"tags": {"by": "me"}}}
     with pytest.raises(UserError, match=r"sizes.x=1, which it says was changed on resuming"):
-        apply_changes(OmegaConf.create({"sizes": [1]}), {"sizes.x": 1})
+        apply_changes({"sizes": [1]}, {"sizes.x": 1})
 
 
 def test_resuming_what_is_damaged_is_refused(run_copy, train_cli):

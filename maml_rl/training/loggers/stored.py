@@ -15,10 +15,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from envs.errors import ArgumentError, UserError
 from envs.protocol import snake_case
+from envs.yaml_text import from_yaml
 from maml_rl.files import write_json
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 
@@ -41,15 +40,9 @@ def stored_configuration(folder: Path) -> dict[str, Any]:
     run = RunFolder(folder)
     if not run.config.is_file():
         return {}
-    stored: Any = OmegaConf.load(run.config)
-    apply_changes(stored, changed_settings(run.read_provenance()))
-    config: Any = OmegaConf.to_container(stored, resolve=True)
+    config: dict[str, Any] = from_yaml(run.config.read_text())
+    apply_changes(config, changed_settings(run.read_provenance()))
     return config
-
-
-def stored_yaml(folder: Path) -> str:
-    """A run's configuration as YAML."""
-    return str(OmegaConf.to_yaml(OmegaConf.create(stored_configuration(folder))))
 
 
 def labels(folder: Path) -> Labels | None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maml_rl.training.loggers.stored import flat, stored_configuration, stored_yaml
+from envs.yaml_text import to_yaml
+from maml_rl.training.loggers.stored import flat, stored_configuration
 
 COMPARED = ("adaptation_gain", "return/step_", "success/step_", "validation/")
 
@@ -28,8 +29,9 @@ class TensorBoard:
         self._settings: dict[str, Any] = {}
         self._session_end: Any = None
         if start == 0:
-            self._settings = dict(flat(stored_configuration(folder)))
-            lines = stored_yaml(folder).splitlines()
+            config = stored_configuration(folder)
+            self._settings = dict(flat(config))
+            lines = to_yaml(config).splitlines()
             # indented by four: a block of code in Markdown
             self._writer.add_text("configuration", "\n".join(f"    {line}" for line in lines), 0)
 
