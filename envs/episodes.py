@@ -15,19 +15,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import seeding
 
+from envs.answers import check_info, check_shape, check_success
 from envs.errors import UserError
-from envs.protocol import (
-    Array,
-    BatchedEnv,
-    Step,
-    TaskDistribution,
-    Tasks,
-    check_info,
-    check_shape,
-    check_success,
-    draw_tasks,
-    take_tasks,
-)
+from envs.protocol import Array, BatchedEnv, Step, TaskDistribution, Tasks, draw_tasks, take_tasks
 
 STEPS = 12  # that two runs are compared over
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from envs.answers import check_shape
 from envs.errors import UserError
-from envs.protocol import Array, TaskDistribution, Tasks, Trajectories, check_shape
+from envs.protocol import Array, TaskDistribution, Tasks, Trajectories
 
 
 def shown_of(

@@ -8,36 +8,33 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.backends.mujoco.distribution import MujocoTaskDistribution
-from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
-from envs.backends.mujoco.preset import Preset
 from envs.protocol import Array, Task, Tasks
+from envs.tasks.bodies import FallingBody, FallingPreset, joint_state
 from envs.tasks.families import (
     ForwardBackward,
-    Goals,
+    GoalsToReach,
     Headings,
     TargetVelocities,
-    planar_distance,
+    VelocityPreset,
     uniform_disc,
 )
 from envs.tasks.random_parameters import RandomParameters, RandomParametersPreset
 
 
 @dataclasses.dataclass(frozen=True)
-class AntPreset(Preset):
+class AntPreset(FallingPreset):
     """A source's ant: what an action costs, what standing upright earns, when an episode ends."""
 
-    control_cost: float = 0.5  # weight of the squared norm of the applied action
-    survival: float = 1.0  # reward a step while the torso's height is within `heights`
+    control_cost: float = 0.5
     heights: tuple[float, float] = (0.2, 1.0)  # of the torso, m
-    survival_on_fall: bool = True  # survival is paid on the step that falls too
-    terminates: bool = True  # an episode ends where the height leaves `heights`
+    survival_on_fall: bool = True
     observe_position: bool = False  # observe x and y too
 
 
 @dataclasses.dataclass(frozen=True)
-class AntVelPreset(AntPreset):
+class AntVelPreset(AntPreset, VelocityPreset):
     """A source's target velocities."""
 
     velocities: tuple[float, float] = (0.0, 3.0)  # targets are uniform between them, m/s
@@ -52,7 +49,7 @@ class AntGoalPreset(AntPreset):
     observe_position: bool = True
 
 
-class Ant(MujocoTaskDistribution):
+class Ant(FallingBody):
     """Gymnasium's ant body (a free torso, four legs of two motors each, RK4 at 0.01 s).
 
     Contact forces are neither observed nor charged: MuJoCo 2 and later leave them at zero unless
@@ -66,6 +63,7 @@ class Ant(MujocoTaskDistribution):
 
     xml = ASSETS / "ant.xml"
     fields = ("xpos",)
+    normal_velocity = True
     camera: ClassVar[Mapping[str, Any]] = {"distance": 6.0, "elevation": -35.0}
     presets: ClassVar[Mapping[str, AntPreset]] = {
         "promp": AntPreset(frame_skip=5, horizon=100, action_scale=0.1),
@@ -76,40 +74,19 @@ class Ant(MujocoTaskDistribution):
     }
     preset: AntPreset
 
-    def reset(self, rng: np.random.Generator) -> State:
-        """Add noise to the pose as Gymnasium's Ant-v5 does, draw for draw."""
-        noise = rng.uniform(-0.1, 0.1, size=self.model.nq)
-        return {"qpos": self.model.qpos0 + noise, "qvel": 0.1 * rng.standard_normal(self.model.nv)}
-
     def observe(self, state: State) -> Any:
         """Observation: qpos (x and y only if the preset observes them) and qvel, [..., O]."""
-        start = 0 if self.preset.observe_position else 2
-        parts = [state["qpos"][..., start:], state["qvel"]]
-        return namespace(state["qpos"]).concatenate(parts, -1)
+        return joint_state(state, 0 if self.preset.observe_position else 2)
 
-    def velocity(self, before: State, after: State) -> Any:
-        """The torso's mean velocity in the plane over a control step, [..., 2] in m/s."""
-        return (after["xpos"][..., 1, :2] - before["xpos"][..., 1, :2]) / self.dt
+    def place(self, state: State) -> Any:
+        """The torso's x and y, [..., 2] in m."""
+        return state["xpos"][..., 1, :2]
 
     def healthy(self, state: State) -> Any:
         """Whether the torso's height is within the preset's `heights`, [...] bool."""
         low, high = self.preset.heights
         height = state["qpos"][..., 2]
         return (height >= low) & (height <= high)
-
-    def living(self, action: Any, after: State) -> Any:
-        """Reward of surviving less the cost of the action, [...]."""
-        cost = self.preset.control_cost * (action * action).sum(-1)
-        alive = self.healthy(after) | self.preset.survival_on_fall
-        return self.preset.survival * alive - cost
-
-    def terminated(self, state: State, task: Task) -> Any:
-        """End where the torso is too low or too high, if the preset says so, [...] bool."""
-        return ~self.healthy(state) & self.preset.terminates
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the velocity along x, [...] in m/s."""
-        return {"x_velocity": self.velocity(before, after)[..., 0]}
 
 
 class AntDir(ForwardBackward, Ant):
@@ -118,11 +95,6 @@ class AntDir(ForwardBackward, Ant):
     ProMP's own code ends an episode below a height of 0, not 0.2 m; the torso is a sphere of radius
     0.25 m, so that neither is met on the ground.
     """
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward d * v_x + survival - cost, [...]."""
-        velocity = self.velocity(before, after)[..., 0]
-        return task["direction"] * velocity + self.living(action, after)
 
 
 class AntHeading(Headings, Ant):
@@ -137,18 +109,6 @@ class AntHeading(Headings, Ant):
         "pearl": AntPreset(frame_skip=5, horizon=200),
         "gymnasium": Ant.presets["gymnasium"],
     }
-
-    def heading_velocity(self, before: State, after: State, task: Task) -> Any:
-        """Velocity along the heading, [...] in m/s."""
-        return (task["heading"] * self.velocity(before, after)).sum(-1)
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward h . v + survival - cost, [...]."""
-        return self.heading_velocity(before, after, task) + self.living(action, after)
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the velocity along the heading, [...] in m/s."""
-        return {"heading_velocity": self.heading_velocity(before, after, task)}
 
 
 class AntVel(TargetVelocities, Ant):
@@ -169,13 +129,8 @@ class AntVel(TargetVelocities, Ant):
     }
     preset: AntVelPreset
 
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward -|v_x - v*| + survival - cost, [...]."""
-        difference = self.velocity(before, after)[..., 0] - task["velocity"]
-        return self.living(action, after) - abs(difference)
 
-
-class AntGoal(Goals, Ant):
+class AntGoal(GoalsToReach, Ant):
     """Walk to a goal in the plane: reward -|p - g|_1 + survival - cost (L1, as in the sources).
 
     Presets: `promp` (the default; PEARL's and VariBAD's task too: a disc, no survival, no end),
@@ -214,12 +169,8 @@ class AntGoal(Goals, Ant):
 
     def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward -|p - g|_1 + survival - cost, [...]."""
-        distance = abs(after["xpos"][..., 1, :2] - task["goal"]).sum(-1)
+        distance = abs(self.place(after) - task["goal"]).sum(-1)
         return self.living(action, after) - distance
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the (straight) distance to the goal, [...] in m."""
-        return {"distance": planar_distance(after["xpos"][..., 1, :2], task["goal"])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +189,3 @@ class AntRandParams(RandomParameters, Ant):
         "maml_rl": AntRandParamsPreset(frame_skip=5, horizon=200, action_scale=0.1),
     }
     preset: AntRandParamsPreset
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward v_x + survival - cost, [...]."""
-        return self.velocity(before, after)[..., 0] + self.living(action, after)

@@ -1,22 +1,25 @@
 """Families of tasks that several bodies share, as mixins: directions, headings, velocities, goals.
 
-Each draws its tasks, names them and shows them in pictures; what they pay is the body's to say.
+Each draws its tasks, names them, shows them in pictures and pays for them. To that comes what the
+body earns and pays whatever its task (`Body.living`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.backends.mujoco.fields import namespace
+from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.single import Marker
 from envs.protocol import Array, Task, TaskGrid, Tasks
+from envs.tasks.bodies import Body, BodyPreset
 from envs.trajectories import Trajectories, distance_run
 
 
-class ForwardBackward:
+class ForwardBackward(Body):
     """A direction along x, {"direction": [M]}: 1 or -1 with probability 1/2."""
 
     arrow_height: ClassVar[float] = 1.2  # m
@@ -37,14 +40,17 @@ class ForwardBackward:
         """Show the direction as an arrow above the start."""
         return [arrow(np.array([1.5 * task["direction"], 0.0]), self.arrow_height)]
 
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
+        """Reward d * v_x + living, [...]."""
+        return task["direction"] * self.velocity(before, after) + self.living(action, after)
 
-class Headings:
+
+class Headings(Body):
     """A heading in the plane, {"heading": [M, 2]}: a unit vector, uniform on the circle.
 
     The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
     """
 
-    dt: float
     arrow_height: ClassVar[float] = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -68,6 +74,19 @@ class Headings:
         """Show the heading as an arrow above the start."""
         return [arrow(1.5 * task["heading"], self.arrow_height)]
 
+    def heading_velocity(self, before: State, after: State, task: Task) -> Any:
+        """Mean velocity along the heading over a control step, [...] in m/s."""
+        velocity = (self.place(after) - self.place(before)) / self.dt
+        return (task["heading"] * velocity).sum(-1)
+
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
+        """Reward h . v + living, [...]."""
+        return self.heading_velocity(before, after, task) + self.living(action, after)
+
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
+        """Record the velocity along the heading, [...] in m/s."""
+        return {"heading_velocity": self.heading_velocity(before, after, task)}
+
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
@@ -75,20 +94,17 @@ class Headings:
         return distance_run(info.get("heading_velocity"), self.dt, "distance along the heading")
 
 
-class VelocityPreset(Protocol):
-    """A preset with a range of velocities."""
+@dataclasses.dataclass(frozen=True)
+class VelocityPreset(BodyPreset):
+    """A source's target velocities."""
 
-    @property
-    def velocities(self) -> tuple[float, float]:
-        """Lowest and highest, m/s."""
-        ...
+    velocities: tuple[float, float] = (0.0, 2.0)  # targets are uniform between them, m/s
 
 
-class TargetVelocities:
+class TargetVelocities(Body):
     """A velocity along x, {"velocity": [M]} in m/s: uniform on the preset's `velocities`."""
 
     preset: VelocityPreset
-    dt: float
     arrow_height: ClassVar[float] = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -108,6 +124,11 @@ class TargetVelocities:
         """Show as an arrow above the start how far it goes in half a second."""
         return [arrow(np.array([0.5 * task["velocity"], 0.0]), self.arrow_height)]
 
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
+        """Reward -|v_x - v*| + living, [...]."""
+        difference = self.velocity(before, after) - task["velocity"]
+        return self.living(action, after) - abs(difference)
+
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
@@ -120,6 +141,7 @@ class Goals:
 
     goal_height: ClassVar[float] = 0.0  # of the sphere's centre, m
     goal_size: ClassVar[float] = 0.15  # the sphere's radius, m
+    unit: ClassVar[str] = "m"  # of length
 
     def describe(self, task: Task) -> str:
         """The place of the goal."""
@@ -132,15 +154,27 @@ class Goals:
         return [Marker((x, y, self.goal_height), size=self.goal_size)]
 
     def observed_position(self, observations: Array) -> Array | None:
-        """Position in the plane, [..., 2] in m; None where it is not observed."""
-        raise TypeError(f"{type(self).__name__} must define observed_position(observations).")
+        """Position in the plane, [..., 2] in m; None, the default, where it is not observed."""
+        return None
 
     def trajectories(
         self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
     ) -> Trajectories | None:
         """Paths to the goals, where positions are observed."""
         position = self.observed_position(observations)
-        return None if position is None else Trajectories(position, "m", tasks["goal"])
+        return None if position is None else Trajectories(position, self.unit, tasks["goal"])
+
+
+class GoalsToReach(Goals, Body):
+    """A goal that a body is to reach: reward -|p - g| + living."""
+
+    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
+        """Reward -|p - g| + living, [...]."""
+        return self.living(action, after) - planar_distance(self.place(after), task["goal"])
+
+    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
+        """Record the distance to the goal, [...] in m."""
+        return {"distance": planar_distance(self.place(after), task["goal"])}
 
 
 def uniform_headings(num_tasks: int, rng: np.random.Generator) -> Array:

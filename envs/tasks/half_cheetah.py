@@ -6,19 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from envs.backends.mujoco.distribution import MujocoTaskDistribution
-from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
-from envs.backends.mujoco.preset import Preset
-from envs.protocol import Task
-from envs.tasks.families import ForwardBackward, TargetVelocities
+from envs.tasks.bodies import Body, BodyPreset, joint_state
+from envs.tasks.families import ForwardBackward, TargetVelocities, VelocityPreset
 from envs.tasks.random_parameters import RandomParameters, RandomParametersPreset
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfCheetahPreset(Preset):
+class HalfCheetahPreset(BodyPreset):
     """A source's half-cheetah: what it observes, what an action costs, how fast it is to run."""
 
     torso_position: bool = True  # append the torso's world position to the observation
@@ -26,13 +22,11 @@ class HalfCheetahPreset(Preset):
 
 
 @dataclasses.dataclass(frozen=True)
-class HalfCheetahVelPreset(HalfCheetahPreset):
-    """A source's target velocities."""
-
-    velocities: tuple[float, float] = (0.0, 2.0)  # targets are uniform between them, m/s
+class HalfCheetahVelPreset(HalfCheetahPreset, VelocityPreset):
+    """A half-cheetah with target velocities."""
 
 
-class HalfCheetah(MujocoTaskDistribution):
+class HalfCheetah(Body):
     """Gymnasium's half-cheetah body (nine joints, six motors, 0.01 s a physics step).
 
     Presets: `deleu` (pytorch-maml-rl, the default), `finn2017` (frame skip 1 as rllab's model; this
@@ -41,6 +35,7 @@ class HalfCheetah(MujocoTaskDistribution):
 
     xml = ASSETS / "half_cheetah.xml"
     fields = ("xpos",)
+    normal_velocity = True
     camera: ClassVar[Mapping[str, Any]] = {"distance": 4.0, "azimuth": 90.0, "elevation": -15.0}
     presets: ClassVar[Mapping[str, HalfCheetahPreset]] = {
         "deleu": HalfCheetahPreset(frame_skip=5, horizon=100, action_scale=0.1),
@@ -51,40 +46,14 @@ class HalfCheetah(MujocoTaskDistribution):
     }
     preset: HalfCheetahPreset
 
-    def reset(self, rng: np.random.Generator) -> State:
-        """Add noise to the pose as Gymnasium's HalfCheetah-v5 does, draw for draw."""
-        noise = rng.uniform(-0.1, 0.1, size=self.model.nq)
-        return {
-            "qpos": self.model.qpos0 + noise,
-            "qvel": 0.1 * rng.standard_normal(self.model.nv),
-        }
-
     def observe(self, state: State) -> Any:
         """Observation: qpos without x, qvel, and the preset's torso position if any, [..., O]."""
-        parts = [state["qpos"][..., 1:], state["qvel"]]
-        if self.preset.torso_position:
-            parts.append(state["xpos"][..., 1, :])  # body 1 is the torso
-        return namespace(state["qpos"]).concatenate(parts, -1)
-
-    def velocity(self, before: State, after: State) -> Any:
-        """The torso's mean velocity over a control step, [...] in m/s."""
-        return (after["qpos"][..., 0] - before["qpos"][..., 0]) / self.dt
-
-    def control_cost(self, action: Any) -> Any:
-        """Cost weight * |action|^2, [...]."""
-        return self.preset.control_cost * (action * action).sum(-1)
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the velocity, [...] in m/s."""
-        return {"x_velocity": self.velocity(before, after)}
+        torso = [state["xpos"][..., 1, :]] if self.preset.torso_position else []  # is body 1
+        return joint_state(state, 1, *torso)
 
 
 class HalfCheetahDir(ForwardBackward, HalfCheetah):
     """Run forward or backward: reward d * v_x - cost, d = 1 or -1 with probability 1/2."""
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward d * v_x - cost, [...]."""
-        return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
 
 class HalfCheetahVel(TargetVelocities, HalfCheetah):
@@ -97,10 +66,6 @@ class HalfCheetahVel(TargetVelocities, HalfCheetah):
         )
     }
     preset: HalfCheetahVelPreset
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward -|v_x - v*| - cost, [...]."""
-        return -abs(self.velocity(before, after) - task["velocity"]) - self.control_cost(action)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +86,3 @@ class HalfCheetahRandParams(RandomParameters, HalfCheetah):
         ),
     }
     preset: HalfCheetahRandParamsPreset
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward v_x - cost, [...]."""
-        return self.velocity(before, after) - self.control_cost(action)

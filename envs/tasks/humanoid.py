@@ -6,28 +6,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
-
-from envs.backends.mujoco.distribution import MujocoTaskDistribution
-from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
-from envs.backends.mujoco.preset import Preset
 from envs.protocol import Task
+from envs.tasks.bodies import FallingBody, FallingPreset, joint_state
 from envs.tasks.families import Headings
 
 
 @dataclasses.dataclass(frozen=True)
-class HumanoidPreset(Preset):
+class HumanoidPreset(FallingPreset):
     """A source's humanoid; the weights are those of Gymnasium's Humanoid-v5."""
 
     forward_weight: float = 1.25  # of the velocity along the heading
-    control_cost: float = 0.1  # weight of the squared norm of the applied action
-    survival: float = 5.0  # reward a step while the torso's height is within `heights`
+    control_cost: float = 0.1
+    survival: float = 5.0
     heights: tuple[float, float] = (1.0, 2.0)  # of the torso, m, the limits excluded
-    terminates: bool = True  # an episode ends where the height leaves `heights`
 
 
-class HumanoidDir(Headings, MujocoTaskDistribution):
+class HumanoidDir(Headings, FallingBody):
     """Walk along a heading h, uniform on the circle: reward weight * h . v + survival - cost.
 
     v is the velocity of the whole body's centre of mass. Gymnasium's body (17 motors within 0.4,
@@ -46,14 +42,8 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
         "pearl": HumanoidPreset(frame_skip=5, horizon=200, action_scale=0.4),
         "gymnasium": HumanoidPreset(frame_skip=5, horizon=1000),
     }
+    noise = (0.01, 0.01)
     preset: HumanoidPreset
-
-    def reset(self, rng: np.random.Generator) -> State:
-        """Add noise to the pose as Gymnasium's Humanoid-v5 does, draw for draw."""
-        return {
-            "qpos": self.model.qpos0 + rng.uniform(-0.01, 0.01, size=self.model.nq),
-            "qvel": rng.uniform(-0.01, 0.01, size=self.model.nv),
-        }
 
     def observe(self, state: State) -> Any:
         """Observations of Humanoid-v5 without contact forces, [..., 270].
@@ -62,23 +52,12 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
         out), and the motors' forces on the hinges.
         """
         inertias, velocities = state["cinert"][..., 1:, :], state["cvel"][..., 1:, :]
-        parts = [
-            state["qpos"][..., 2:],
-            state["qvel"],
-            inertias.reshape(*inertias.shape[:-2], -1),
-            velocities.reshape(*velocities.shape[:-2], -1),
-            state["qfrc_actuator"][..., 6:],
-        ]
-        return namespace(state["qpos"]).concatenate(parts, -1)
+        flat = (part.reshape(*part.shape[:-2], -1) for part in (inertias, velocities))
+        return joint_state(state, 2, *flat, state["qfrc_actuator"][..., 6:])
 
-    def mass_center(self, state: State) -> Any:
-        """Centre of mass in the plane, [..., 2] in m."""
+    def place(self, state: State) -> Any:
+        """The whole body's centre of mass in the plane, [..., 2] in m."""
         return state["subtree_com"][..., 1, :2]  # of the torso and all that hangs on it
-
-    def heading_velocity(self, before: State, after: State, task: Task) -> Any:
-        """Mean velocity of the centre of mass along the heading, [...] in m/s."""
-        velocity = (self.mass_center(after) - self.mass_center(before)) / self.dt
-        return (task["heading"] * velocity).sum(-1)
 
     def healthy(self, state: State) -> Any:
         """Whether the torso's height is within the preset's `heights`, [...] bool."""
@@ -89,13 +68,4 @@ class HumanoidDir(Headings, MujocoTaskDistribution):
     def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward weight * h . v + survival - cost, [...]."""
         forward = self.preset.forward_weight * self.heading_velocity(before, after, task)
-        cost = self.preset.control_cost * (action * action).sum(-1)
-        return forward + self.preset.survival * self.healthy(after) - cost
-
-    def terminated(self, state: State, task: Task) -> Any:
-        """End where the torso is too low or too high, if the preset says so, [...] bool."""
-        return ~self.healthy(state) & self.preset.terminates
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the velocity along the heading, [...] in m/s."""
-        return {"heading_velocity": self.heading_velocity(before, after, task)}
+        return forward + self.survival(after) - self.control_cost(action)

@@ -19,8 +19,8 @@ import numpy as np
 
 from envs.arguments import integer_at_least, one_of
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
-from envs.backends.mujoco.model import CAUSES, UNSTABLE, quiet_mujoco
-from envs.errors import ArgumentError, SimulationError, UserError
+from envs.backends.mujoco.model import check_stable, quiet_mujoco
+from envs.errors import ArgumentError, UserError
 from envs.protocol import Array, Task, Tasks
 
 GOALS = 50  # of a class, in each split: Meta-World's number
@@ -181,8 +181,7 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
         self._write_positions()
         with quiet_mujoco():
             observation, reward, _, _, info = self._env.step(action)
-        if any(self._env.data.warning[kind].number for kind in UNSTABLE):
-            raise SimulationError(f"the simulation became unstable {CAUSES}")
+        check_stable(self._env.data)
         return observation, float(reward), False, False, info
 
     def render(self) -> Any:

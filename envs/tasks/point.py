@@ -17,7 +17,7 @@ from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.preset import Preset
 from envs.backends.mujoco.single import Marker
 from envs.protocol import Array, Task, Tasks
-from envs.trajectories import Trajectories
+from envs.tasks.families import Goals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ class HalfCirclePreset(StartPreset):
     sparse: bool = True  # reward nothing farther away; false rewards -distance everywhere
 
 
-class Point(MujocoTaskDistribution):
+class Point(Goals, MujocoTaskDistribution):
     """A point in the plane: an action is a displacement of at most `reach` in each coordinate."""
 
     xml = Path(__file__).parent.parent / "assets" / "point.xml"
@@ -72,6 +72,7 @@ class Point(MujocoTaskDistribution):
         "elevation": -90.0,
         "azimuth": 90.0,
     }
+    goal_size, unit = 0.03, ""
     preset: StartPreset
 
     def reset(self, rng: np.random.Generator) -> State:
@@ -89,21 +90,9 @@ class Point(MujocoTaskDistribution):
         """Write the velocity, so that an action is exactly the displacement of the step."""
         return {"qvel": action}
 
-    def describe(self, task: Task) -> str:
-        """The goal."""
-        x, y = (round(float(part), 2) + 0.0 for part in task["goal"])  # + 0: no "-0.00"
-        return f"goal ({x:.2f}, {y:.2f})"
-
-    def markers(self, task: Task) -> list[Marker]:
-        """Show the goal."""
-        x, y = task["goal"]
-        return [Marker((float(x), float(y), 0.0), size=0.03)]
-
-    def trajectories(
-        self, tasks: Tasks, observations: Array, info: Mapping[str, Array]
-    ) -> Trajectories:
-        """Paths to the goals."""
-        return Trajectories(observations, "", tasks["goal"])
+    def observed_position(self, observations: Array) -> Array:
+        """The observations, which are positions."""
+        return observations
 
     def _action_space(self) -> spaces.Box:
         bound = np.full(2, self.preset.reach, dtype=np.float32)

@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from envs.backends.mujoco.distribution import MujocoTaskDistribution
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS, quiet_mujoco
-from envs.backends.mujoco.preset import Preset
-from envs.protocol import Array, Task, Tasks
-from envs.tasks.families import Goals, planar_distance, uniform_disc
+from envs.protocol import Array, Tasks
+from envs.tasks.bodies import BodyPreset
+from envs.tasks.families import GoalsToReach, uniform_disc
 
 FINGERTIP = 3  # the body: world, upper arm, forearm, fingertip
 HEIGHT = 0.01  # of the arm above the ground, m
@@ -29,14 +28,14 @@ def _arm() -> mujoco.MjSpec:
 
 
 @dataclasses.dataclass(frozen=True)
-class ReacherPreset(Preset):
+class ReacherPreset(BodyPreset):
     """The cost of an action and the place of goals; the numbers are Reacher-v5's."""
 
-    control_cost: float = 1.0  # weight of the squared norm of the applied action
+    control_cost: float = 1.0
     goal_radius: float = 0.2  # goals are uniform on a disc of this radius, m
 
 
-class ReacherGoal(Goals, MujocoTaskDistribution):
+class ReacherGoal(GoalsToReach):
     """Bring the fingertip f to a goal g, uniform on a disc: reward -|f - g| - cost.
 
     Gymnasium's arm (two links of 0.1 m, two motors, RK4 at 0.01 s). Unlike in Reacher-v5 the goal
@@ -60,38 +59,23 @@ class ReacherGoal(Goals, MujocoTaskDistribution):
         "maml_rl": ReacherPreset(frame_skip=2, horizon=50, action_scale=0.1),
         "gymnasium": ReacherPreset(frame_skip=2, horizon=50),
     }
+    noise = (0.1, 0.005)
     preset: ReacherPreset
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw goals, [M, 2] in m."""
         return {"goal": uniform_disc(num_tasks, self.preset.goal_radius, rng)}
 
-    def reset(self, rng: np.random.Generator) -> State:
-        """Draw the arm's pose and velocity as Reacher-v5 does."""
-        return {
-            "qpos": self.model.qpos0 + rng.uniform(-0.1, 0.1, size=self.model.nq),
-            "qvel": rng.uniform(-0.005, 0.005, size=self.model.nv),
-        }
-
-    def fingertip(self, state: State) -> Any:
+    def place(self, state: State) -> Any:
         """The fingertip's position in the plane, [..., 2] in m."""
         return state["xpos"][..., FINGERTIP, :2]
 
     def observe(self, state: State) -> Any:
         """Observation: the joints' cosines, sines and velocities, and the fingertip, [..., 8]."""
         xp, angles = namespace(state["qpos"]), state["qpos"]
-        parts = [xp.cos(angles), xp.sin(angles), state["qvel"], self.fingertip(state)]
+        parts = [xp.cos(angles), xp.sin(angles), state["qvel"], self.place(state)]
         return xp.concatenate(parts, -1)
 
     def observed_position(self, observations: Array) -> Array:
         """The fingertip's position in the plane, [..., 2] in m."""
         return observations[..., 6:8]
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward -|f - g| - cost, [...]."""
-        cost = self.preset.control_cost * (action * action).sum(-1)
-        return -planar_distance(self.fingertip(after), task["goal"]) - cost
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the fingertip's distance to the goal, [...] in m."""
-        return {"distance": planar_distance(self.fingertip(after), task["goal"])}

@@ -8,19 +8,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from envs.backends.mujoco.distribution import MujocoTaskDistribution
-from envs.backends.mujoco.fields import State, namespace
+from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
-from envs.backends.mujoco.preset import Preset
-from envs.protocol import Array, Task, Tasks
-from envs.tasks.families import ForwardBackward, Goals, planar_distance, uniform_disc
+from envs.protocol import Array, Tasks
+from envs.tasks.bodies import Body, BodyPreset, joint_state
+from envs.tasks.families import ForwardBackward, GoalsToReach, uniform_disc
 
 
 @dataclasses.dataclass(frozen=True)
-class SwimmerPreset(Preset):
+class SwimmerPreset(BodyPreset):
     """The observation and the cost of an action; the weight is Swimmer-v5's."""
 
-    control_cost: float = 1e-4  # weight of the squared norm of the applied action
+    control_cost: float = 1e-4
     observe_position: bool = False  # observe x and y too
 
 
@@ -32,7 +31,7 @@ class SwimmerGoalPreset(SwimmerPreset):
     observe_position: bool = True
 
 
-class Swimmer(MujocoTaskDistribution):
+class Swimmer(Body):
     """Gymnasium's swimmer body (three links of one metre in a fluid, two motors, RK4 at 0.01 s).
 
     Presets: `maml_rl` (the default, this project's own: no source publishes these tasks),
@@ -47,26 +46,9 @@ class Swimmer(MujocoTaskDistribution):
     }
     preset: SwimmerPreset
 
-    def reset(self, rng: np.random.Generator) -> State:
-        """Add noise to the pose as Gymnasium's Swimmer-v5 does, draw for draw."""
-        return {
-            "qpos": self.model.qpos0 + rng.uniform(-0.1, 0.1, size=self.model.nq),
-            "qvel": rng.uniform(-0.1, 0.1, size=self.model.nv),
-        }
-
     def observe(self, state: State) -> Any:
         """Observation: qpos (x and y only if the preset observes them) and qvel, [..., O]."""
-        start = 0 if self.preset.observe_position else 2
-        parts = [state["qpos"][..., start:], state["qvel"]]
-        return namespace(state["qpos"]).concatenate(parts, -1)
-
-    def velocity(self, before: State, after: State) -> Any:
-        """Mean velocity along x over a control step, [...] in m/s."""
-        return (after["qpos"][..., 0] - before["qpos"][..., 0]) / self.dt
-
-    def control_cost(self, action: Any) -> Any:
-        """Cost weight * |action|^2, [...]."""
-        return self.preset.control_cost * (action * action).sum(-1)
+        return joint_state(state, 0 if self.preset.observe_position else 2)
 
 
 class SwimmerDir(ForwardBackward, Swimmer):
@@ -74,16 +56,8 @@ class SwimmerDir(ForwardBackward, Swimmer):
 
     arrow_height = 0.5
 
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward d * v_x - cost, [...]."""
-        return task["direction"] * self.velocity(before, after) - self.control_cost(action)
 
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the velocity along x, [...] in m/s."""
-        return {"x_velocity": self.velocity(before, after)}
-
-
-class SwimmerGoal(Goals, Swimmer):
+class SwimmerGoal(GoalsToReach, Swimmer):
     """Swim to a goal, uniform on a disc around the start: reward -|p - g| - cost.
 
     p is the middle of the straight body, qpos's x and y.
@@ -102,12 +76,3 @@ class SwimmerGoal(Goals, Swimmer):
     def observed_position(self, observations: Array) -> Array | None:
         """Position in the plane, [..., 2] in m; None where it is not observed."""
         return observations[..., :2] if self.preset.observe_position else None
-
-    def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
-        """Reward -|p - g| - cost, [...]."""
-        distance = planar_distance(after["qpos"][..., :2], task["goal"])
-        return -distance - self.control_cost(action)
-
-    def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
-        """Record the distance to the goal, [...] in m."""
-        return {"distance": planar_distance(after["qpos"][..., :2], task["goal"])}

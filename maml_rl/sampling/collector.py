@@ -11,18 +11,11 @@ import torch
 from gymnasium.spaces.utils import flatdim
 from torch import Tensor
 
+from envs.answers import check_info, check_shape, check_success
 from envs.arguments import integer_at_least, one_of
 from envs.episodes import described
 from envs.errors import SimulationError, UserError
-from envs.protocol import (
-    Array,
-    Step,
-    TaskDistribution,
-    Tasks,
-    check_info,
-    check_shape,
-    check_success,
-)
+from envs.protocol import Array, Step, TaskDistribution, Tasks
 from envs.unstable import ending_unstable_episodes
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout

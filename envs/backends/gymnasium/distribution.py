@@ -299,9 +299,7 @@ class GymnasiumTaskEnv(TaskEnv):
     """One task of a Gymnasium task distribution as a Gymnasium environment.
 
     Observations are flat; actions are the environment's own (`action_scale` belongs to the batched
-    form), flat too. Episodes are cut off after the distribution's horizon. `reset` draws a new task
-    from the environment's generator unless one was fixed, by `task=`, by `set_task` or by
-    `reset(options={"task": ...})`. `info["task"]` holds it.
+    form), flat too.
     """
 
     def __init__(

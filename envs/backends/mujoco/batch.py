@@ -11,10 +11,11 @@ import mujoco.batch
 import numpy as np
 from mujoco.batch import Batch
 
+from envs.answers import check_info, check_shape
 from envs.backends.mujoco.fields import State, compute, on_demand
 from envs.backends.mujoco.model import CAUSES, FULL, UNSTABLE, memory_error, quiet_mujoco
 from envs.errors import SimulationError, UserError
-from envs.protocol import Array, Step, Tasks, check_count, check_info, check_shape, task_at
+from envs.protocol import Array, Step, Tasks, check_count, task_at
 from envs.unstable import ADVICE, cut_off, ending_unstable
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import mujoco
 import numpy as np
 from gymnasium import spaces
 
+from envs.answers import check_shape
 from envs.arguments import one_of
 from envs.backends.mujoco.batch import BatchedMujoco
 from envs.backends.mujoco.fields import State, check_fields, namespace, read
@@ -25,7 +26,7 @@ from envs.backends.mujoco.model import check_task_model, load_model, quiet_mujoc
 from envs.backends.mujoco.preset import Preset
 from envs.backends.mujoco.single import MujocoTaskEnv
 from envs.errors import UserError
-from envs.protocol import Array, Task, TaskDistribution, Tasks, check_shape
+from envs.protocol import Array, Task, TaskDistribution, Tasks
 from envs.trajectories import Trajectories, distance_run
 
 _STARTS = (  # fields of MjData that an episode may begin with

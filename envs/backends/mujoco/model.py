@@ -11,7 +11,7 @@ import gymnasium.envs.mujoco
 import mujoco
 import numpy as np
 
-from envs.errors import UserError
+from envs.errors import SimulationError, UserError
 
 ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
 """The folder of Gymnasium's own MJCF files."""
@@ -115,6 +115,16 @@ def check_task_model(call: str, shared: mujoco.MjModel, model: mujoco.MjModel) -
                 f"{call} changed {field}, but all tasks have one action space: change "
                 f"actuator_gear or actuator_gainprm."
             )
+
+
+def check_stable(data: mujoco.MjData) -> None:
+    """Refuse a simulation that became unstable, which MuJoCo resets silently.
+
+    Raises:
+        SimulationError: if it did.
+    """
+    if any(data.warning[kind].number for kind in UNSTABLE):
+        raise SimulationError(f"the simulation became unstable {CAUSES}")
 
 
 def memory_error(where: str, model: mujoco.MjModel) -> UserError:

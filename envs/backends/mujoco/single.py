@@ -10,9 +10,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.backends.mujoco.fields import State, compute, on_demand, read
-from envs.backends.mujoco.model import CAUSES, FULL, UNSTABLE, memory_error, quiet_mujoco
+from envs.backends.mujoco.model import FULL, check_stable, memory_error, quiet_mujoco
 from envs.backends.task_env import TaskEnv
-from envs.errors import SimulationError
 from envs.protocol import Array, Task
 
 if TYPE_CHECKING:
@@ -35,9 +34,7 @@ class MujocoTaskEnv(TaskEnv):
     """One task of a MuJoCo task distribution as a Gymnasium environment.
 
     Its action space is the body's own (`action_scale` belongs to the batched form and to exported
-    policies). Episodes are cut off after the distribution's horizon. `reset` draws a new task from
-    the environment's generator unless one was fixed, by `task=`, by `set_task` or by
-    `reset(options={"task": ...})`. `info["task"]` holds it.
+    policies).
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
@@ -82,8 +79,7 @@ class MujocoTaskEnv(TaskEnv):
             getattr(self.data, field)[:] = value
         with quiet_mujoco():
             mujoco.mj_step(self.model, self.data, nstep=distribution.frame_skip)
-        if any(self.data.warning[kind].number for kind in UNSTABLE):
-            raise SimulationError(f"the simulation became unstable {CAUSES}")
+        check_stable(self.data)
         self._check_memory()
         after = self._state()
         return (
