@@ -39,7 +39,7 @@ def cheetah_run(tmp_path_factory):
     return path
 
 
-def test_the_table_the_json_and_the_plot(run_copy, evaluate_cli):
+def test_the_table_the_json_and_the_plot(run_copy, drawn, evaluate_cli):
     outcome = evaluate_cli("run=run", "num_episodes=3")
     assert (outcome.status, outcome.err) == (0, "")
     data = result()
@@ -401,7 +401,7 @@ def test_in_a_process(run_copy, work):
     assert err == "error: run=nowhere: there is no such folder; give the folder of a run.\n"
 
 
-def test_a_grid_of_tasks_is_evaluated_in_order(work, evaluate_cli):
+def test_a_grid_of_tasks_is_evaluated_in_order(work, drawn, evaluate_cli):
     train_smoke(work / "run", "env=half_cheetah_vel")
     before = everything_in(work / "run/checkpoints")
     options = ("run=run", "tasks=grid", "num_tasks=5", "range=[0,4]", "num_episodes=3", "steps=2")

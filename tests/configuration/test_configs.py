@@ -11,7 +11,7 @@ from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import build_trainer, train
 from tests.support.paths import ROOT
 from tests.support.run_files import read_metrics
-from tests.support.smoke import smoke_config, train_smoke
+from tests.support.smoke import smoke_config
 
 NODES = sorted(
     (path.parent.name, path.stem)
@@ -49,8 +49,10 @@ def test_every_node_trains_for_one_iteration(group, name, tmp_path):
         pytest.skip("never trained; tests/test_options.py has its run")
     if group == "logger" and name != "default":
         pytest.importorskip(name)  # an extra; tests/test_loggers.py does with a stand-in
-    more = [*(["trainer.test_tasks=2"] if group == "env" else []), *EXTRA.get(name, [])]
-    config = smoke_config(f"{group}={name}", "trainer.iterations=1", *more)
+    sizes = ["trainer.iterations=1", "trainer.validate_every=9"]
+    if group == "env":
+        sizes += ["trainer.test_tasks=2", "outer.cg_iterations=1"]
+    config = smoke_config(f"{group}={name}", *sizes, *EXTRA.get(name, []))
     text = (ROOT / "conf" / group / f"{name}.yaml").read_text()
     lines = (line.strip() for line in text.splitlines())
     own = [line.split(": ")[1] for line in lines if line.startswith("_target_:")]
@@ -59,10 +61,7 @@ def test_every_node_trains_for_one_iteration(group, name, tmp_path):
     )  # inherited from maml_trpo
     assert config[group]._target_ == target
     assert isinstance(get_class(target), type)
-    metrics = train_smoke(
-        *(tmp_path / "run", f"{group}={name}", "trainer.iterations=1", "trainer.validate_every=9"),
-        *more,
-    )
+    metrics = train(config, tmp_path / "run")
     assert metrics["iteration"] == 1
     if name in ("pretrained", "oracle", "rl2"):
         assert "inner/grad_norm" not in metrics  # no inner loop
