@@ -7,7 +7,7 @@ observation size, A action size.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
@@ -23,7 +23,16 @@ STEPS = 12  # that two runs are compared over
 
 
 class ContractError(UserError):
-    """A promise that a distribution breaks. Its message is one sentence: what, where, instead."""
+    """A promise that a distribution breaks.
+
+    Args:
+        sentence: what, where, and what to write instead.
+        implies: checks that fail for the same cause.
+    """
+
+    def __init__(self, sentence: str, implies: Iterable[str] = ()) -> None:
+        super().__init__(sentence)
+        self.implies = frozenset(implies)
 
 
 class Trace(NamedTuple):
@@ -101,6 +110,7 @@ class CheckedEnv:
         actions: Array,
         stops: Array | None = None,
         scribble: bool = False,
+        between: Callable[[], None] | None = None,
     ) -> Trace:
         """Run one episode in every row.
 
@@ -110,6 +120,7 @@ class CheckedEnv:
             actions: [T, M, B, A], or [T, M, B] where they are numbered.
             stops: [M, B], the step in which a row is made inactive, ended or not.
             scribble: write into every array of observations once it has been read.
+            between: called before every step.
         """
         steps, size = len(actions), self.distribution.observation_space.shape
         trace = Trace(
@@ -123,6 +134,8 @@ class CheckedEnv:
         for t in range(steps):
             if scribble:
                 observations[:] = 99
+            if between is not None:
+                between()
             active = active if stops is None else active & (t < stops)
             if not active.any():
                 break
@@ -245,6 +258,7 @@ def compare(
     advice: str,
     rows: Array | None = None,
     exact: bool = False,
+    implies: Iterable[str] = (),
 ) -> None:
     """Raise `claim`, the first difference and `advice` where two traces differ.
 
@@ -253,7 +267,7 @@ def compare(
     """
     difference = _difference(wanted, found, rows, exact)
     if difference:
-        raise ContractError(f"{claim}, {difference}; {advice}.")
+        raise ContractError(f"{claim}, {difference}; {advice}.", implies)
 
 
 def _difference(wanted: Trace, found: Trace, rows: Array | None, exact: bool) -> str | None:

@@ -1,10 +1,12 @@
 """What every task distribution promises, as checks."""
 
+from envs.checking.authored import check_names
 from envs.checking.contract import CHECKS, TaskDistributionContract, check, probe
 from envs.checking.drawn import parameters, spaces_in_words
 from envs.checking.endings import check_episodes
 from envs.checking.pictures import check_trajectories
 from envs.checking.promise import Check, Finding, NotApplicableError
+from envs.checking.rehearsal import rehearse
 from envs.checking.resets import check_determinism, check_leaks, check_resets
 from envs.checking.single import check_single
 from envs.checking.speed import check_speed
@@ -30,6 +32,7 @@ __all__ = [
     "check_episodes",
     "check_held_out",
     "check_leaks",
+    "check_names",
     "check_resets",
     "check_rows",
     "check_sampling",
@@ -42,5 +45,6 @@ __all__ = [
     "check_trajectories",
     "parameters",
     "probe",
+    "rehearse",
     "spaces_in_words",
 ]

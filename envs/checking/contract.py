@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
+from envs.checking.authored import check_names, fresh
 from envs.checking.drawn import drawn_tasks
 from envs.checking.endings import check_episodes
 from envs.checking.global_generators import leaving_global_generators
 from envs.checking.pictures import check_trajectories
-from envs.checking.promise import Check, Finding, NotApplicableError
+from envs.checking.promise import EPISODES, Check, Finding, NotApplicableError
 from envs.checking.resets import check_determinism, check_leaks, check_resets
 from envs.checking.single import check_single
 from envs.checking.speed import check_speed
@@ -40,6 +41,7 @@ def probe(distribution: TaskDistribution) -> None:
     Raises:
         ContractError: naming the distribution, the method and what it must return.
     """
+    distribution = fresh(distribution)
     check_spaces(distribution)
     with leaving_global_generators(distribution, "sample(num_tasks, rng)"):
         tasks = drawn_tasks(distribution, 3)
@@ -51,19 +53,21 @@ def probe(distribution: TaskDistribution) -> None:
 
 
 def check(distribution: TaskDistribution) -> Iterator[Finding]:
-    """Run every check, also after one has failed; a sentence said once is not said again."""
-    said: set[str] = set()
-    buildable = True
+    """Run every check, also after one has failed; of what has one cause, the first is named."""
+    sentences: set[str] = set()
+    implied: set[str] = set()
     for name, function in CHECKS.items():
-        if not buildable:
-            yield Finding(name, "skipped", "put the spaces right first")
+        if name in implied:
+            why = "put the spaces right first" if "sampling" in implied else SAME
+            yield Finding(name, "skipped", why)
             continue
         finding = _found(name, function, distribution)
         sentence = re.sub(r"\d+", "0", finding.sentence)  # whatever the numbers of tasks
-        if finding.status == "wrong" and sentence in said:
-            finding = Finding(name, "skipped", "for the same reason as above")
-        said.add(sentence)
-        buildable = function is not check_spaces or finding.status == "ok"
+        if finding.status == "wrong" and sentence in sentences:
+            finding = Finding(name, "skipped", SAME)
+        elif finding.status == "wrong":
+            implied |= finding.implies | set(CONSEQUENCES.get(name, ()))
+        sentences.add(sentence)
         yield finding
 
 
@@ -73,19 +77,20 @@ def _found(name: str, function: Check, distribution: TaskDistribution) -> Findin
     except NotApplicableError as reason:
         return Finding(name, "skipped", str(reason))
     except UserError as error:
-        return Finding(name, "wrong", str(error))
+        return Finding(name, "wrong", str(error), getattr(error, "implies", frozenset()))
     except Exception as error:  # an author's code may raise anything
         return Finding(name, "wrong", f"{name_of(distribution)}: {described(error)}.")
 
 
 CHECKS: dict[str, Check] = {
     "spaces": check_spaces,
+    "names": check_names,
     "tasks": check_tasks,
     "sampling": check_sampling,
     "shapes": check_shapes,
     "determinism": check_determinism,
-    "resets": check_resets,
     "rows": check_rows,
+    "resets": check_resets,
     "tasks differ": check_tasks_differ,
     "leaks": check_leaks,
     "active": check_active,
@@ -97,6 +102,11 @@ CHECKS: dict[str, Check] = {
     "speed": check_speed,
 }
 """Every promise, in the order in which `check` looks at them."""
+
+CONSEQUENCES = {"spaces": tuple(CHECKS), "tasks": ("tasks differ",), "shapes": EPISODES}
+"""Checks that are not made where one has failed, however it did."""
+
+SAME = "for the same reason as above"
 
 
 class TaskDistributionContract:
@@ -114,6 +124,10 @@ class TaskDistributionContract:
     def test_spaces(self) -> None:
         """See `check_spaces`."""
         check_spaces(self.build())
+
+    def test_names(self) -> None:
+        """See `check_names`."""
+        check_names(self.build())
 
     def test_tasks(self) -> None:
         """See `check_tasks`."""

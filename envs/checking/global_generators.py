@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,9 @@ from envs.protocol import TaskDistribution
 
 
 @contextmanager
-def leaving_global_generators(distribution: TaskDistribution, call: str) -> Iterator[None]:
+def leaving_global_generators(
+    distribution: TaskDistribution, call: str, implies: Iterable[str] = ()
+) -> Iterator[None]:
     """Raise if numpy's, Python's or torch's global generator was drawn from meanwhile."""
     before = _global_generators()
     yield
@@ -24,7 +26,8 @@ def leaving_global_generators(distribution: TaskDistribution, call: str) -> Iter
         if state != before.get(library, state):
             raise ContractError(
                 f"{name_of(distribution)}.{call} draws from {library}'s global generator: draw "
-                f"from the generators it is given, and from nothing else."
+                f"from the generators it is given, and from nothing else.",
+                implies,
             )
 
 

@@ -7,6 +7,12 @@ from typing import Protocol
 
 from envs.protocol import TaskDistribution
 
+EPISODES = (
+    *("determinism", "rows", "resets", "tasks differ", "leaks", "active", "copies", "episodes"),
+    *("held out", "trajectories", "single", "speed"),
+)
+"""Checks that run episodes, which mean nothing where episodes cannot run or be repeated."""
+
 LONGEST = 1000  # steps of one episode that a check takes, whatever the horizon
 
 
@@ -29,3 +35,4 @@ class Finding:
     check: str
     status: str  # "ok", "wrong" or "skipped"
     sentence: str
+    implies: frozenset[str] = frozenset()  # checks that fail for the same cause

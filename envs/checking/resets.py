@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import itertools
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import numpy as np
 
+from envs.checking.authored import changed_names, kept_state
 from envs.checking.drawn import drawn_tasks, same_tasks
 from envs.checking.global_generators import leaving_global_generators
+from envs.checking.promise import EPISODES
 from envs.episodes import (
     CheckedEnv,
     ContractError,
+    Trace,
     compare,
     compared_steps,
     name_of,
@@ -18,35 +23,51 @@ from envs.episodes import (
     standard_actions,
     traced,
 )
-from envs.protocol import TaskDistribution, take_tasks
+from envs.protocol import Array, TaskDistribution, Tasks, take_tasks
 
 
 def check_determinism(distribution: TaskDistribution) -> str:
-    """Equal tasks, generators and actions give equal episodes, in a new environment or a used one.
+    """Equal tasks, generators and actions give equal episodes, whatever else is run.
 
-    Threads make no difference either.
+    In a used environment, in a second one, beside another one, and on two threads.
     """
     name, tasks, seeds = name_of(distribution), drawn_tasks(distribution, 2), row_seeds(2, 2)
+    before = kept_state(distribution)
     actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
-    with leaving_global_generators(distribution, "make(...)"):
+    with leaving_global_generators(distribution, "make(...)", EPISODES):
         first = traced(distribution, tasks, seeds)
         with closing(CheckedEnv(distribution, 2, 2)) as env:
             env.run(tasks, seeds + 100, actions)
             again = env.run(tasks, seeds, actions)
-    compare(
-        f"{name}.make(2, 2).reset(rngs) does not begin anew: after other episodes",
-        first,
-        again,
-        "draw from the generators that reset is given, and keep nothing of earlier episodes",
-        exact=True,
-    )
-    compare(
-        f"{name}.make(2, 2) is not determined by reset's generators: in a second environment",
-        first,
-        traced(distribution, tasks, seeds),
-        "draw from the generators that reset is given, and from nothing else",
-        exact=True,
-    )
+    with naming_kept_state(distribution, before, first, again, "after other episodes"):
+        compare(
+            f"{name}.make(2, 2).reset(rngs) does not begin anew: after other episodes",
+            first,
+            again,
+            "draw from the generators that reset is given, and keep nothing of earlier episodes",
+            exact=True,
+            implies=EPISODES,
+        )
+    second = traced(distribution, tasks, seeds)
+    with naming_kept_state(distribution, before, first, second, "in a second environment"):
+        compare(
+            f"{name}.make(2, 2) is not determined by reset's generators: in a second environment",
+            first,
+            second,
+            "draw from the generators that reset is given, and from nothing else",
+            exact=True,
+            implies=EPISODES,
+        )
+    beside = traced_beside_another(distribution, tasks, seeds, actions)
+    with naming_kept_state(distribution, before, first, beside, "beside another environment"):
+        compare(
+            f"{name}.make(2, 2) shares something with other environments: while one more runs",
+            first,
+            beside,
+            "let an environment keep its own state",
+            exact=True,
+            implies=EPISODES,
+        )
     compare(
         f"{name}.make(2, 2, threads) depends on the threads: with two",
         first,
@@ -55,6 +76,49 @@ def check_determinism(distribution: TaskDistribution) -> str:
         exact=True,
     )
     return "equal generators give equal episodes, on one thread or two"
+
+
+def traced_beside_another(
+    distribution: TaskDistribution, tasks: Tasks, seeds: Array, actions: Array
+) -> Trace:
+    """Episodes of one environment while another runs other episodes, in turn with it."""
+    with (
+        closing(CheckedEnv(distribution, 2, 2)) as env,
+        closing(CheckedEnv(distribution, 2, 2)) as other,
+    ):
+        calls = itertools.count()
+        other.set_tasks(take_tasks(drawn_tasks(distribution, 4), slice(2, 4)))
+
+        def interrupt() -> None:
+            call = next(calls)
+            if call % 3 == 0:  # short episodes, so that none has ended by itself
+                other.begin(None, seeds + 200 + call)
+            other.step(actions[-1 - call % 3], np.ones((2, 2), dtype=bool))
+
+        return env.run(tasks, seeds, actions, between=interrupt)
+
+
+@contextmanager
+def naming_kept_state(
+    distribution: TaskDistribution, before: dict[str, bytes], first: Trace, found: Trace, when: str
+) -> Iterator[None]:
+    """Name the attributes that have changed, where episodes that must be equal are not."""
+    try:
+        yield
+    except ContractError:
+        names = changed_names(before, distribution)
+        if not names:
+            raise
+        compare(
+            f"{name_of(distribution)} keeps {' and '.join(names)} between calls, and episodes "
+            f"change with that: {when}",
+            first,
+            found,
+            "a distribution serves many environments at once, so compute from the arguments alone "
+            "and keep nothing in self",
+            exact=True,
+            implies=EPISODES,
+        )
 
 
 def check_resets(distribution: TaskDistribution) -> str:
@@ -71,6 +135,7 @@ def check_resets(distribution: TaskDistribution) -> str:
             trace,
             "begin row m * B + b from rngs[m * B + b] alone",
             rows=~others,
+            implies=("single",),
         )
         moved = moved or not np.array_equal(first.observations[0], trace.observations[0])
     return (

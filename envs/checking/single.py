@@ -91,7 +91,7 @@ def _follow(
         f"task, generator and actions",
         batched,
         own,
-        "compute both from the same functions",
+        "compute both from the same functions, right for any leading shape ([..., 0], sum(-1))",
     )
 
 

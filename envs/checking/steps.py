@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
 from gymnasium import spaces
 
+from envs.checking.authored import changed_names, fresh, kept_state
 from envs.checking.drawn import drawn_tasks, same_tasks, some_tasks
 from envs.checking.promise import LONGEST
 from envs.episodes import (
@@ -20,13 +22,18 @@ from envs.episodes import (
     standard_actions,
     traced,
 )
-from envs.protocol import Array, TaskDistribution, count_tasks, take_tasks, task_at
+from envs.protocol import Array, TaskDistribution, Tasks, count_tasks, take_tasks, task_at
+
+ROWS = "a row depends on its own task, generator and actions alone"
+MIXED = ("resets", "active", "single")
+"""Checks that fail too where a row depends on others."""
 
 
 def check_shapes(distribution: TaskDistribution) -> str:
     """`reset` and `step` return arrays of the right shape and dtype, finite, within the space."""
     for num_tasks, slots in ((3, 2), (1, 1)):
-        traced(distribution, drawn_tasks(distribution, num_tasks), row_seeds(num_tasks, slots))
+        own = fresh(distribution)  # so that the one does not meet what the other kept
+        traced(own, drawn_tasks(own, num_tasks), row_seeds(num_tasks, slots))
     return f"observations {distribution.observation_space.dtype}, finite and in their space"
 
 
@@ -34,7 +41,8 @@ def check_rows(distribution: TaskDistribution) -> str:
     """Equal rows give equal episodes, wherever they are and whatever is beside them."""
     name, tasks = name_of(distribution), drawn_tasks(distribution, 3)
     equal = take_tasks(tasks, np.array([0, 0]))
-    actions = standard_actions(distribution, compared_steps(distribution), 1, 1)
+    steps = compared_steps(distribution)
+    actions = standard_actions(distribution, steps, 1, 1)
     actions = np.repeat(np.repeat(actions, 2, axis=1), 3, axis=2)
     with closing(CheckedEnv(distribution, 2, 3)) as env:
         trace = env.run(equal, np.full((2, 3), 7), actions)
@@ -43,38 +51,89 @@ def check_rows(distribution: TaskDistribution) -> str:
         f"unlike task 0, episode 0",
         Trace(*(np.broadcast_to(part[:, :1, :1], part.shape) for part in trace)),
         trace,
-        "a row depends on its own task, generator and actions alone",
+        ROWS,
+        implies=("single",),
     )
-    beside = take_tasks(tasks, np.array([0, 2]))
+    two, beside = take_tasks(tasks, np.array([0, 1])), take_tasks(tasks, np.array([0, 2]))
+    first, task = traced(distribution, two, row_seeds(2, 2)), np.array([[True], [False]])
     compare(
         f"{name}.make(2, 2) lets a task depend on the others of the batch: beside another task",
-        traced(distribution, take_tasks(tasks, np.array([0, 1])), row_seeds(2, 2)),
+        first,
         traced(distribution, beside, row_seeds(2, 2)),
-        "a row depends on its own task, generator and actions alone",
-        rows=np.array([[True, True], [False, False]]),
+        ROWS,
+        rows=task,
+        implies=MIXED,
     )
-    return "a row depends on its own task, generator and actions alone"
+    row = np.array([[True, False], [False, False]])
+    with closing(CheckedEnv(distribution, 2, 2)) as env:
+        trace = env.run(two, row_seeds(2, 2), with_other_actions(distribution, steps, row))
+    compare(
+        f"{name}.make(2, 2) lets a row depend on the others' actions or states: beside other "
+        f"actions",
+        first,
+        trace,
+        f"{ROWS}: sum and average over the last axis, as in sum(-1)",
+        rows=row,
+        implies=MIXED,
+    )
+    return ROWS
+
+
+def with_other_actions(distribution: TaskDistribution, steps: int, rows: Array) -> Array:
+    """The standard actions in `rows` [M, B], and others everywhere else."""
+    num_tasks, slots = rows.shape
+    actions = standard_actions(distribution, steps, num_tasks, slots)
+    others = standard_actions(distribution, steps, 2 * num_tasks, slots)[:, num_tasks:]
+    return np.where(rows.reshape(rows.shape + (1,) * (actions.ndim - 3)), actions, others)
 
 
 def check_tasks_differ(distribution: TaskDistribution) -> str:
     """Some tasks give other rewards or observations for equal generators and actions."""
-    name, tasks = name_of(distribution), some_tasks(distribution, 8)
+    name, before = name_of(distribution), kept_state(distribution)
+    tasks = some_tasks(distribution, 8)
     count = count_tasks(tasks)
     if all(same_tasks(task_at(tasks, 0), task_at(tasks, index)) for index in range(count)):
         raise ContractError(f"{name}.sample({count}, rng) returned {count} equal tasks.")
     steps = min(distribution.horizon, LONGEST // 4)
-    for length, slots in ((min(steps, 5), 4), (steps, 32)):  # further where rewards are sparse
+    # few, then many: rewards may be sparse
+    differing, constant = differing_parts(distribution, tasks, ((min(steps, 5), 4), (steps, 32)))
+    if differing:
+        return f"tasks differ in {' and '.join(differing)}"
+    kept = changed_names(before, distribution)
+    advice = "let the reward or the dynamics read the task that set_tasks was given"
+    if kept:
+        advice += f", and keep nothing in self ({', '.join(kept)})"
+    elif constant:
+        advice += ", or, where rewards are sparse, let random actions find one"
+    raise ContractError(
+        f"{name}: {count} tasks gave equal rewards and observations over {steps} steps of the same "
+        f"actions; {advice}."
+    )
+
+
+def differing_parts(
+    distribution: TaskDistribution, tasks: Tasks, sizes: Sequence[tuple[int, int]]
+) -> tuple[list[str], bool]:
+    """Parts of a step that differ between tasks, for equal generators and actions.
+
+    Args:
+        distribution: whose tasks they are.
+        tasks: leaves [M, ...].
+        sizes: steps and episodes of each task; the next ones where the ones before show nothing.
+
+    Returns:
+        Their names, and whether all rewards of the last trial were one number.
+    """
+    count = count_tasks(tasks)
+    for length, slots in sizes:
         actions = np.repeat(standard_actions(distribution, length, 1, slots), count, axis=1)
         with closing(CheckedEnv(distribution, count, slots)) as env:
             trace = env.run(tasks, np.broadcast_to(np.arange(slots), (count, slots)), actions)
         parts = {"reward": trace.rewards, "observations": trace.observations}
-        differ = [what for what, part in parts.items() if not np.array_equal(part, _first(part))]
-        if differ:
-            return f"tasks differ in {' and '.join(differ)}"
-    raise ContractError(
-        f"{name}: {count} tasks gave equal rewards and observations over {steps} steps of the same "
-        f"actions; let the reward or the dynamics read the task that set_tasks was given."
-    )
+        differing = [what for what, part in parts.items() if not np.array_equal(part, _first(part))]
+        if differing:
+            break
+    return differing, bool(np.ptp(trace.rewards) == 0)
 
 
 def check_active(distribution: TaskDistribution) -> str:

@@ -107,7 +107,8 @@ def check_sampling(distribution: TaskDistribution) -> str:
     if same_tasks(kept, other) and (finite is None or count_tasks(finite) > 1):
         raise ContractError(
             f"{name}.sample(num_tasks, rng) draws the same tasks from every generator: draw from "
-            f"rng."
+            f"rng.",
+            implies=("tasks differ",),
         )
     return "equal generators give equal tasks, others give others"
 

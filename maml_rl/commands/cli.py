@@ -93,6 +93,12 @@ def status_of(call: Callable[[], int]) -> int:
         return 130
 
 
+def warn(sentence: str | None) -> None:
+    """Print a warning, if there is one, on a line of its own."""
+    if sentence is not None:
+        print(f"warning: {sentence}.", file=sys.stderr, flush=True)
+
+
 def parse_overrides(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
     """Read `key=value` arguments.
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from maml_rl.commands.cli import compose, parse_overrides
+from maml_rl.commands.cli import compose, parse_overrides, warn
 from maml_rl.commands.train import check_folder, ended, resume
-from maml_rl.configuration.building import build_run, configuration_files
+from maml_rl.configuration.building import build_run, configuration_files, rehearse_tasks
 from maml_rl.configuration.user_classes import adapted_overrides
 from maml_rl.trained.loading import Trained, load
 from maml_rl.wording import shown
@@ -43,6 +43,7 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
     path = Path(composed.hydra.run.dir if folder is None else folder)
     check_folder(path, "hydra.run.dir" if folder is None else "folder")
     trainer, initialization = build_run(config, path)
+    warn(rehearse_tasks(trainer.distribution))
     print(f"run folder: {shown(path)}", flush=True)
     trainer.run(trainer.begin(initialization, configuration_files(config, options)))
     ended(trainer)

@@ -25,9 +25,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
-from maml_rl.commands.cli import compose, parse_overrides, status_of
+from maml_rl.commands.cli import compose, parse_overrides, status_of, warn
 from maml_rl.commands.paths import config_directory
-from maml_rl.configuration.building import build_run, build_trainer, configuration_files
+from maml_rl.configuration.building import (
+    build_run,
+    build_trainer,
+    configuration_files,
+    rehearse_tasks,
+)
 from maml_rl.configuration.stored import stored_config
 from maml_rl.configuration.user_classes import adapted_overrides
 from maml_rl.runs.checkpoint import load_checkpoint
@@ -59,11 +64,13 @@ def train_command(arguments: Sequence[str]) -> int:
         return resume(str(chosen.pop("resume").value()), chosen)
     if parsed.multirun:
         overrides = _with_globs(parsed)
-    folders = [
+    checked = [
         check([*job, *_search_path(parsed)], number if parsed.multirun else None)
         for number, job in enumerate(_jobs(overrides, parsed.multirun))
     ]
-    _check_distinct(folders)
+    _check_distinct([folder for folder, _ in checked])
+    for sentence in dict.fromkeys(sentence for _, sentence in checked):
+        warn(sentence)
     return _run_jobs(parsed)
 
 
@@ -133,7 +140,7 @@ def _jobs(overrides: list[Override], multirun: bool) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices)]
 
 
-def check(overrides: list[str], job: int | None) -> str:
+def check(overrides: list[str], job: int | None) -> tuple[str, str | None]:
     """Compose and build once before Hydra makes a folder, so that a wrong input leaves nothing.
 
     Args:
@@ -141,7 +148,8 @@ def check(overrides: list[str], job: int | None) -> str:
         job: its number in a sweep, None where it is the only one.
 
     Returns:
-        The folder without times of day, so that two jobs of a sweep with one folder are noticed.
+        The folder without times of day, so that two jobs of a sweep with one folder are noticed;
+        and a warning, or None.
 
     Raises:
         UserError: in the words of the part that refused its arguments.
@@ -150,18 +158,19 @@ def check(overrides: list[str], job: int | None) -> str:
     composed = compose("config", [*overrides, *number], with_hydra=True)
     HydraConfig.instance().set_config(composed)
     config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    build_run(config, Path())
+    trainer, _ = build_run(config, Path())
     chosen = composed.hydra
     path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
     check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
+    warning = rehearse_tasks(trainer.distribution)
     if job is None:
-        return str(path)
+        return str(path), warning
     raw: Any = OmegaConf.to_container(chosen.sweep, resolve=False)
     OmegaConf.set_readonly(chosen, False)
     OmegaConf.set_readonly(chosen.sweep, False)
     for name in ("dir", "subdir"):
         chosen.sweep[name] = re.sub(r"\$\{now:[^}]*\}", "now", str(raw[name]))
-    return os.path.normpath(f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
+    return os.path.normpath(f"{chosen.sweep.dir}/{chosen.sweep.subdir}"), warning
 
 
 def _check_distinct(folders: Sequence[str]) -> None:

@@ -15,13 +15,14 @@ from gymnasium.spaces.utils import flatdim
 from omegaconf import DictConfig, OmegaConf
 
 from envs.arguments import integer_at_least, one_of
-from envs.checking import probe
+from envs.checking import probe, rehearse
 from envs.errors import ArgumentError, UserError
 from envs.protocol import TaskDistribution, check_complete, check_distribution
 from envs.registry import arguments
 from envs.unstable import ending_unstable_episodes
 from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
+from envs.wrappers.wrapped import Wrapped
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
 from maml_rl.configuration.user_classes import check_node
@@ -103,6 +104,18 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
     if episodes is None:
         return distribution
     return Trials(distribution, integer_at_least("trial_episodes", episodes))
+
+
+def rehearse_tasks(distribution: TaskDistribution) -> str | None:
+    """Run some episodes before a training; a sentence of what may be wrong with them, or None.
+
+    Raises:
+        UserError: if episodes depend on others, or on anything but their task and generator.
+    """
+    while isinstance(distribution, Wrapped):
+        distribution = distribution.distribution
+    with ending_unstable_episodes():
+        return rehearse(distribution)
 
 
 def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLearner:

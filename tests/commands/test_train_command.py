@@ -232,16 +232,16 @@ def test_a_distribution_in_the_working_directory_of_a_process(tmp_path):
 
 
 def test_a_reward_that_is_not_finite_is_a_failed_run(train_cli, work):
-    (work / "nan_tasks.py").write_text(
-        OWN + "\n    calls = 0\n"
+    (work / "later_nan_tasks.py").write_text(
+        OWN + "\n    calls = 0\n"  # of the object that is trained on, not of its copies
         "    def reward(self, before, action, after, task):\n"
-        "        type(self).calls += 1\n"
+        "        self.calls += 1\n"
         "        value = super().reward(before, action, after, task).copy()\n"
-        "        value[-1, -1] = np.nan if self.calls > 27 else value[-1, -1]\n"
+        "        value[-1, -1] = np.nan if self.calls > 25 else value[-1, -1]\n"
         "        return value\n"
     )
     outcome = train_cli(
-        *(*SMOKE, "env._target_=nan_tasks.OnTheLine", "trainer.validate_every=9"),
+        *(*SMOKE, "env._target_=later_nan_tasks.OnTheLine", "trainer.validate_every=9"),
         *("trainer.iterations=4", "hydra.run.dir=run"),
     )
     assert outcome.status == 1
@@ -708,6 +708,7 @@ def test_help_and_the_configuration_can_be_printed(train_cli, work):
 
 
 GRAVITIES = """
+import multiprocessing
 import os
 
 
@@ -726,7 +727,7 @@ class Fatal(Gravity):
     calls = 0
 
     def apply(self, env, task):
-        Fatal.calls += 1
+        Fatal.calls += multiprocessing.parent_process() is not None
         if Fatal.calls > 20:
             os._exit(3)
         super().apply(env, task)

@@ -5,9 +5,10 @@ import textwrap
 import pytest
 from omegaconf import OmegaConf
 
-from envs import HalfCheetahVel
+from envs import HalfCheetahVel, UserError
 from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
 from envs.registry import arguments
+from maml_rl import train
 from maml_rl.algorithm.outer_loop import Adam
 
 MINE = """
@@ -38,6 +39,16 @@ MINE = """
     class Fixed(Hop):
         def __init__(self, scale=3):
             super().__init__(horizon=5)
+
+
+    class Summed(Hop):
+        def reward(self, before, action, after, task):
+            return super().reward(before, action, after, task) - 0.01 * (action**2).sum()
+
+
+    class Blind(Hop):
+        def reward(self, before, action, after, task):
+            return after["qvel"][..., 0]
 
 
     class Lengths:
@@ -144,3 +155,24 @@ def test_a_class_that_sets_tasks_is_no_environment(mine, train_cli):
     node.write_text("_target_: parts_of_mine.Lengths\n")
     outcome = train_cli(*SMOKE, "env=mine", "--config-dir=nodes")
     assert "sets the tasks of a Gymnasium environment" in outcome.error
+
+
+def test_a_reward_that_sums_over_the_batch_begins_no_training(mine, train_cli):
+    outcome = train_cli(*SMOKE, "env._target_=parts_of_mine.Summed")
+    assert outcome.status == 2
+    assert "summed.make(2, 2) lets a row depend on the others' actions or states" in outcome.error
+    assert not (mine / "run").exists()
+    with pytest.raises(UserError, match="lets a row depend on the others' actions"):
+        train(*SMOKE[:3], "env._target_=parts_of_mine.Summed", folder="run")
+    assert not (mine / "run").exists()
+
+
+def test_a_reward_that_no_task_changes_is_warned_of_once(mine, train_cli):
+    many = ("seed=0,1", "--multirun", "hydra.sweep.dir=sweep")
+    outcome = train_cli(*SMOKE[:3], "env._target_=parts_of_mine.Blind", *many)
+    assert (outcome.status, outcome.error) == (
+        0,
+        "warning: 8 tasks of blind gave equal rewards and observations over 10 steps of the same "
+        "actions: rewards may be that sparse; otherwise let the reward or the dynamics read the "
+        "task.",
+    )

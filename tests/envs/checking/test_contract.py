@@ -4,6 +4,7 @@
 """
 
 import random
+from contextlib import suppress
 from typing import ClassVar
 
 import gymnasium
@@ -20,6 +21,7 @@ from envs.checking import (
     check_shapes,
     parameters,
     probe,
+    rehearse,
     spaces_in_words,
 )
 from envs.registry import SHIPPED, build, missing_package, resolve
@@ -241,6 +243,22 @@ def reward_by_batch(self):
     return -abs(self.x - self.target) + 0.1 * self.target.mean()
 
 
+def reward_by_calls(self):
+    self.distribution.calls = getattr(self.distribution, "calls", 0) + 1
+    return BatchedTrack.reward(self) - 0.01 * self.distribution.calls
+
+
+def start_of_the_class(self, rngs):
+    type(self).offset = BatchedTrack.start(self, rngs)
+    self.reward = lambda: -abs(self.x - type(self).offset - self.target)
+    return type(self).offset
+
+
+def step_with_the_sum(self, actions, active):
+    step = BatchedTrack.step(self, actions, active)
+    return step._replace(rewards=step.rewards - 0.01 * (actions**2).sum())
+
+
 def set_tasks_once(self, tasks):
     self.target = getattr(self, "target", np.array(tasks["target"])[:, None])
 
@@ -359,6 +377,12 @@ BROKEN = {
         "spaces",
         "track.action_space must be a gymnasium.spaces.Box of shape (A,), or Discrete(A) with "
         "numbers from 0, not Discrete(3, start=1).",
+    ),
+    "misspelt method": (
+        track(trajectory=lambda self, tasks, observations, info: None),
+        "names",
+        "track: nothing calls Broken.trajectory; write trajectories if that is meant, and "
+        "_trajectory if it is a helper.",
     ),
     "leading size": (
         track(sample=lambda self, num_tasks, rng: {"target": rng.uniform(size=num_tasks + 1)}),
@@ -511,6 +535,18 @@ BROKEN = {
         "track.make(2, 2).reset(rngs) does not begin anew: after other episodes, task 0, episode "
         "0 has other observations at reset",
     ),
+    "kept in self": (
+        batched(reward=reward_by_calls),
+        "determinism",
+        "track keeps self.calls between calls, and episodes change with that: after other "
+        "episodes, task 0, episode 0 has other rewards in step 1 (",
+    ),
+    "kept in the class": (
+        batched(start=start_of_the_class),
+        "determinism",
+        "track.make(2, 2) shares something with other environments: while one more runs, task 0, "
+        "episode 0 has other rewards in step 1 (",
+    ),
     "threads": (
         track(make=make_by_threads),
         "determinism",
@@ -540,6 +576,12 @@ BROKEN = {
         "rows",
         "track.make(2, 2) lets a task depend on the others of the batch: beside another task, task "
         "0, episode 0 has other rewards in step 1 (",
+    ),
+    "others' actions": (
+        batched(step=step_with_the_sum),
+        "rows",
+        "track.make(2, 2) lets a row depend on the others' actions or states: beside other "
+        "actions, task 0, episode 0 has other rewards in step 1 (",
     ),
     "tasks identical": (
         batched(reward=lambda self: -abs(self.x)),
@@ -733,6 +775,7 @@ def test_all_checks_say_what_they_found(monkeypatch):
     drawn = np.random.default_rng(0).uniform(-1.0, 1.0, size=200)
     assert {name: (finding.status, finding.sentence) for name, finding in found.items()} == {
         "spaces": ("ok", "2 observations, 1 actions, horizon 20"),
+        "names": ("ok", "every public name is a known one, or in use"),
         "tasks": ("ok", f"target from {drawn.min():.3g} to {drawn.max():.3g}"),
         "sampling": ("ok", "equal generators give equal tasks, others give others"),
         "shapes": ("ok", "observations float64, finite and in their space"),
@@ -763,10 +806,39 @@ def test_all_checks_say_what_they_found(monkeypatch):
 def test_checking_goes_on_after_a_failure_and_says_nothing_twice(monkeypatch):
     both = type("Both", (BatchedTrack,), {"reward": reward_by_slot, "start": start_shared})
     found = quick_check(track(batched=both), monkeypatch)
-    assert [name for name in found if found[name].status == "wrong"] == ["resets", "rows", "single"]
+    assert [name for name in found if found[name].status == "wrong"] == ["rows", "resets"]
+    assert found["single"].sentence == "for the same reason as above"
     nan = quick_check(batched(reward=fail), monkeypatch)
     assert [name for name in nan if nan[name].status == "wrong"] == ["shapes"]
     assert nan["single"].sentence == "for the same reason as above"
+
+
+ELSEWHERE = {  # where all checks together name another one, or two causes
+    "tasks equal": ["sampling"],  # since no generator makes a difference
+    "not among": ["tasks", "sampling"],  # its one task comes from no generator
+    "tasks identical": ["tasks differ", "single"],  # the Gymnasium form reads the task
+    "inactive rows count": ["rows"],  # by a mean over the batch, which active rows enter too
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_of_one_cause_one_check_is_wrong(case, monkeypatch):
+    distribution, name, _ = BROKEN[case]
+    found = quick_check(distribution, monkeypatch)
+    wrong = [own for own in found if found[own].status == "wrong"]
+    assert wrong == ELSEWHERE.get(case, [name])
+
+
+def test_a_helper_with_a_name_like_a_method_s_is_none_where_it_is_used():
+    class Helped(Track):
+        def marker(self):
+            return 0.5
+
+        def describe(self, task):
+            return f"{self.marker()}"
+
+    assert CHECKS["names"](Helped()) == "every public name is a known one, or in use"
+    assert CHECKS["names"](track(_marker=fail, speeds=fail)).startswith("every public name")
 
 
 def test_without_spaces_nothing_else_is_checked(monkeypatch):
@@ -827,6 +899,49 @@ def test_the_probe_finds_what_a_run_would_trip_over(case, sentence):
     with pytest.raises(UserError) as error:
         probe(BROKEN[case][0])
     assert sentence in str(error.value)
+
+
+REFUSED = {
+    *("misspelt method", "global generator", "own generator", "generator ignored"),
+    *("resets globally", "resets with Python's", "resets unseeded", "keeps its speed"),
+    *("kept in self", "kept in the class", "one reset for all", "one reset for a task"),
+    *("other tasks", "others' actions", "tasks set once"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(REFUSED))
+def test_the_rehearsal_finds_what_a_run_would_learn_wrongly_from(case):
+    with pytest.raises(UserError) as error:
+        rehearse(BROKEN[case][0])
+    assert BROKEN[case][2] in str(error.value)
+
+
+def test_the_rehearsal_warns_where_nothing_tells_tasks_apart():
+    assert rehearse(Track()) is None
+    assert rehearse(BROKEN["tasks identical"][0]) == (
+        "8 tasks of track gave equal rewards and observations over 20 steps of the same actions: "
+        "rewards may be that sparse; otherwise let the reward or the dynamics read the task"
+    )
+
+
+def test_a_sparse_reward_that_the_task_decides_later_is_no_error():
+    def reward(self):
+        return (abs(self.x - 0.9 * np.sign(self.target)) < 0.2).astype(float)  # after five steps
+
+    assert rehearse(batched(reward=reward)) is None
+
+
+def test_the_rehearsal_leaves_a_distribution_as_it_was():
+    distribution = BROKEN["kept in self"][0]
+    before = getattr(distribution, "calls", 0)
+    for call in (probe, lambda own: suppressed(rehearse, own)):
+        call(distribution)
+    assert getattr(distribution, "calls", 0) == before
+
+
+def suppressed(function, *arguments):
+    with suppress(UserError):
+        function(*arguments)
 
 
 def test_the_probe_builds_six_rows_on_one_thread_and_closes_them():

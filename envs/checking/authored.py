@@ -1,0 +1,148 @@
+"""What a person wrote of a distribution: its classes, their names, and what they keep in self."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from types import CodeType
+from typing import Any
+
+from envs.episodes import ContractError, name_of
+from envs.protocol import TaskDistribution
+
+FOUNDATIONS = tuple(
+    f"{module}." for module in ("builtins", "envs.backends", "envs.protocol", "envs.wrappers")
+)
+"""Modules whose classes are there to be inherited from."""
+
+SETTING_TASKS = ("apply", "describe", "finite_tasks", "name", "sample")
+"""Names of a class that sets the tasks of a Gymnasium environment."""
+
+SYNONYMS = {"done": "terminated", "is_done": "terminated", "termination": "terminated"}
+"""Names that other libraries have for a method."""
+
+
+def authored_parts(distribution: Any) -> list[Any]:
+    """A distribution and what it is made of: members, what it wraps, the class that sets tasks."""
+    parts, waiting = [], [distribution]
+    while waiting:
+        part = waiting.pop(0)
+        parts.append(part)
+        attributes = getattr(part, "__dict__", {})
+        inner = [attributes.get(name) for name in ("train", "held_out", "distribution", "set_task")]
+        waiting += [own for own in (*inner, *attributes.get("members", ())) if own is not None]
+    return parts
+
+
+def authored_classes(cls: type) -> list[type]:
+    """A class and its bases, down to those that are there to be inherited from."""
+    return [own for own in cls.__mro__ if not f"{own.__module__}.".startswith(FOUNDATIONS)]
+
+
+# Names.
+
+
+def check_names(distribution: TaskDistribution) -> str:
+    """No public name is a misspelt method, which nothing would call."""
+    for part in authored_parts(distribution):
+        for written, meant in _misspelt(part):
+            raise ContractError(
+                f"{name_of(distribution)}: nothing calls {type(part).__name__}.{written}; write "
+                f"{meant} if that is meant, and _{written} if it is a helper."
+            )
+    return "every public name is a known one, or in use"
+
+
+def _misspelt(part: Any) -> Iterator[tuple[str, str]]:
+    """Names that nothing uses and that resemble one which could be defined, and that one."""
+    classes = authored_classes(type(part))
+    written = {name for own in classes for name in vars(own)}
+    known = set(dir(object) if isinstance(part, TaskDistribution) else SETTING_TASKS)
+    for own in type(part).__mro__:
+        if own not in classes:
+            known |= {*vars(own), *inspect.get_annotations(own)}
+    free = known - written - getattr(part, "__dict__", {}).keys()
+    nearby = {_plain(name): name for name in free if not name.startswith("_")}
+    for name in sorted(written - known - _names_in_use(classes)):
+        near = get_close_matches(_plain(name), nearby, n=1, cutoff=0.8)
+        if not name.startswith("_") and (near or SYNONYMS.get(name) in free):
+            yield name, nearby[near[0]] if near else SYNONYMS[name]
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _names_in_use(classes: Sequence[type]) -> set[str]:
+    """Names that the code of these classes and of their modules' functions refers to."""
+    modules = [
+        vars(sys.modules[own.__module__]) for own in classes if own.__module__ in sys.modules
+    ]
+    values = [value for own in (*map(vars, classes), *modules) for value in own.values()]
+    functions = [
+        getattr(value, "fget", None) or getattr(value, "__func__", None) or value
+        for value in values
+    ]
+    codes = [function.__code__ for function in functions if inspect.isfunction(function)]
+    names: set[str] = set()
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return names
+
+
+# What is kept between calls.
+
+CACHED = ("name",)  # by the base class, at its first use
+
+
+def fresh(distribution: TaskDistribution) -> TaskDistribution:
+    """A copy that keeps nothing of episodes to come; the distribution itself where none is made."""
+    try:
+        return copy.deepcopy(distribution)
+    except Exception:  # an author's attributes may be of any kind
+        return distribution
+
+
+def kept_state(distribution: Any) -> dict[str, bytes]:
+    """Fingerprints of what a distribution's objects and classes hold, by name."""
+    parts = authored_parts(distribution)
+    attributes = [
+        own
+        for part in parts
+        for own in (getattr(part, "__dict__", {}), *map(_data, authored_classes(type(part))))
+    ]
+    return {
+        f"{index}.{name}": _fingerprint(value)
+        for index, own in enumerate(attributes)
+        for name, value in own.items()
+        if not any(value is part for part in parts) and name not in CACHED
+    }
+
+
+def changed_names(before: Mapping[str, bytes], distribution: Any) -> list[str]:
+    """Attributes that hold something else than they did, as self.name."""
+    now = kept_state(distribution)
+    names = [key.partition(".")[2] for key, value in now.items() if before.get(key) != value]
+    return [f"self.{name}" for name in dict.fromkeys(names)]
+
+
+def _data(cls: type) -> dict[str, Any]:
+    """Attributes of a class that are no methods."""
+    return {
+        name: value
+        for name, value in vars(cls).items()
+        if not name.startswith("__") and not callable(value) and not hasattr(value, "__get__")
+    }
+
+
+def _fingerprint(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value)
+    except Exception:  # an author's attributes may be of any kind
+        return str(id(value)).encode()
