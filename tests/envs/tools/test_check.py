@@ -77,11 +77,11 @@ def test_a_target_from_where_one_works(run):
 def test_a_wrong_leading_size_is_named_and_the_other_checks_go_on(run):
     status, out, err = run("my_tasks.WrongSize")
     assert (status, err) == (1, [])
-    assert out[2] == (
+    assert out[3] == (
         "  wrong   tasks         wrong_size.sample(5, rng) must return arrays of leading size 5, "
         "but 'velocity' has shape (6,)."
     )
-    assert out[3] == "  skipped sampling      for the same reason as above"
+    assert out[4] == "  skipped sampling      for the same reason as above"
     assert out[-1] == "1 of the checks went wrong"
 
 
@@ -140,7 +140,7 @@ def test_a_gymnasium_environment_and_the_class_that_sets_its_tasks(run, name, gi
     assert (status, err, out[0], out[-1]) == (0, [], name, "all is well")
     assert out[1] == "  ok      spaces        3 observations, 1 actions, horizon 9"
     drawn = np.random.default_rng(0).uniform(low, 1.5, size=200)
-    assert out[2].endswith(f"length from {drawn.min():.3g} to {drawn.max():.3g}")
+    assert out[3].endswith(f"length from {drawn.min():.3g} to {drawn.max():.3g}")
 
 
 @pytest.mark.parametrize("command", [check_command, list_command, show_command])
