@@ -241,18 +241,18 @@ def check_distribution(what: str, built: Any) -> None:
         )
 
 
-def check_complete(found: Any) -> None:
+def check_complete(constructor: Any) -> None:
     """Refuse a class that lacks a method which its base class leaves to it.
 
     Raises:
         UserError: naming the methods and their arguments.
     """
     missing = []
-    for method in sorted(getattr(found, "__abstractmethods__", ())):
-        arguments = list(inspect.signature(getattr(found, method)).parameters)[1:]
+    for method in sorted(getattr(constructor, "__abstractmethods__", ())):
+        arguments = list(inspect.signature(getattr(constructor, method)).parameters)[1:]
         missing.append(f"{method}({', '.join(arguments)})")
     if missing:
-        raise UserError(f"{found.__name__} must define {' and '.join(missing)}.")
+        raise UserError(f"{constructor.__name__} must define {' and '.join(missing)}.")
 
 
 class Splits(NamedTuple):

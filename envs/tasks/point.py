@@ -17,7 +17,7 @@ from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.preset import Preset
 from envs.backends.mujoco.single import Marker
 from envs.protocol import Array, Task, Tasks
-from envs.tasks.families import Goals
+from envs.tasks.families import Goals, planar_distance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +90,10 @@ class Point(Goals, MujocoTaskDistribution):
         """Write the velocity, so that an action is exactly the displacement of the step."""
         return {"qvel": action}
 
+    def distance(self, state: State, task: Task) -> Any:
+        """Distance from the goal, [...]."""
+        return planar_distance(state["qpos"], task["goal"])
+
     def observed_position(self, observations: Array) -> Array:
         """The observations, which are positions."""
         return observations
@@ -128,12 +132,11 @@ class PointNavigation(Point):
 
     def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward: minus the distance to the goal after the step, [...]."""
-        return -_distance(after, task)
+        return -self.distance(after, task)
 
     def terminated(self, state: State, task: Task) -> Any:
         """End where both coordinates are within `arrival` of the goal, [...] bool."""
-        x, y = _offset(state, task)
-        return (abs(x) < self.preset.arrival) & (abs(y) < self.preset.arrival)
+        return (abs(state["qpos"] - task["goal"]) < self.preset.arrival).all(-1)
 
 
 class PointNavigationCorners(Point):
@@ -165,12 +168,12 @@ class PointNavigationCorners(Point):
         position = after["qpos"]
         outside = abs(position).sum(-1) >= self.preset.quiet
         nearest = (position * task["goal"] >= 0).all(-1)  # the goal's quadrant, edges included
-        nearer = _distance(before, task) - _distance(after, task)
+        nearer = self.distance(before, task) - self.distance(after, task)
         return namespace(position).where(outside & nearest, nearer, 0.0)
 
     def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the distance to the goal, [...]."""
-        return {"distance": _distance(after, task)}
+        return {"distance": self.distance(after, task)}
 
     def _corners(self) -> Array:
         bound = self.preset.goal_range
@@ -198,7 +201,7 @@ class PointNavigationHalfCircle(Point):
 
     def reward(self, before: State, action: Any, after: State, task: Task) -> Any:
         """Reward: 1 - distance near the goal and 0 elsewhere, or minus the distance, [...]."""
-        distance = _distance(after, task)
+        distance = self.distance(after, task)
         if not self.preset.sparse:
             return -distance
         near = distance <= self.preset.arrival
@@ -206,7 +209,7 @@ class PointNavigationHalfCircle(Point):
 
     def info(self, before: State, action: Any, after: State, task: Task) -> dict[str, Any]:
         """Record the distance to the goal and whether it was reached, [...]."""
-        distance = _distance(after, task)
+        distance = self.distance(after, task)
         return {"distance": distance, "success": distance <= self.preset.arrival}
 
     def markers(self, task: Task) -> list[Marker]:
@@ -214,15 +217,3 @@ class PointNavigationHalfCircle(Point):
         goal = super().markers(task)[0]
         near = dataclasses.replace(goal, size=self.preset.arrival, rgba=(*goal.rgba[:3], 0.3))
         return [goal, near]
-
-
-def _offset(state: State, task: Task) -> tuple[Any, Any]:
-    """The two coordinates of the position less the goal, [...] each."""
-    difference = state["qpos"] - task["goal"]
-    return difference[..., 0], difference[..., 1]
-
-
-def _distance(state: State, task: Task) -> Any:
-    """Distance from the goal, [...]."""
-    x, y = _offset(state, task)
-    return namespace(x).sqrt(x * x + y * y)
