@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from envs.errors import SimulationError, UserError
+from envs.recorded import Recorded
 from envs.registry import SHIPPED
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ __all__ = [
     "RandomMDP",
     "RandomParameters",
     "ReacherGoal",
+    "Recorded",
     "SimulationError",
     "Splits",
     "State",

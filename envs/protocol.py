@@ -20,6 +20,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.errors import ArgumentError, NoGymnasiumFormError, UserError
+from envs.recorded import Recorded
 
 Array = NDArray[Any]
 Tasks = dict[str, Array]
@@ -64,7 +65,7 @@ class BatchedEnv(Protocol):
         """Free the simulations."""
 
 
-class TaskDistribution(ABC):
+class TaskDistribution(Recorded, ABC):
     """A distribution over tasks that share one observation and one action space.
 
     A class of yours inherits from this one, sets the spaces and the horizon, and writes `sample`

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from envs.arguments import number
+from envs.recorded import Recorded
 from maml_rl.algorithm.returns import step_in_episode
 from maml_rl.algorithm.rollout import Rollout
 from maml_rl.errors import NonFiniteError
@@ -38,7 +39,7 @@ class Baseline(Protocol):
         ...
 
 
-class LinearFeatureBaseline:
+class LinearFeatureBaseline(Recorded):
     """Ridge regression on the features of Duan et al. 2016 (appendix): o, o^2, t, t^2, t^3, 1.
 
     o is the observation clipped to [-10, 10], t a hundredth of the step within the episode. Solved

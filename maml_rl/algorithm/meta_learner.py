@@ -11,6 +11,7 @@ import torch
 from envs.arguments import number
 from envs.errors import ArgumentError
 from envs.protocol import Tasks
+from envs.recorded import Recorded
 from maml_rl.algorithm.adaptation import AdaptationStep, Experience
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
 from maml_rl.algorithm.baselines import Baseline
@@ -44,7 +45,7 @@ class Collector(Protocol):
         ...
 
 
-class MetaLearner:
+class MetaLearner(Recorded):
     """MAML and its relatives (Finn et al. 2017, algorithm 3).
 
     What is meta-learned, what adapts, and by which estimator are the inner loop's; how the

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from envs.arguments import integer_at_least, number
 from envs.errors import ArgumentError
+from envs.recorded import Recorded
 from maml_rl.algorithm.baselines import Bootstrap, least_squares
 from maml_rl.algorithm.policies.activations import tanh
 from maml_rl.algorithm.returns import standardize, step_in_episode
@@ -19,7 +20,7 @@ Layers = list[tuple[Tensor, Tensor]]
 """Weights [M, I, H] and biases [M, 1, H] of the hidden layers."""
 
 
-class ValueNetwork:
+class ValueNetwork(Recorded):
     """A multilayer perceptron per task, from observation and time within the episode to the value.
 
     The hidden layers are fitted by `steps` of Adam on the squared error of the task's own returns,

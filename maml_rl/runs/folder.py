@@ -56,6 +56,11 @@ class RunFolder:
         for needed in (folder.config, folder.tasks):
             if not needed.is_file():
                 folder._check_none_within(path, key)
+                reason = folder.read_provenance().get("no_configuration")
+                if reason is not None:
+                    raise UserError(
+                        f"{key}={path} was trained from Python and has no configuration: {reason}"
+                    )
                 raise UserError(
                     f"{key}={path} is not a run folder: "
                     f"it has no {needed.relative_to(folder.path)}."

@@ -16,6 +16,7 @@ from envs.arguments import integer_at_least, one_of
 from envs.episodes import described
 from envs.errors import SimulationError, UserError
 from envs.protocol import Array, Step, TaskDistribution, Tasks
+from envs.recorded import Recorded
 from envs.unstable import ending_unstable_episodes
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout
@@ -23,7 +24,7 @@ from maml_rl.errors import NonFiniteError
 from maml_rl.randomness import Key, Purpose, RowGenerators
 
 
-class Sampler:
+class Sampler(Recorded):
     """Settings of the stepping of environments.
 
     Args:

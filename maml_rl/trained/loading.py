@@ -38,18 +38,19 @@ from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
 from maml_rl.sampling.one_env import EpisodesInTurn
 from maml_rl.trained.adapted import Adapted, AdaptedPolicy
+from maml_rl.training.trainer import Trainer
 
 Env = gymnasium.Env[Any, Any]
 
 
-def load(run: str | Path, checkpoint: str | int = "best") -> Trained:
-    """Load a run that `train.py` left.
+def load(run: str | Path | Trainer, checkpoint: str | int = "best") -> Trained:
+    """Load a run that was trained.
 
     Building its learner sets the number of torch's threads to one for the whole process, as the
     commands do.
 
     Args:
-        run: the run folder.
+        run: the run folder; or the trainer of a run, whose own objects are taken.
         checkpoint: "best" (the last where there is no best), "last", or an iteration's number.
 
     Raises:
@@ -57,6 +58,9 @@ def load(run: str | Path, checkpoint: str | int = "best") -> Trained:
             or it has no such checkpoint.
         CheckpointError: if the checkpoint is damaged or of another architecture.
     """
+    if isinstance(run, Trainer):
+        name, iteration, meta = _trained_meta(run.folder, checkpoint, run.learner)
+        return Trained(run.folder, name, iteration, run.distribution, run.learner, meta)
     folder = RunFolder.existing(run, "run")
     config = stored_config(folder)
     config.device = "cpu"  # the outer loop's, which adapting does not run

@@ -20,6 +20,7 @@ from envs.protocol import (
     held_out,
     stored_tasks,
 )
+from envs.recorded import Recorded
 from maml_rl.algorithm.adaptation import Experience
 from maml_rl.algorithm.diagnostics import (
     mean_returns,
@@ -39,13 +40,14 @@ from maml_rl.runs.environment import environment_difference, environment_numbers
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Collector, Sampler
 from maml_rl.sampling.collector import authors_code
+from maml_rl.training.description import NotDescribedError, derived_configuration
 from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.progress import Heading
 from maml_rl.training.state import Limits, Progress, Stopwatch
 from maml_rl.training.stop import StoppedError, StopRequest
 
 
-class Trainer:
+class Trainer(Recorded):
     """Meta-trains a learner on a task distribution.
 
     Args:
@@ -129,7 +131,7 @@ class Trainer:
         Args:
             initialization: trained meta-parameters to start from; None draws them.
             configuration: texts of the files in .hydra, by name: what `load`, `evaluate.py` and
-                `resume=` build the run from.
+                `resume=` build the run from; None derives them from the trainer's objects.
 
         Raises:
             UserError: if the folder holds a run, or another process is training there.
@@ -146,14 +148,28 @@ class Trainer:
             "group_size": size,
             "environment": environment_numbers(self.distribution),
         }
+        if configuration is None:
+            configuration, reason = self._derived_configuration()
+            recorded |= {} if reason is None else {"no_configuration": reason}
         with self.folder.beginning():
-            self.folder.write_configuration(configuration or {})
+            self.folder.write_configuration(configuration)
             self.folder.write_splits(self.splits)
             self.folder.write_provenance(self.seed, recorded)
             self._save(progress, "last")
         for note in self.notes:
             print(f"note: {note}", flush=True)
         return progress
+
+    def _derived_configuration(self) -> tuple[dict[str, str], str | None]:
+        """Configuration files for the trainer's objects; none, and why, where that can't be."""
+        try:
+            return derived_configuration(self), None
+        except NotDescribedError as error:
+            self.notes.append(
+                f"maml_rl.load(trainer) and trainer.resume() alone can use this run, for its "
+                f"folder has no configuration: {error}"
+            )
+            return {}, str(error)
 
     def resume(self, changed: Mapping[str, Any] | None = None) -> Progress:
         """Take up the run where its last checkpoint left it; its stored tasks are used.

@@ -11,6 +11,7 @@ import torch
 
 from envs.arguments import integer_at_least, number, one_of
 from envs.errors import ArgumentError, UserError
+from envs.recorded import Recorded, record
 from maml_rl.algorithm.adaptation import AdaptationStep, distribution_on
 from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.losses import LOSSES, Loss, per_task
@@ -30,7 +31,7 @@ class InnerStep(NamedTuple):
     distribution: Distribution  # of the policies before the step, on their rollout
 
 
-class InnerLoop:
+class InnerLoop(Recorded):
     """Adaptation by `steps` policy-gradient steps, on parameters stacked over tasks.
 
     Args:
@@ -126,6 +127,7 @@ class InnerLoop:
                     f"loop were learned.",
                     "step_size",
                 )
+        record(other, steps=other.steps, step_size=other.step_size)
         return other
 
     @property

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.arguments import one_of
+from envs.recorded import Recorded
 from maml_rl.algorithm.rollout import Params
 
 LEARNED = "update/"
@@ -30,7 +31,7 @@ class UpdateRule(Protocol):
         ...
 
 
-class SGD:
+class SGD(Recorded):
     """p - step_size * g: plain gradient descent (Finn et al. 2017, equation 1)."""
 
     def learned(self, params: Params, step_size: float) -> Params:
@@ -42,7 +43,7 @@ class SGD:
         return params | {name: params[name] - step_size * grad for name, grad in grads.items()}
 
 
-class MetaSGD:
+class MetaSGD(Recorded):
     """p - a * g with learned step sizes a (Li et al. 2017, equation 3).
 
     All start at the inner loop's `step_size`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from envs.arguments import number, one_of
+from envs.recorded import Recorded
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.algorithm.outer_loop.terms import Term, post_adaptation_surrogate
@@ -19,7 +20,7 @@ from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params
 
 
-class Adam:
+class Adam(Recorded):
     """One step of torch's Adam along the meta-gradient.
 
     Args:

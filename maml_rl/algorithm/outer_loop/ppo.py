@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from envs.arguments import integer_at_least, number, one_of
 from envs.errors import ArgumentError, UserError
+from envs.recorded import Recorded
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, raise_unless_finite
 from maml_rl.algorithm.outer_loop.terms import Term, clipped_surrogate, inner_kl_penalty
@@ -22,7 +23,7 @@ from maml_rl.algorithm.rollout import Params
 COEFFICIENT_RANGE = (1e-6, 1e4)  # of the adaptive penalty
 
 
-class PPO:
+class PPO(Recorded):
     """Adam epochs on the clipped surrogate after adaptation (Schulman et al. 2017).
 
     With an inner-KL penalty it is ProMP's outer loop (Rothfuss et al. 2019, algorithm 1). Every

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from envs.arguments import number, one_of
 from envs.errors import UserError
+from envs.recorded import Recorded
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
 from maml_rl.algorithm.outer_loop.terms import Term, post_adaptation_surrogate
@@ -14,7 +15,7 @@ from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params
 
 
-class Reptile:
+class Reptile(Recorded):
     """theta + step_size * mean over tasks of (adapted - theta) (Nichol et al. 2018, algorithm 2).
 
     No outer gradient: the initialization moves towards the adapted parameters. Every rollout gives

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from envs.arguments import integer_at_least, number, one_of
 from envs.errors import UserError
+from envs.recorded import Recorded
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, flatten, unflatten
 from maml_rl.algorithm.outer_loop.terms import Term, post_adaptation_surrogate
@@ -49,7 +50,7 @@ def conjugate_gradient(
     return solution, residual
 
 
-class TRPO:
+class TRPO(Recorded):
     """A natural-gradient step of KL size `max_kl`, then a backtracking line search.
 
     The step is accepted at the first size whose surrogate loss is lower than before and whose mean

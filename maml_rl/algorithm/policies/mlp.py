@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from envs.arguments import integer_at_least
+from envs.recorded import Recorded
 from maml_rl.algorithm.policies.activations import activation_named
 from maml_rl.algorithm.policies.recurrent import GatedUnit, gated_unit
 from maml_rl.algorithm.rollout import Params, Rollout
@@ -20,7 +21,7 @@ NO_LAYERS = ("context", "log_std")  # parameters of neither head nor body
 CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
 
 
-class MLP(nn.Module):
+class MLP(Recorded, nn.Module):
     """A network from observations to the parameters of an action distribution.
 
     As a module it is one policy; `outputs` runs M policies on stacked parameters, under the

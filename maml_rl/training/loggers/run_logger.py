@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
+from envs.recorded import Recorded
 from maml_rl.training.loggers.tensorboard import TensorBoard
 from maml_rl.training.progress import Display, Heading
 
@@ -30,7 +31,7 @@ class Sink(Protocol):
         """Finish; `failed` where an error ended the run."""
 
 
-class RunLogger:
+class RunLogger(Recorded):
     """Writes metrics.jsonl and TensorBoard's events, and shows progress.
 
     Only metrics.jsonl is necessary. Any other destination that fails is left out from then on, with
