@@ -10,7 +10,7 @@ Letters: M tasks, B slots (episodes) per task, T steps, O observation size, A ac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 
 from envs.checking.authored import check_names, fresh
@@ -121,71 +121,16 @@ class TaskDistributionContract:
         """Build the distribution to check."""
         raise TypeError(f"{type(self).__name__} must define build().")
 
-    def test_spaces(self) -> None:
-        """See `check_spaces`."""
-        check_spaces(self.build())
 
-    def test_names(self) -> None:
-        """See `check_names`."""
-        check_names(self.build())
+def _as_test(function: Check) -> Callable[[TaskDistributionContract], None]:
+    def test(self: TaskDistributionContract) -> None:
+        with suppress(NotApplicableError):
+            function(self.build())
 
-    def test_tasks(self) -> None:
-        """See `check_tasks`."""
-        check_tasks(self.build())
-
-    def test_sampling(self) -> None:
-        """See `check_sampling`."""
-        check_sampling(self.build())
-
-    def test_shapes(self) -> None:
-        """See `check_shapes`."""
-        check_shapes(self.build())
-
-    def test_determinism(self) -> None:
-        """See `check_determinism`."""
-        check_determinism(self.build())
-
-    def test_resets(self) -> None:
-        """See `check_resets`."""
-        check_resets(self.build())
-
-    def test_rows(self) -> None:
-        """See `check_rows`."""
-        check_rows(self.build())
-
-    def test_tasks_differ(self) -> None:
-        """See `check_tasks_differ`."""
-        check_tasks_differ(self.build())
-
-    def test_leaks(self) -> None:
-        """See `check_leaks`."""
-        check_leaks(self.build())
-
-    def test_active(self) -> None:
-        """See `check_active`."""
-        check_active(self.build())
-
-    def test_copies(self) -> None:
-        """See `check_copies`."""
-        check_copies(self.build())
-
-    def test_episodes(self) -> None:
-        """See `check_episodes`."""
-        check_episodes(self.build())
-
-    def test_held_out(self) -> None:
-        """See `check_held_out`."""
-        _where_applicable(check_held_out, self.build())
-
-    def test_trajectories(self) -> None:
-        """See `check_trajectories`."""
-        _where_applicable(check_trajectories, self.build())
-
-    def test_single(self) -> None:
-        """See `check_single`."""
-        _where_applicable(check_single, self.build())
+    test.__doc__ = function.__doc__
+    return test
 
 
-def _where_applicable(function: Check, distribution: TaskDistribution) -> None:
-    with suppress(NotApplicableError):
-        function(distribution)
+for _name, _function in CHECKS.items():
+    if _function is not check_speed:  # which judges nothing
+        setattr(TaskDistributionContract, f"test_{_name.replace(' ', '_')}", _as_test(_function))
