@@ -1,0 +1,66 @@
+"""The pictures of docs/ that need trained weights or a renderer are those that today's code draws."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import pictures
+from envs.tools.rendering import choose_renderer
+from maml_rl.runs.data import read_run
+from tests.support.paths import ROOT
+from tests.support.run_files import png_size
+
+TINY = ("trainer.env_steps=1", "trainer.num_tasks=2", "trainer.num_episodes=2",
+        "trainer.validation_tasks=2", "logger.progress=false")  # fmt: skip
+PLACES = ("README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+
+
+def words(path):
+    """A picture's words, without what depends on how long was trained and evaluated."""
+    with Image.open(path) as drawn:
+        text = drawn.text["Description"]
+    return re.sub(r"\d+ episodes|\d of \d+|all \d+|iteration \d+", "N", text)
+
+
+@pytest.mark.parametrize("name", pictures.RUNS)
+def test_pictures_of_trained_runs_have_today_s_panels_and_words(name, tmp_path):
+    pictures.train(name, tmp_path / "run", TINY)
+    pictures.draw(name, tmp_path / "run", tmp_path, ("num_episodes=2",))
+    drawn = sorted(tmp_path.glob("*.png"))
+    shown = {file for files in pictures.RUNS[name].evaluations.values() for file in files.values()}
+    assert {path.name for path in drawn} == shown
+    for path in drawn:
+        kept = pictures.IMAGES / path.name
+        assert png_size(path) == png_size(kept), "run `make figures`"
+        assert words(path) == words(kept), "run `make figures`"
+
+
+@pytest.mark.parametrize("name", pictures.RUNS)
+def test_the_runs_behind_the_pictures_are_kept(name):
+    run = read_run(ROOT / "results" / "pictures" / f"{name}.json")
+    command = " ".join(run.provenance["command"])
+    options = (*pictures.RUNS[name].options, *pictures.SMALL)
+    assert all(option.replace("_000", "000") in command for option in options)
+    assert run.evaluation["gain_of_first_step"]["ci95"][0] > 0
+
+
+def test_the_picture_of_tasks_is_what_envs_show_draws(tmp_path):
+    try:
+        choose_renderer()
+        pictures.draw_tasks(tmp_path)
+    except Exception:
+        pytest.skip("nothing can be drawn here")
+    drawn, kept = (
+        np.asarray(Image.open(folder / pictures.TASKS).convert("L"), dtype=float)
+        for folder in (tmp_path, pictures.IMAGES)
+    )
+    assert drawn.shape == kept.shape
+    assert np.abs(drawn - kept).mean() < 2  # of 255; renderers differ in edges
+
+
+def test_every_picture_is_shown_on_a_page():
+    text = "".join((ROOT / page).read_text() for page in PLACES)
+    shown = set(re.findall(r"images/(\w+\.png)\)", text))
+    assert shown == {path.name for path in pictures.IMAGES.glob("*.png")}
