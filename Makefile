@@ -5,7 +5,7 @@
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
 # make docs        the API reference, docs/api/index.html; fails on a public symbol without a docstring
 # make results     the tables and figures of docs/results.md from the run data kept in results/
-# make figures     every picture of docs/; trains two small runs where they are missing, 15 CPU-minutes
+# make figures     every picture of docs/; trains two small runs where they are missing, 10 CPU-minutes
 # make bench       speed of sampling against bare MuJoCo, and of the meta-gradient
 
 PYTHON ?= python3

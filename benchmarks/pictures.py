@@ -1,6 +1,6 @@
 """The pictures of docs/ that need trained weights or a renderer: `python -m benchmarks.pictures`.
 
-Two small runs are trained into outputs/pictures/ (about 15 CPU-minutes) where they do not lie there
+Two small runs are trained into outputs/pictures/ (about 10 CPU-minutes) where they do not lie there
 yet, and evaluated. Their pictures go into docs/images/; what is worth keeping of them, without
 weights, goes into results/pictures/.
 """

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import learning_maml
 from tests.support.paths import ROOT
@@ -35,6 +36,10 @@ def test_the_command_draws_the_figures_and_prints_the_page_s_last_listing(
     names = {f"learning_maml_{name}.png" for name in DRAWN}
     assert {path.name for path in tmp_path.iterdir()} == names
     assert all(f"images/{name}" in TEXT for name in names)
+    for name in names:
+        drawn, shown = (Image.open(folder / name) for folder in (tmp_path, learning_maml.IMAGES))
+        assert drawn.size == shown.size
+        assert drawn.text["Description"] == shown.text["Description"], "run `make figures`"
 
 
 def test_every_number_with_a_unit_of_a_hundredth_in_the_text_is_computed(numbers):
