@@ -1,4 +1,4 @@
-"""The pictures of docs/ that need trained weights or a renderer are those that today's code draws."""
+"""Pictures of docs/ from trained weights or a renderer are those that today's code draws."""
 
 import re
 
@@ -20,7 +20,7 @@ PLACES = ("README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*
 def words(path):
     """A picture's words, without what depends on how long was trained and evaluated."""
     with Image.open(path) as drawn:
-        text = drawn.text["Description"]
+        text = " ".join(drawn.text["Description"].split())
     return re.sub(r"\d+ episodes|\d of \d+|all \d+|iteration \d+", "N", text)
 
 
@@ -40,18 +40,18 @@ def test_pictures_of_trained_runs_have_today_s_panels_and_words(name, tmp_path):
 @pytest.mark.parametrize("name", pictures.RUNS)
 def test_the_runs_behind_the_pictures_are_kept(name):
     run = read_run(ROOT / "results" / "pictures" / f"{name}.json")
-    command = " ".join(run.provenance["command"])
-    options = (*pictures.RUNS[name].options, *pictures.SMALL)
-    assert all(option.replace("_000", "000") in command for option in options)
-    assert run.evaluation["gain_of_first_step"]["ci95"][0] > 0
+    given, options = (
+        {re.sub(r"(?<=\d)_(?=\d)", "", option) for option in listed}
+        for listed in (run.provenance["command"], (*pictures.RUNS[name].options, *pictures.SMALL))
+    )
+    assert options <= given
+    assert run.evaluation.gain.ci95[0] > 0
 
 
 def test_the_picture_of_tasks_is_what_envs_show_draws(tmp_path):
-    try:
-        choose_renderer()
-        pictures.draw_tasks(tmp_path)
-    except Exception:
-        pytest.skip("nothing can be drawn here")
+    if choose_renderer() is None:
+        pytest.skip("neither EGL nor OSMesa works here (libegl1 and libgl1, or libosmesa6)")
+    pictures.draw_tasks(tmp_path)
     drawn, kept = (
         np.asarray(Image.open(folder / pictures.TASKS).convert("L"), dtype=float)
         for folder in (tmp_path, pictures.IMAGES)
