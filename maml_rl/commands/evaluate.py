@@ -16,7 +16,7 @@ from maml_rl.commands.evaluation_files import film, write_evaluation
 from maml_rl.commands.evaluation_options import Request, checked
 from maml_rl.commands.paths import config_directory
 from maml_rl.commands.tracking import track_evaluation
-from maml_rl.evaluation.protocol import Evaluation, evaluate, evaluate_trials
+from maml_rl.evaluation.protocol import Evaluation, evaluate
 from maml_rl.evaluation.result import EvaluationResult, Grid, Terms
 from maml_rl.evaluation.summary import summarized
 from maml_rl.randomness import Key, Purpose
@@ -95,32 +95,23 @@ def _evaluate_for(run: RunData, options: DictConfig, again: bool) -> None:
 def _evaluate_run(run: str, options: DictConfig) -> None:
     """Evaluate one run; write the files into its folder, or the one that `out` names, and print."""
     request, began = checked(run, options), time.time()
-    sampler, key = Sampler(options.threads), Key(request.seed, (Purpose.TEST,))
-    evaluation = _collected(request, sampler, key)
+    trained, source, tasks = request.trained, request.source, request.tasks
+    sampler, key = Sampler(options.threads), Key(options.seed, (Purpose.TEST,))
+    evaluation = evaluate(
+        *(trained.learner, trained.meta, trained.distribution, tasks),
+        *(options.steps, options.num_episodes, sampler, key),
+        *(request.later_scale, source, options.trials),
+    )
     result = _result(request, evaluation)
     lines = write_evaluation(request, evaluation, result)
     print_table(evaluation_table(result), evaluation_title(result))
     print("\n".join([*evaluation_lines(result), *lines]))
-    if request.video:
+    if options.video:
         film(request, evaluation, sampler, key)
     usual = request.place == request.folder.evaluation
     if usual and request.grid is None and result.steps > 0:
         track_evaluation(request.folder, began)
     _print_notes(request)
-
-
-def _collected(request: Request, sampler: Sampler, key: Key) -> Evaluation:
-    """The returns of every task."""
-    trained, trials = request.trained, request.trials
-    learner, meta, tasks = trained.learner, trained.meta, request.tasks
-    sizes = (request.steps, request.episodes)
-    if trials is not None:
-        number = request.num_trials
-        return evaluate_trials(
-            learner, meta, trials, tasks, *sizes, number, sampler, key, request.source
-        )
-    scale, distribution = request.later_scale, trained.distribution
-    return evaluate(learner, meta, distribution, tasks, *sizes, sampler, key, scale, request.source)
 
 
 def _result(request: Request, evaluation: Evaluation) -> EvaluationResult:
@@ -135,7 +126,7 @@ def _result(request: Request, evaluation: Evaluation) -> EvaluationResult:
 
 def _terms(request: Request) -> Terms:
     """What is evaluated, and with which options."""
-    trained, trials = request.trained, request.trials
+    trained, trials, options = request.trained, request.trials, request.options
     return Terms(
         env=request.distribution.name,
         algorithm=trained.learner.name,
@@ -143,14 +134,14 @@ def _terms(request: Request) -> Terms:
         checkpoint=trained.checkpoint,
         iteration=trained.iteration,
         trained_steps=request.trained_steps,
-        requested_checkpoint=request.checkpoint,
+        requested_checkpoint=str(options.checkpoint),
         split=request.split,
         num_tasks=count_tasks(request.tasks),
-        num_episodes=request.episodes,
+        num_episodes=options.num_episodes,
         later_scale=request.later_scale,
         inner=request.inner,
-        seed=request.seed,
-        trials=None if trials is None else request.num_trials,
+        seed=options.seed,
+        trials=None if trials is None else options.trials,
         trained_episodes=None if trials is None else trials.episodes,
     )
 
@@ -164,12 +155,12 @@ def _optimum(distribution: TaskDistribution, tasks: Tasks) -> list[float] | None
 def _print_notes(request: Request) -> None:
     """Print what else a reader of the table should know."""
     trained = request.trained
-    if request.checkpoint == "best" and trained.checkpoint != "best":
+    if request.options.checkpoint == "best" and trained.checkpoint != "best":
         print(
             f"note: the run has no best checkpoint, which validation makes: this is the last one, "
             f"of iteration {trained.iteration}."
         )
-    if not request.rollouts and (request.place / "rollouts.npz").is_file():
+    if not request.options.rollouts and (request.place / "rollouts.npz").is_file():
         print(f"note: {shown(request.place / 'rollouts.npz')} is of an earlier evaluation.")
     note = unfinished(read_run(request.folder.path))
     if note is not None:

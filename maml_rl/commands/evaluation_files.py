@@ -20,8 +20,10 @@ from maml_rl.evaluation.protocol import Evaluation
 from maml_rl.evaluation.result import EvaluationResult
 from maml_rl.evaluation.storage import from_json, to_json
 from maml_rl.evaluation.trajectories import (
+    MOST_NUMBERS,
     PANELS,
     chosen_tasks,
+    number_names,
     spread,
     stage_name,
     task_figure,
@@ -43,7 +45,7 @@ def write_evaluation(
 ) -> list[str]:
     """Write everything but the films; what was written where, a line each."""
     lines = [*_write_numbers(request.place, result), *_write_figures(request, evaluation)]
-    if request.rollouts:
+    if request.options.rollouts:
         path = request.place / "rollouts.npz"
         save_rollouts(path, evaluation.rollouts, evaluation.tasks)
         lines.append(f"rollouts: {shown(path)}")
@@ -83,20 +85,22 @@ def _replaced(file: Path, result: EvaluationResult) -> list[str]:
 def _write_figures(request: Request, evaluation: Evaluation) -> list[str]:
     """Draw the run's tasks, and where episodes went, where the distribution says how."""
     distribution, grid = request.distribution, request.grid
-    title = f"{distribution.name}, {request.trained.learner.name}"
+    title, lines = f"{distribution.name}, {request.trained.learner.name}", []
     went = trajectory_figure(
         title,
         distribution,
         evaluation.tasks,
         evaluation.rollouts,
         None if grid is None else spread(len(grid.values)),
-        None if request.trials is None else request.episodes,
+        None if request.trials is None else request.options.num_episodes,
     )
     figures = {"grid_trajectories": went}
     if grid is None:
-        stored = task_figure(title, distribution, request.folder.read_splits())
-        figures = {"tasks": stored, "trajectories": went}
-    lines = []
+        splits = request.folder.read_splits()
+        figures = {"tasks": task_figure(title, distribution, splits), "trajectories": went}
+        count = len(number_names(splits.test))
+        if figures["tasks"] is None and count > MOST_NUMBERS:
+            lines.append(f"tasks: not drawn, a task has {count} numbers (at most {MOST_NUMBERS})")
     for name, figure in figures.items():
         if figure is not None:
             path = request.place / f"{name}.png"
@@ -141,7 +145,9 @@ def _stages(
     num_tasks, last = count_tasks(tasks), len(evaluation.rollouts) - 1
     stages = {stage_name(0): learner.inner.initial_params(stack(meta, num_tasks))}
     with closing(
-        sampler.collector(request.distribution, learner.policy, num_tasks, request.episodes)
+        sampler.collector(
+            request.distribution, learner.policy, num_tasks, request.options.num_episodes
+        )
     ) as collector:
         for step in sorted({min(1, last), last} - {0}):
             experience = learner.collect(collector, meta, tasks, step, key, request.later_scale)

@@ -15,34 +15,26 @@ from envs.errors import UserError
 from envs.protocol import TaskDistribution, TaskGrid, Tasks, task_at
 from envs.tools.rendering import picture_of
 from envs.wrappers.trials import Trials
-from maml_rl.configuration.building import arguments_of
 from maml_rl.runs.data import is_run
 from maml_rl.runs.folder import RunFolder
 from maml_rl.trained.loading import Trained, load, step_scales
 
 FRESH_TASKS, GRID_TASKS = 100, 21  # where num_tasks is left out
+LEAST = {"threads": 1, "steps": 0, "num_episodes": 1, "seed": 0, "trials": 1}
 
 
 class Request(NamedTuple):
-    """The request of an evaluation: tasks, options, and the folder of its files."""
+    """What is evaluated, how, and where the files go."""
 
     folder: RunFolder
     place: Path
-    checkpoint: str  # as it was asked for
+    options: DictConfig  # checked
     trained: Trained  # with the inner loop of the evaluation
     trained_steps: int  # of the run's own inner loop
     inner: dict[str, float]  # what differs in the evaluation's
     source: TaskDistribution  # of the tasks
     tasks: Tasks  # leaves [M, ...]
     grid: TaskGrid | None
-    split: str | None  # None of a grid
-    steps: int
-    episodes: int  # of each task, before each step and after the last
-    num_trials: int  # of each task, of learners with memory
-    later_scale: float | list[float]
-    seed: int
-    video: bool
-    rollouts: bool
 
     @property
     def trials(self) -> Trials | None:
@@ -54,6 +46,18 @@ class Request(NamedTuple):
         """Whose single episodes are evaluated."""
         return self.trained.distribution if self.trials is None else self.trials.distribution
 
+    @property
+    def split(self) -> str | None:
+        """The set that the tasks are of; None of a grid."""
+        if self.grid is not None:
+            return None
+        return "fresh" if self.options.tasks == "fresh" else str(self.options.split)
+
+    @property
+    def later_scale(self) -> float | list[float]:
+        """The scale of the steps beyond the number trained with, or one for each."""
+        return step_scales(self.options.later_scale)
+
 
 def checked(run: str, options: DictConfig) -> Request:
     """Check the options, load the run and make the folder.
@@ -63,40 +67,27 @@ def checked(run: str, options: DictConfig) -> Request:
     """
     folder = RunFolder.existing(run, "run")
     place = _place(folder, options.out)
-    steps, episodes, seed = _sizes(options)
-    later_scale = step_scales(options.later_scale)
-    video, rollouts = flag("video", options.video), flag("rollouts", options.rollouts)
+    _check_values(options)
     trained = load(run, options.checkpoint)
     trained_steps = trained.learner.inner.steps
     inner = {str(key): value for key, value in options.inner.items() if value is not None}
-    with arguments_of("inner"):
-        trained = trained.varied(**inner)
-    num_trials = integer_at_least("trials", options.trials)
-    if video:
+    trained = trained.varied(**inner)
+    if options.video:
         _check_film(trained.distribution, trained.learner.name)
     source, grid = trained.source(options.split), _grid(options, trained.distribution)
-    split = None if grid else "fresh" if options.tasks == "fresh" else str(options.split)
     tasks = _tasks(trained, options) if grid is None else grid.tasks
     _make_writable(place)
-    return Request(
-        folder,
-        place,
-        str(options.checkpoint),
-        trained,
-        trained_steps,
-        inner,
-        source,
-        tasks,
-        grid,
-        split,
-        steps,
-        episodes,
-        num_trials,
-        later_scale,
-        seed,
-        video,
-        rollouts,
-    )
+    return Request(folder, place, options, trained, trained_steps, inner, source, tasks, grid)
+
+
+def _check_values(options: DictConfig) -> None:
+    """Check what can be checked before the run is loaded."""
+    for name, least in LEAST.items():
+        if options[name] is not None or name != "threads":
+            integer_at_least(name, options[name], least)
+    step_scales(options.later_scale)
+    for name in ("video", "rollouts"):
+        flag(name, options[name])
 
 
 def _place(folder: RunFolder, out: str | None) -> Path:
@@ -127,17 +118,6 @@ def _make_writable(folder: Path) -> None:
             f"{folder} cannot be written: an evaluation goes into its run's folder, or into "
             f"out=<folder>."
         )
-
-
-def _sizes(options: DictConfig) -> tuple[int, int, int]:
-    """Steps, episodes and seed."""
-    if options.threads is not None:
-        integer_at_least("threads", options.threads)
-    return (
-        integer_at_least("steps", options.steps, 0),
-        integer_at_least("num_episodes", options.num_episodes),
-        integer_at_least("seed", options.seed, 0),
-    )
 
 
 def _tasks(trained: Trained, options: DictConfig) -> Tasks:

@@ -15,16 +15,13 @@ from maml_rl.evaluation.curves import (
     COLOURS,
     FEW_TICKS,
     Style,
-    band,
-    budget_panels,
-    draw_budget,
+    draw_quantity,
+    estimates_of,
     grid_of,
     laid_out,
-    name_budget,
-    name_steps,
-    name_success,
+    name_quantity,
     new_figure,
-    numbers,
+    quantities,
     style,
     thinned,
 )
@@ -63,34 +60,26 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     longest = max(len(overlays[number].label) for number in coloured)
     columns = max(1, min(LEGEND_COLUMNS, LEGEND_CHARACTERS // longest))
     remembers = any(overlay.within is not None for overlay in overlays)
-    measures = ["return"]
-    measures += ["success"] if all(overlay.success is not None for overlay in overlays) else []
-    budgets = budget_panels([overlay.curve for overlay in overlays], remembers)
-    count = 1 + len(measures) + len(budgets)
+    drawn = quantities(overlays, remembers)
     below = 0.2 * -(-(len(coloured) + bool(rest)) // columns)
-    figure, (learning, *panels) = _laid_out_with(count, below, len(rest))
-    by_step = dict(zip(measures, panels, strict=False))
-    by_budget = dict(zip(budgets, panels[len(measures) :], strict=False))
+    figure, (learning, *panels) = _laid_out_with(1 + len(drawn), below, len(rest))
     for number in [*rest, *coloured]:
-        line = style(coloured.index(number)) if number in coloured else Style(OTHERS, "-", "")
-        _draw_learning(learning, overlays[number], line)
-        _draw_evaluation(by_step, by_budget, overlays[number], line)
-    _name_panels(learning, by_step, by_budget, overlays, remembers)
-    for axes, number in zip(panels[count - 1 :], rest, strict=True):
-        _draw_small(axes, overlays, number, by_step["return"].get_ylim())
-    labels = [overlays[number].label for number in coloured]
-    _group_legend(figure, by_step["return"], labels, columns)
+        overlay, grey = overlays[number], number in rest
+        line = Style(OTHERS, "-", "") if grey else style(coloured.index(number))
+        _draw_learning(learning, overlay, line)
+        for axes, quantity in zip(panels, drawn, strict=False):
+            draw_quantity(axes, quantity, overlay, overlay.label, line, 0.0 if grey else 0.12)
+    _name_learning(learning)
+    panels[0].set_title("evaluation")
+    for axes, quantity in zip(panels, drawn, strict=False):
+        if quantity != "success":
+            _leave_out_far(axes, {one.label: estimates_of(one.curve, quantity) for one in overlays})
+        name_quantity(axes, quantity, overlays[0].curve, remembers)
+    for axes, number in zip(panels[len(drawn) :], rest, strict=True):
+        _draw_small(axes, overlays, number, panels[0].get_ylim())
+    _group_legend(figure, panels[0], [overlays[number].label for number in coloured], columns)
     figure.suptitle(title)
     return figure
-
-
-def _estimates(overlay: Overlay, quantity: str) -> Sequence[Estimate]:
-    """A measure of a group at each point of its curve."""
-    if quantity == "return":
-        return overlay.curve
-    if quantity == "success":
-        return overlay.success or ()
-    return [point.cumulative for point in overlay.curve if point.cumulative is not None]
 
 
 def chosen(overlays: Sequence[Overlay]) -> list[int]:
@@ -135,57 +124,27 @@ def _draw_learning(axes: Axes, overlay: Overlay, line: Style) -> None:
         )
 
 
-def _draw_evaluation(
-    by_step: Mapping[str, Axes], by_budget: Mapping[str, Axes], overlay: Overlay, line: Style
-) -> None:
-    """Draw a group's measures by inner step, and by environment steps of the task."""
-    alpha = 0.0 if line.colour == OTHERS else 0.12
-    for quantity, axes in by_step.items():
-        x, estimates = numbers(overlay.curve), _estimates(overlay, quantity)
-        band(axes, x, estimates, line.colour, overlay.label, alpha, line.dash, line.marker)
-    for quantity, axes in by_budget.items():
-        draw_budget(axes, quantity, overlay.label, overlay.curve, overlay.within, line, alpha)
-
-
 def _draw_small(
     axes: Axes, overlays: Sequence[Overlay], number: int, limits: tuple[float, float]
 ) -> None:
     """Draw one group's adaptation curve before all others'."""
     for overlay in overlays:
         axes.plot([point.mean for point in overlay.curve], color=OTHERS, linewidth=0.6)
-    label, curve = overlays[number].label, overlays[number].curve
-    band(axes, numbers(curve), curve, COLOURS[0], label)
-    axes.set(ylim=limits, xticks=numbers(curve))
-    axes.set_title(textwrap.fill(label, 24), fontsize=9)
+    overlay = overlays[number]
+    draw_quantity(axes, "return", overlay, overlay.label, Style(COLOURS[0], "-", "o"), 0.2)
+    axes.set(ylim=limits, xticks=[point.number for point in overlay.curve])
+    axes.set_title(textwrap.fill(overlay.label, 24), fontsize=9)
     axes.grid(alpha=0.3)
 
 
-def _name_panels(
-    learning: Axes,
-    by_step: Mapping[str, Axes],
-    by_budget: Mapping[str, Axes],
-    overlays: Sequence[Overlay],
-    remembers: bool,
-) -> None:
-    """Set the names of the axes; groups far from most others are out of the frame."""
-    learning.set(
+def _name_learning(axes: Axes) -> None:
+    axes.set(
         title="training tasks, mean of ten iterations",
         xlabel="million environment steps",
         ylabel="return after the inner steps trained with",
     )
-    learning.locator_params(axis="x", nbins=FEW_TICKS)
-    learning.grid(alpha=0.3)
-    curve, returns = overlays[0].curve, by_step["return"]
-    returns.set_title("evaluation")
-    name_steps(returns, curve, remembers, "return (95 % interval)")
-    for name, axes in [("return", returns), *by_budget.items()]:
-        _leave_out_far(
-            axes, {group.label: [e.mean for e in _estimates(group, name)] for group in overlays}
-        )
-    if "success" in by_step:
-        name_success(by_step["success"], curve, remembers)
-    for name, axes in by_budget.items():
-        name_budget(axes, name)
+    axes.locator_params(axis="x", nbins=FEW_TICKS)
+    axes.grid(alpha=0.3)
 
 
 def _group_legend(figure: Figure, axes: Axes, labels: Sequence[str], columns: int) -> None:
@@ -205,16 +164,17 @@ def _group_legend(figure: Figure, axes: Axes, labels: Sequence[str], columns: in
     )
 
 
-def _leave_out_far(axes: Axes, groups: Mapping[str, Sequence[float]]) -> None:
-    """Leave groups that lie far from most others out of the frame, and name them in the title.
+def _leave_out_far(axes: Axes, groups: Mapping[str, Sequence[Estimate]]) -> None:
+    """Let groups that lie far from most others leave the frame, and name them in the title.
 
     Far is three interquartile ranges beyond the quartiles of all values (Tukey's outer fence).
     """
     if len(groups) < FEWEST_FOR_FAR:
         return
-    low, high = np.quantile(np.concatenate(list(groups.values())), [0.25, 0.75])
+    means = {name: [point.mean for point in curve] for name, curve in groups.items()}
+    low, high = np.quantile(np.concatenate(list(means.values())), [0.25, 0.75])
     fence = low - 3 * (high - low), high + 3 * (high - low)
-    far = [name for name, means in groups.items() if min(means) < fence[0] or max(means) > fence[1]]
+    far = [name for name, own in means.items() if min(own) < fence[0] or max(own) > fence[1]]
     if far:
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, fence[0]), min(top, fence[1]))

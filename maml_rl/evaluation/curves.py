@@ -6,8 +6,9 @@ import io
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -30,36 +31,35 @@ TITLE_CHARACTERS = 100  # of a line
 CUT = 3  # medians: where a stack is cut off
 FEW_TICKS = 6  # of long numbers
 MOST_POINTS = 400  # of a line: longer ones are drawn by the means of as many bins
+QUANTITIES = {  # of an evaluation
+    "return": "return",
+    "success": "success rate",
+    "episode": "return of an episode",
+    "earned": "returns earned before it",
+}
+BY_ENV_STEPS = ("episode", "earned")  # drawn against them; the others against inner steps
 
 
 def adaptation_plot(path: Path, title: str, result: EvaluationResult) -> None:
-    """Draw an evaluation: the adaptation curve with its band, and each task before and after.
+    """Draw an evaluation: the adaptation curve, each task before and after, other `QUANTITIES`.
 
-    Tasks on a grid are drawn against their parameter. Where the environments tell it, the success
-    rate has a panel. Where the environment steps of the task are known, the returns earned on the
-    way are drawn against them, and of learners with memory those of every episode.
+    Tasks on a grid are drawn against their parameter.
 
     Args:
         path: of the PNG.
         title: above the figure.
         result: what is drawn.
     """
-    budgets = budget_panels([result.curve], result.remembers)
-    rates = [] if result.success is None else [result.success]
-    figure, (left, right, *rest) = laid_out(2 + len(rates) + len(budgets), 5, 4.2)
+    _, *others = quantities([result], result.remembers)
+    figure, (left, right, *rest) = laid_out(2 + len(others), 5, 4.2)
     _draw_curves(left, result)
     if result.grid is not None:
         _draw_grid(right, result.grid, result.curve)
     else:
         _draw_tasks(right, result)
-    for axes, curve in zip(rest, rates, strict=False):
-        band(axes, numbers(curve), curve, "black", "all tasks")
-        name_success(axes, curve, result.remembers)
-    for axes, quantity in zip(rest[len(rates) :], budgets, strict=True):
-        draw_budget(
-            axes, quantity, "all tasks", result.curve, result.within, Style("black", "-", "o")
-        )
-        name_budget(axes, quantity)
+    for axes, quantity in zip(rest, others, strict=True):
+        draw_quantity(axes, quantity, result, "all tasks", ALL_TASKS)
+        name_quantity(axes, quantity, result.curve, result.remembers)
     figure.suptitle(textwrap.fill(title, TITLE_CHARACTERS))
     save_png(figure, path)
 
@@ -72,13 +72,13 @@ class Style(NamedTuple):
     marker: str
 
 
+ALL_TASKS = Style("black", "-", "o")
+
+
 def style(number: int) -> Style:
     """The style of line `number`, unique among 77."""
-    return Style(
-        COLOURS[number % len(COLOURS)],
-        DASHES[number % len(DASHES)],
-        MARKERS[number % len(MARKERS)],
-    )
+    kinds = (COLOURS, DASHES, MARKERS)
+    return Style(*(values[number % len(values)] for values in kinds))
 
 
 def stage_colour(step: int, last: int) -> Any:
@@ -139,94 +139,96 @@ def svg(figure: Figure) -> bytes:
 
 def _draw_curves(axes: Axes, result: EvaluationResult) -> None:
     """Draw the adaptation curve of all tasks, and of each group."""
-    band(axes, numbers(result.curve), result.curve, "black", "all tasks")
+    draw_quantity(axes, "return", result, "all tasks", ALL_TASKS, 0.2)
     for number, (label, curve) in enumerate(result.groups.items()):
-        colour, _, marker = style(number)
-        band(axes, numbers(curve), curve, colour, label, 0.1, "--", marker)
-    name_steps(axes, result.curve, result.remembers, "return (95 % interval over tasks)")
+        group = replace(result, curve=curve)
+        draw_quantity(axes, "return", group, label, style(number)._replace(dash="--"), 0.1)
+    name_quantity(axes, "return", result.curve, result.remembers)
+    axes.set_ylabel("return (95 % interval over tasks)")
     axes.legend()
 
 
-def name_success(axes: Axes, curve: Sequence[Point], remembers: bool) -> None:
-    """Set the names of the axes of success rates, which lie in [0, 1]."""
-    name_steps(axes, curve, remembers, "success rate (95 % interval)")
-    axes.set_ylim(-0.03, 1.03)
+class Drawn(Protocol):
+    """What is drawn of a result, or of a group of runs."""
+
+    @property
+    def curve(self) -> Sequence[Point]:
+        """Returns by inner step."""
+        ...
+
+    @property
+    def within(self) -> Sequence[Point] | None:
+        """Returns by episode; of learners with memory."""
+        ...
+
+    @property
+    def success(self) -> Sequence[Estimate] | None:
+        """Success rates by inner step."""
+        ...
 
 
-def name_steps(axes: Axes, curve: Sequence[Point], remembers: bool, ylabel: str) -> None:
-    """Set the names of the axes of a measure by inner step."""
-    axes.set(xlabel=steps_axis(remembers), ylabel=ylabel)
-    axes.set_xticks(numbers(curve))
-    axes.grid(alpha=0.3)
-
-
-def numbers(curve: Sequence[Point]) -> list[float]:
-    """The horizontal axis of an adaptation curve: inner steps."""
-    return [point.number for point in curve]
-
-
-def steps_axis(remembers: bool) -> str:
-    """Name of the axis of steps, where learners with memory have seen as many episodes."""
-    return "inner gradient steps" + (", or as many episodes remembered" if remembers else "")
-
-
-def band(
-    axes: Axes,
-    x: Sequence[float],
-    estimates: Sequence[Estimate],
-    colour: str,
-    label: str,
-    alpha: float = 0.2,
-    linestyle: str = "-",
-    marker: str = "o",
-) -> None:
-    """Draw means and their intervals at `x`."""
-    low, high = np.array([estimate.ci95 for estimate in estimates]).T
-    means = [estimate.mean for estimate in estimates]
-    axes.plot(x, means, color=colour, marker=marker, markersize=5, linestyle=linestyle, label=label)
-    axes.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
-
-
-def budget_panels(curves: Sequence[Sequence[Point]], remembers: bool) -> tuple[str, ...]:
-    """Quantities drawn against the environment steps of the task, where all curves have them.
+def quantities(results: Sequence[Drawn], remembers: bool) -> list[str]:
+    """The quantities that are known of all results.
 
     Gradient learners alone have their returns drawn against the steps that lead to them.
     """
-    if any(curve[0].cumulative is None for curve in curves):
-        return ()
-    return ("return", "cumulative") if remembers else ("cumulative",)
+    known = ["return"]
+    if all(result.success is not None for result in results):
+        known.append("success")
+    if all(result.curve[0].cumulative is not None for result in results):
+        known += ["episode", "earned"] if remembers else ["earned"]
+    return known
 
 
-def draw_budget(
-    axes: Axes,
-    quantity: str,
-    label: str,
-    curve: Sequence[Point],
-    within: Sequence[Point] | None,
-    line: Style,
-    alpha: float = 0.12,
+def estimates_of(points: Sequence[Point], quantity: str) -> Sequence[Estimate]:
+    """Returns, or returns earned before, at points."""
+    if quantity != "earned":
+        return points
+    return [point.cumulative for point in points if point.cumulative is not None]
+
+
+def draw_quantity(
+    axes: Axes, quantity: str, result: Drawn, label: str, line: Style, alpha: float = 0.12
 ) -> None:
-    """Draw an episode's return, or the sum before it, against environment steps of the task.
+    """Draw means of a quantity and their intervals.
 
-    Learners with memory are drawn at every episode, others where they have adapted.
+    Learners with memory are drawn at every episode against environment steps, others where they
+    have adapted.
     """
-    points = curve if within is None else within
-    x = [point.env_steps or 0.0 for point in points]
-    sums = [point.cumulative for point in points if point.cumulative is not None]
-    marker = line.marker if within is None else ""
-    drawn = points if quantity == "return" else sums
-    band(axes, x, drawn, line.colour, label, alpha, line.dash, marker)
-
-
-def name_budget(axes: Axes, quantity: str) -> None:
-    """Set the names of the axes of `draw_budget`."""
-    names = {"return": "return of an episode", "cumulative": "returns earned before it"}
-    axes.set(
-        xlabel="environment steps of the task, seen before the episode",
-        ylabel=f"{names[quantity]} (95 % interval)",
+    points, x = result.curve, [float(point.number) for point in result.curve]
+    if quantity in BY_ENV_STEPS:
+        if result.within is not None:
+            points, line = result.within, line._replace(marker="")
+        x = [point.env_steps or 0.0 for point in points]
+    rates = quantity == "success" and result.success
+    estimates = rates or estimates_of(points, quantity)
+    low, high = np.array([estimate.ci95 for estimate in estimates]).T
+    axes.plot(
+        x,
+        [estimate.mean for estimate in estimates],
+        color=line.colour,
+        linestyle=line.dash,
+        marker=line.marker,
+        markersize=5,
+        label=label,
     )
-    axes.locator_params(axis="x", nbins=FEW_TICKS)
+    axes.fill_between(x, low, high, color=line.colour, alpha=alpha, linewidth=0)
+
+
+def name_quantity(axes: Axes, quantity: str, curve: Sequence[Point], remembers: bool) -> None:
+    """Set the names of the axes of a quantity."""
+    axes.set_ylabel(f"{QUANTITIES[quantity]} (95 % interval)")
     axes.grid(alpha=0.3)
+    if quantity in BY_ENV_STEPS:
+        axes.set_xlabel("environment steps of the task, seen before the episode")
+        axes.locator_params(axis="x", nbins=FEW_TICKS)
+        return
+    axes.set_xlabel(
+        "inner gradient steps" + (", or as many episodes remembered" if remembers else "")
+    )
+    axes.set_xticks([point.number for point in curve])
+    if quantity == "success":
+        axes.set_ylim(-0.03, 1.03)
 
 
 def _draw_tasks(axes: Axes, result: EvaluationResult) -> None:

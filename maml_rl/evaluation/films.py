@@ -52,9 +52,7 @@ def record(
     seed: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[float]:
-    """Film one episode of each stage side by side, from the same initial state.
-
-    The policies take their mean actions, of numbered ones the most likely.
+    """Film one episode of each stage side by side, by mean actions from the same initial state.
 
     Args:
         path: of the mp4; a smaller GIF is written beside it.
@@ -81,11 +79,11 @@ def record(
             episode(env, distribution, policy, params, seed)
             for env, params in zip(envs, stages.values(), strict=True)
         ]
-        rate = float(envs[0].metadata.get("render_fps", 20))
-        stride = math.ceil(max((distribution.horizon + 1) / GIF_FRAMES, rate / GIF_RATE))
+        rate, most = float(envs[0].metadata.get("render_fps", 20)), distribution.horizon + 1
+        stride = math.ceil(max(most / GIF_FRAMES, rate / GIF_RATE))
         film = _Film(episodes, list(stages), _title(distribution, task), stride)
         with replacing(path) as partial:
-            write_mp4(partial, film.frames(distribution.horizon + 1, progress), rate)
+            write_mp4(partial, film.frames(most, progress), rate)
     with replacing(path.with_suffix(".gif")) as partial:
         write_gif(partial, film.small, rate / stride)
     progress(1.0)

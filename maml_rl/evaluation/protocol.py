@@ -51,49 +51,51 @@ class Evaluation(NamedTuple):
 
 def evaluate(
     learner: MetaLearner,
-    meta: Params,
+    meta: Params,  # leaves [*s]
     distribution: TaskDistribution,
-    tasks: Tasks,
-    steps: int,
-    num_episodes: int,
+    tasks: Tasks,  # leaves [M, ...]
+    steps: int,  # K
+    num_episodes: int,  # of each task, before each step and after the last
     sampler: Sampler,
     key: Key,
     later_scale: float | Sequence[float] = 1.0,
     source: TaskDistribution | None = None,
+    num_trials: int = 1,
 ) -> Evaluation:
     """Adapt to every task for `steps` inner steps, `num_episodes` episodes before and after each.
 
     The learner's own inner loop is used, whatever number of steps it was trained with; steps beyond
-    that number are scaled by `later_scale` (Finn et al. 2017 halve them). `source` is where the
-    tasks come from and are grouped by, if that is not `distribution`, whose environments they run
-    in.
+    that number are scaled by `later_scale` (Finn et al. 2017 halve them). A learner with memory,
+    whose distribution is of trials, is followed through `num_trials` trials of each task. `source`
+    is where the tasks come from and are grouped by, if that is not `distribution`, whose
+    environments they run in.
     """
-    num_tasks = count_tasks(tasks)
-    with closing(
-        sampler.collector(distribution, learner.policy, num_tasks, num_episodes)
-    ) as collector:
-        rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
-    source = source or distribution
-    return Evaluation(
-        tasks,
-        task_returns(rollouts),
-        task_groups(source, tasks),
-        task_success(rollouts),
-        rollouts,
-        course_of(rollouts),
-        strata=task_strata(source, tasks),
-    )
+    source, within = source or distribution, None
+    if isinstance(distribution, Trials):
+        rollouts, within = _followed(
+            learner, meta, distribution, tasks, steps, num_episodes, num_trials, sampler, key
+        )
+        course = Course(*(values[::num_episodes] for values in within))
+    else:
+        with closing(
+            sampler.collector(distribution, learner.policy, count_tasks(tasks), num_episodes)
+        ) as collector:
+            rollouts = learner.collect(collector, meta, tasks, steps, key, later_scale).rollouts
+        course = course_of(rollouts)
+    groups, strata = task_groups(source, tasks), task_strata(source, tasks)
+    success = task_success(rollouts)
+    return Evaluation(tasks, course.returns, groups, success, rollouts, course, within, strata)
 
 
 def course_of(rollouts: Sequence[Rollout]) -> Course:
-    """Sum up what the rollouts before each one, which were adapted to, showed and earned."""
+    """Returns of rollouts, and what those before each, which were adapted to, showed and earned."""
     returns = task_returns(rollouts)
-    episodes = np.stack([(own.begins() > 0).sum((1, 2)).numpy() for own in rollouts])
-    steps = np.stack([(own.mask > 0).sum((1, 2)).numpy() for own in rollouts])
+    episodes = np.stack([(rollout.begins() > 0).sum((1, 2)).numpy() for rollout in rollouts])
+    steps = np.stack([(rollout.mask > 0).sum((1, 2)).numpy() for rollout in rollouts])
     return Course(returns, before(steps), before(returns * episodes))
 
 
-def evaluate_trials(
+def _followed(
     learner: MetaLearner,
     meta: Params,
     trials: Trials,
@@ -103,47 +105,25 @@ def evaluate_trials(
     num_trials: int,
     sampler: Sampler,
     key: Key,
-    source: TaskDistribution | None = None,
-) -> Evaluation:
-    """Follow a learner with memory through trials of steps * num_episodes + 1 episodes.
+) -> tuple[list[Rollout], Course]:
+    """Trials of steps * num_episodes + 1 episodes of a learner with memory.
 
     So much do gradient learners see of a task for `steps` inner steps, and one episode after them;
     "after step k" is the episode that follows k * num_episodes others. The memory is carried on,
     whatever number of episodes it was trained on.
 
-    Args:
-        learner: takes no inner steps.
-        meta: its meta-parameters, leaves [*s].
-        trials: that it was trained on.
-        tasks: leaves [M, ...].
-        steps: K, inner steps of the learners to compare with.
-        num_episodes: that those collect for each step.
-        num_trials: per task.
-        sampler: steps the environments.
-        key: address of the random numbers.
-        source: where the tasks come from, as `evaluate`'s.
+    Returns:
+        The episodes after each step, K + 1 rollouts; the course of all episodes.
     """
     long = Trials(trials.distribution, steps * num_episodes + 1)
     num_tasks = count_tasks(tasks)
     params = learner.inner.initial_params(stack(meta, num_tasks))
     with closing(sampler.collector(long, learner.policy, num_tasks, num_trials)) as collector:
         rollout = collector.collect(params, tasks, key.child(0))
-    within = course_of_trials(rollout)
-    size = flatdim(trials.distribution.observation_space)
-    chosen = range(0, long.episodes, num_episodes)
-    rollouts = [rollout.episode(number, trials.distribution.horizon, size) for number in chosen]
-    course = Course(*(values[::num_episodes] for values in within))
-    source = source or trials
-    return Evaluation(
-        tasks,
-        course.returns,
-        task_groups(source, tasks),
-        task_success(rollouts),
-        rollouts,
-        course,
-        within,
-        task_strata(source, tasks),
-    )
+    size, horizon = flatdim(trials.distribution.observation_space), trials.distribution.horizon
+    after_steps = range(0, long.episodes, num_episodes)
+    rollouts = [rollout.episode(number, horizon, size) for number in after_steps]
+    return rollouts, course_of_trials(rollout)
 
 
 def course_of_trials(rollout: Rollout) -> Course:

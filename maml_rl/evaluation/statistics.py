@@ -47,7 +47,10 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     strata: Strata | None = None,
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of `values` [M], tasks resampled within strata."""
+    """Percentile bootstrap interval of the mean of `values` [M], tasks resampled within strata.
+
+    `scipy.stats.bootstrap` draws its resamples otherwise, and would change every published number.
+    """
     resampler = stratified(strata)
     return statistic_interval([values[None]], mean, rng, resampler, level, resamples)
 

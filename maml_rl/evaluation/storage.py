@@ -51,20 +51,24 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
 
 def task_point_json(point: TaskPoint, curve: str = "") -> dict[str, Any]:
     """A point of the curve named "success" or "within", or of one of returns after steps."""
-    quantity, number = _names(curve)
-    return point_json(point, quantity, number) | {"per_task": list(point.per_task)}
+    return point_json(point, *_names(curve)) | {"per_task": list(point.per_task)}
 
 
-def point_json(point: Point, quantity: str = "return", number: str = "step") -> dict[str, Any]:
-    """A point of the measure `quantity`."""
-    sums = {} if point.cumulative is None else estimate_json("cumulative", point.cumulative)
+def point_json(point: Point, measure: str = "return", number: str = "step") -> dict[str, Any]:
+    """A point of a measure."""
     seen = {} if point.env_steps is None else {"env_steps": point.env_steps}
-    return {number: point.number, **estimate_json(quantity, point), **seen, **sums}
+    estimates = {f"{measure}_mean": point, "cumulative_mean": point.cumulative}
+    return {number: point.number, **seen, **estimates_json(estimates)}
 
 
-def estimate_json(quantity: str, estimate: Estimate) -> dict[str, Any]:
-    """An estimate under the name of its measure."""
-    return {f"{quantity}_mean": estimate.mean, f"{quantity}_ci95": list(estimate.ci95)}
+def estimates_json(estimates: Mapping[str, Estimate | None]) -> dict[str, Any]:
+    """Estimates by their names, and their intervals beside them."""
+    content: dict[str, Any] = {}
+    for name, estimate in estimates.items():
+        if estimate is not None:
+            content |= {name: estimate.mean}
+            content |= {f"{name.removesuffix('_mean')}_ci95": list(estimate.ci95)}
+    return content
 
 
 def gain_json(gain: Estimate) -> dict[str, Any]:

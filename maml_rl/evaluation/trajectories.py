@@ -103,11 +103,7 @@ def trajectory_figure(
     ran = [_ran(rollout) for rollout in rollouts]
     for panel, index in zip(axes, panels, strict=True):
         panel.set_title(distribution.describe(task_at(tasks, index)), fontsize=10)
-        for step, stage in enumerate(stages):
-            colour = stage_colour(step, len(stages) - 1)
-            thin = EPISODES if step in (0, len(stages) - 1) else 0
-            _draw_stage(panel, stage, ran[step], index, colour, thin)
-        _draw_target(panel, stages[0], index)
+        _draw_task(panel, stages, ran, index)
     _name_axes(axes, stages[0])
     if stages[0].in_plane:
         _square(axes)
@@ -131,6 +127,17 @@ def _ran(rollout: Rollout) -> Array:
     """The moments that episodes reached, of T + 1 with their start, [M, T + 1, B] bool."""
     mask = rollout.mask.numpy() > 0
     return np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
+
+
+def _draw_task(
+    axes: Axes, stages: Sequence[Trajectories], ran: Sequence[Array], index: int
+) -> None:
+    """Draw one task's episodes of every stage, and its target."""
+    last = len(stages) - 1
+    for step, stage in enumerate(stages):
+        thin = EPISODES if step in (0, last) else 0
+        _draw_stage(axes, stage, ran[step], index, stage_colour(step, last), thin)
+    _draw_target(axes, stages[0], index)
 
 
 def _draw_stage(
@@ -242,9 +249,10 @@ def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> F
 
     Returns:
         The figure; None where tasks are a finite set, or of more than `MOST_NUMBERS` numbers. Of
-        three numbers and more, every pair of the first three is drawn.
+        three numbers and more, every pair of the first three is drawn, and the title names the
+        others.
     """
-    names = _names(splits.test)
+    names = number_names(splits.test)
     if distribution.finite_tasks() is not None or not 1 <= len(names) <= MOST_NUMBERS:
         return None
     drawn = distribution.sample(DRAWS, np.random.default_rng(0))
@@ -262,12 +270,12 @@ def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> F
         _draw_scatter(axes, [names[column] for column in columns], *chosen)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    more = f" (first three of {len(names)} numbers)" if len(names) > 3 else ""
+    more = f" (not drawn: {', '.join(names[3:])})" if len(names) > 3 else ""
     figure.suptitle(f"{title}{more}", fontsize=11)
     return figure
 
 
-def _names(tasks: Tasks) -> list[str]:
+def number_names(tasks: Tasks) -> list[str]:
     """Name of every number of a task: velocity; goal[0], goal[1]."""
     names = []
     for name in sorted(tasks):

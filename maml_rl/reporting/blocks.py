@@ -8,18 +8,25 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from matplotlib.figure import Figure
 
 from maml_rl.evaluation.curves import svg
 
 
+class Block:
+    """A part of a page."""
+
+    @property
+    def kind(self) -> str:
+        """The class's name, by which its macro is chosen."""
+        return type(self).__name__.lower()
+
+
 @dataclass(frozen=True)
-class Section:
+class Section(Block):
     """A heading and what stands below it."""
 
-    kind: ClassVar[str] = "section"
     key: str  # its id
     name: str
     blocks: Sequence[Block]
@@ -28,10 +35,9 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Folded:
+class Folded(Block):
     """The sections of one run of several, behind its name."""
 
-    kind: ClassVar[str] = "folded"
     key: str
     name: str
     blocks: Sequence[Block]
@@ -39,46 +45,41 @@ class Folded:
 
 
 @dataclass(frozen=True)
-class Contents:
+class Contents(Block):
     """Links to sections, by their ids."""
 
-    kind: ClassVar[str] = "contents"
     names: Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Status:
+class Status(Block):
     """The state of a run, and a link to its faults."""
 
-    kind: ClassVar[str] = "status"
     words: str
     faults: str  # how many; empty: none
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(Block):
     """A paragraph."""
 
-    kind: ClassVar[str] = "text"
     words: str
     style: str = ""  # "good" or "bad"
 
 
 @dataclass(frozen=True)
-class Hint:
+class Hint(Block):
     """A paragraph with a command in it."""
 
-    kind: ClassVar[str] = "hint"
     before: str
     call: str
     after: str
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Block):
     """A table of names and values."""
 
-    kind: ClassVar[str] = "facts"
     rows: Mapping[str, str]
 
 
@@ -92,84 +93,59 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Block):
     """A table with a head."""
 
-    kind: ClassVar[str] = "table"
     header: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
 
 
 @dataclass(frozen=True)
-class Bullets:
+class Bullets(Block):
     """A list."""
 
-    kind: ClassVar[str] = "bullets"
     lines: Sequence[str]
     style: str = ""
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Block):
     """A picture within the page, and what it shows in words."""
 
-    kind: ClassVar[str] = "picture"
     source: str
     words: str
     captioned: bool = False
 
 
 @dataclass(frozen=True)
-class Film:
+class Film(Block):
     """A film within the page."""
 
-    kind: ClassVar[str] = "film"
     source: str
     words: str
 
 
 @dataclass(frozen=True)
-class Link:
+class Link(Block):
     """A paragraph that leads to a file."""
 
-    kind: ClassVar[str] = "link"
     address: str
     words: str
 
 
 @dataclass(frozen=True)
-class Gallery:
+class Gallery(Block):
     """Films and pictures side by side."""
 
-    kind: ClassVar[str] = "gallery"
     blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
-class Code:
+class Code(Block):
     """A file's content, folded."""
 
-    kind: ClassVar[str] = "code"
     name: str
     content: str
-
-
-Block = (
-    Section
-    | Folded
-    | Contents
-    | Status
-    | Text
-    | Hint
-    | Facts
-    | Table
-    | Bullets
-    | Picture
-    | Film
-    | Link
-    | Gallery
-    | Code
-)
 
 
 def drawn(figure: Figure, words: str) -> Picture:

@@ -19,7 +19,7 @@ from maml_rl.evaluation.statistics import (
     statistic_interval,
     stratified,
 )
-from maml_rl.evaluation.storage import estimate_json, gain_json, point_json
+from maml_rl.evaluation.storage import estimates_json, gain_json, point_json
 from maml_rl.reporting.groups import Group
 from maml_rl.runs.data import RunData
 
@@ -78,21 +78,17 @@ def _plain(value: Any) -> Any:
 
 
 def _point_json(point: GroupPoint) -> dict[str, Any]:
-    content = {
-        **point_json(point),
-        **_iqm_json("return", point.iqm),
-        "return_per_run": point.per_run.tolist(),
+    others = {
+        "return_iqm": point.iqm,
+        "success_mean": point.success,
+        "success_iqm": point.success_iqm,
+        "improvement": point.improvement,
     }
-    if point.success is not None and point.success_iqm is not None:
-        content |= estimate_json("success", point.success) | _iqm_json("success", point.success_iqm)
-    if point.improvement is not None:
-        share = point.improvement
-        content |= {"improvement": share.mean, "improvement_ci95": list(share.ci95)}
-    return content
-
-
-def _iqm_json(quantity: str, estimate: Estimate) -> dict[str, Any]:
-    return {f"{quantity}_iqm": estimate.mean, f"{quantity}_iqm_ci95": list(estimate.ci95)}
+    return {
+        **point_json(point),
+        "return_per_run": point.per_run.tolist(),
+        **estimates_json(others),
+    }
 
 
 def statistics_of(group: Group, first: Group, steps: int) -> GroupStatistics:

@@ -272,17 +272,26 @@ class Trained:
             UserError: if an argument is wrong, or an environment has other spaces than the run.
             NonFiniteError: naming the task whose action, observation or reward is not finite.
         """
-        if step_size is not None:
-            varied = self.varied(step_size)
-            return varied.adapt(tasks, steps, num_episodes, seed, later_scale, threads)
+        varied = self.varied(step_size)
         steps = integer_at_least("steps", steps, 0)
         num_episodes = integer_at_least("num_episodes", num_episodes)
         key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST,))
         scale = step_scales(later_scale)
         if isinstance(tasks, gymnasium.Env):
-            return self._adapt_env(tasks, steps, num_episodes, key, scale)
-        tasks = self._checked(tasks)
-        sampler, network = Sampler(threads), self.learner.policy
+            return varied._adapt_env(tasks, steps, num_episodes, key, scale)
+        sampler = Sampler(threads)
+        return varied._adapt_tasks(self._checked(tasks), steps, num_episodes, sampler, key, scale)
+
+    def _adapt_tasks(
+        self,
+        tasks: Tasks,
+        steps: int,
+        num_episodes: int,
+        sampler: Sampler,
+        key: Key,
+        scale: float | list[float],
+    ) -> Adapted:
+        network = self.learner.policy
         with closing(
             sampler.collector(self.distribution, network, count_tasks(tasks), num_episodes)
         ) as collector:

@@ -77,16 +77,10 @@ def to_minari(
     Raises:
         UserError: if Minari is not installed, or a local dataset has this id.
     """
-    try:
-        import minari
-        from minari.data_collector import EpisodeBuffer
-    except ImportError as error:
-        raise UserError(
-            'Minari is not installed here: pip install "maml_rl[minari]", or save an npz file.'
-        ) from error
+    minari, buffer = _minari()
     if dataset_id in minari.list_local_datasets():
         raise UserError(f"there is a local Minari dataset {dataset_id}: choose another id.")
-    buffers = [EpisodeBuffer(**episode) for episode in episodes(rollout, tasks, distribution)]
+    buffers = [buffer(**episode) for episode in episodes(rollout, tasks, distribution)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # one for each piece of metadata not given
         return minari.create_dataset_from_buffers(
@@ -96,6 +90,18 @@ def to_minari(
             action_space=distribution.action_space,
             **metadata,
         )
+
+
+def _minari() -> tuple[Any, Any]:
+    """Minari, and its class of an episode's buffer."""
+    try:
+        import minari
+        from minari.data_collector import EpisodeBuffer
+    except ImportError as error:
+        raise UserError(
+            'Minari is not installed here: pip install "maml_rl[minari]", or save an npz file.'
+        ) from error
+    return minari, EpisodeBuffer
 
 
 def episodes(

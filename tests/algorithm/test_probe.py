@@ -9,7 +9,7 @@ from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.outer_loop import PPO, TRPO, Adam
 from maml_rl.algorithm.policies import CategoricalMLP, GaussianMLP
-from maml_rl.evaluation.protocol import evaluate, evaluate_trials
+from maml_rl.evaluation.protocol import evaluate
 from maml_rl.randomness import Key
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
@@ -89,7 +89,7 @@ def test_a_memory_learns_to_find_the_better_arm(tmp_path):
 
     def returns_of(meta):
         sampler, tasks = Sampler(threads=1), trainer.splits.test
-        return evaluate_trials(learner, meta, trials, tasks, 1, 1, 10, sampler, Key(7)).returns
+        return evaluate(learner, meta, trials, tasks, 1, 1, sampler, Key(7), num_trials=10).returns
 
     chance = trainer.splits.test["probabilities"].mean() * 5
     best = trainer.splits.test["probabilities"].max(1).mean() * 5

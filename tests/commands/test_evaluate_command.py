@@ -435,6 +435,14 @@ def test_the_share_of_an_optimum_that_is_known(work, evaluate_cli):
     assert said in outcome.out.splitlines()
 
 
+def test_tasks_of_many_numbers_are_said_not_to_be_drawn(work, evaluate_cli):
+    train_smoke(work / "run", "env=multi_armed_bandit", "env.preset=k10_n10")
+    outcome = evaluate_cli("run=run", "num_episodes=1", "steps=1", "threads=1")
+    lines = outcome.out.splitlines()
+    assert lines[-1] == "tasks: not drawn, a task has 10 numbers (at most 6)"
+    assert not (work / "run/evaluation/tasks.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -413,3 +413,16 @@ def test_panels_that_a_grid_has_too_many_are_empty():
     figure, axes = curves.laid_out(5, 1, 1)
     assert len(axes) == 5
     assert [one.axison for one in figure.axes] == [True] * 5 + [False]
+
+
+def test_the_numbers_of_a_task_that_are_not_drawn_are_named():
+    class Boxes:
+        def finite_tasks(self):
+            return None
+
+        def sample(self, count, rng):
+            return {"goal": rng.uniform(size=(count, 3)), "mass": rng.uniform(size=(count, 2))}
+
+    figure = figures.task_figure("title", Boxes(), splits(Boxes()))
+    assert figure.get_suptitle() == "title (not drawn: mass[0], mass[1])"
+    assert len(figure.axes) == 3
