@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from envs.arguments import flag, integer_at_least, one_of, pair
-from envs.errors import UserError
+from envs.errors import ArgumentError, UserError
 from envs.protocol import TaskDistribution, TaskGrid, Tasks, task_at
 from envs.tools.rendering import picture_of
 from envs.wrappers.trials import Trials
@@ -71,7 +71,10 @@ def checked(run: str, options: DictConfig) -> Request:
     trained = load(run, options.checkpoint)
     trained_steps = trained.learner.inner.steps
     inner = {str(key): value for key, value in options.inner.items() if value is not None}
-    trained = trained.varied(**inner)
+    try:
+        trained = trained.varied(**inner)
+    except ArgumentError as error:
+        raise error.within("inner") from error
     if options.video:
         _check_film(trained.distribution, trained.learner.name)
     source, grid = trained.source(options.split), _grid(options, trained.distribution)

@@ -5,10 +5,9 @@ the paper's library, whose definitions these are (tests have its numbers); its l
 does not run on current pandas (import) and arch (bootstrap). Letters: N runs (seeds) of one
 algorithm, M tasks, R resamples; scores are [N, M], higher is better.
 
-The paper resamples runs within each task independently (`resample_within_tasks`): right where each
-score is a training of its own, as on Atari. Here one meta-trained run gives the scores of all its
-tasks, and a run that went wrong is wrong on all of them. Comparisons therefore resample whole runs,
-and tasks (`resample_runs_and_tasks`).
+The paper resamples runs within each task independently: right where each score is a training of its
+own, as on Atari. Here one meta-trained run gives the scores of all its tasks, and a run that went
+wrong is wrong on all of them. Comparisons therefore resample whole runs, and tasks.
 
 Tasks that a design fixes in equal counts (two directions, families, members of a union) are strata:
 tasks are resampled within each, so that what strata differ by does not widen an interval.
@@ -82,19 +81,6 @@ def probability_of_improvement(scores: Values, others: Values) -> Values:
     left, right = scores[..., :, None, :], others[..., None, :, :]
     wins = (left > right) + 0.5 * (left == right)
     return np.asarray(wins.mean(axis=(-3, -2, -1)))
-
-
-def resample_within_tasks(
-    groups: Sequence[Values], rng: np.random.Generator, count: int
-) -> list[Values]:
-    """Resample the runs of each group [N_i, M] within every task on its own, [R, N_i, M].
-
-    The stratified bootstrap of Agarwal et al. 2021, section 4.1: tasks are the strata and fixed.
-    """
-    return [
-        scores[rng.integers(len(scores), size=(count, *scores.shape)), np.arange(scores.shape[1])]
-        for scores in groups
-    ]
 
 
 def resample_runs_and_tasks(

@@ -17,7 +17,6 @@ from maml_rl.evaluation.statistics import (
     mean,
     probability_of_improvement,
     resample_runs_and_tasks,
-    resample_within_tasks,
     resampled_statistic,
     statistic_interval,
     stratified,
@@ -52,6 +51,17 @@ SMALL = np.array([[1.0, 4.0], [2.0, 9.0]])
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def resample_within_tasks(groups, rng, count):
+    """Runs of each group [N_i, M] resampled within every task on its own, [R, N_i, M].
+
+    The stratified bootstrap of Agarwal et al. 2021, section 4.1, which rliable's numbers are of.
+    """
+    return [
+        scores[rng.integers(len(scores), size=(count, *scores.shape)), np.arange(scores.shape[1])]
+        for scores in groups
+    ]
 
 
 def test_interquartile_mean_by_hand():
