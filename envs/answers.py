@@ -17,10 +17,10 @@ def check_shape(name: str, method: str, values: Any, shape: tuple[int, ...]) -> 
     Raises:
         UserError: naming the distribution, the method and the expected shape.
     """
-    found: tuple[int, ...] = np.shape(values)
-    if found != tuple(shape):
+    given: tuple[int, ...] = np.shape(values)
+    if given != tuple(shape):
         raise UserError(
-            f"{name}.{method} must return an array of shape {tuple(shape)}, not {found}; index "
+            f"{name}.{method} must return an array of shape {tuple(shape)}, not {given}; index "
             f"from the end ([..., 0], sum(-1)), so that one formula holds for any leading shape."
         )
 

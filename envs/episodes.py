@@ -254,7 +254,7 @@ def standard_actions(
 def compare(
     claim: str,
     wanted: Trace,
-    found: Trace,
+    measured: Trace,
     advice: str,
     rows: Array | None = None,
     exact: bool = False,
@@ -265,31 +265,31 @@ def compare(
     Rows that are computed side by side may round differently: without `exact`, nearly equal is
     enough.
     """
-    difference = _difference(wanted, found, rows, exact)
+    difference = _difference(wanted, measured, rows, exact)
     if difference:
         raise ContractError(f"{claim}, {difference}; {advice}.", implies)
 
 
-def _difference(wanted: Trace, found: Trace, rows: Array | None, exact: bool) -> str | None:
+def _difference(wanted: Trace, measured: Trace, rows: Array | None, exact: bool) -> str | None:
     """The earliest difference of two traces within `rows` [M, B] bool, in words."""
     first: tuple[int, str] | None = None
-    for what in ("observations", "rewards", "terminated", "truncated"):
-        one, other = getattr(wanted, what), getattr(found, what)
-        near = np.isclose(one.astype(float), other.astype(float), rtol=1e-6, atol=1e-9)
-        differ = one != other if exact else ~near
-        if what == "observations":
+    for part in ("observations", "rewards", "terminated", "truncated"):
+        expected, given = getattr(wanted, part), getattr(measured, part)
+        near = np.isclose(expected.astype(float), given.astype(float), rtol=1e-6, atol=1e-9)
+        differ = expected != given if exact else ~near
+        if part == "observations":
             differ = differ.any(-1)
         if rows is not None:
             differ = differ & rows
         if differ.any():
             step, task, slot = (int(index) for index in np.argwhere(differ)[0])
-            at_reset = what == "observations" and step == 0
-            now = step if what == "observations" else step + 1
+            at_reset = part == "observations" and step == 0
+            now = step if part == "observations" else step + 1
             when = "at reset" if at_reset else f"in step {now}"
-            have, want = other[step, task, slot], one[step, task, slot]
+            have, want = given[step, task, slot], expected[step, task, slot]
             values = "" if np.ndim(have) else f" ({have:.6g}, not {want:.6g})"
-            said = f"task {task}, episode {slot} has other {what} {when}{values}"
-            first = min(first or (now, said), (now, said), key=lambda pair: pair[0])
+            sentence = f"task {task}, episode {slot} has other {part} {when}{values}"
+            first = min(first or (now, sentence), (now, sentence), key=lambda pair: pair[0])
     return first[1] if first else None
 
 

@@ -30,7 +30,7 @@ Task = dict[str, Array]
 
 
 class Step(NamedTuple):
-    """What one control step of every environment gave; inactive rows hold no meaning."""
+    """The result of one control step of every environment; inactive rows have no meaning."""
 
     observations: Array  # [M, B, O]
     rewards: Array  # [M, B]
@@ -48,7 +48,7 @@ class BatchedEnv(Protocol):
     """M x B environments that step together."""
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Give every task's B slots their task; leaves have leading size M."""
+        """Set the task of every task's B slots; leaves have leading size M."""
 
     def reset(self, rngs: Sequence[np.random.Generator]) -> Array:
         """Begin a new episode in every slot, row m * B + b from its own generator; [M, B, O]."""
@@ -222,11 +222,11 @@ class TaskGrid(NamedTuple):
     values: Array  # [M], rising
 
 
-def check_distribution(what: str, built: Any) -> None:
+def check_distribution(label: str, built: Any) -> None:
     """Refuse what is no task distribution.
 
     Args:
-        what: by which a person knows it, such as env._target_=my_tasks.Mine.
+        label: the name that the user knows, such as env._target_=my_tasks.Mine.
         built: the object.
 
     Raises:
@@ -235,10 +235,10 @@ def check_distribution(what: str, built: Any) -> None:
     if not isinstance(built, TaskDistribution):
         kind = type(built).__name__
         raise ArgumentError(
-            f"{what} must be a task distribution, not {'None' if built is None else f'a {kind}'}: "
+            f"{label} must be a task distribution, not {'None' if built is None else f'a {kind}'}: "
             f"inherit from the base class, class {'Mine' if built is None else kind}"
             f"(envs.TaskDistribution), and write sample and make; all else has a default.",
-            what,
+            label,
         )
 
 
@@ -291,12 +291,12 @@ def held_out(distribution: TaskDistribution) -> TaskDistribution:
 
 
 def task_at(tasks: Tasks, index: int) -> Task:
-    """Return one task."""
+    """One task."""
     return {name: leaf[index] for name, leaf in tasks.items()}
 
 
 def take_tasks(tasks: Tasks, index: Array | slice) -> Tasks:
-    """Return the tasks at `index`, as copies."""
+    """Tasks at `index`, as copies."""
     return {name: leaf[index].copy() for name, leaf in tasks.items()}
 
 
@@ -323,7 +323,7 @@ def draw_tasks(distribution: TaskDistribution, count: int, rng: np.random.Genera
 
 
 def stored_tasks(distribution: TaskDistribution, count: int, rng: np.random.Generator) -> Tasks:
-    """Return a fixed set of tasks for validation or test.
+    """A fixed set of tasks for validation or test.
 
     Finite sets are repeated in equal counts (in turn: forward, backward, forward, ...); others are
     drawn from `rng`, a stream that training never uses.

@@ -1,4 +1,4 @@
-"""What every task distribution promises, as checks."""
+"""The promises of every task distribution, as checks."""
 
 from envs.checking.authored import check_names
 from envs.checking.contract import CHECKS, TaskDistributionContract, check, probe

@@ -1,4 +1,4 @@
-"""What a person wrote of a distribution: its classes, their names, and what they keep in self."""
+"""The user's part of a distribution: its classes, their names, and the state in self."""
 
 from __future__ import annotations
 
@@ -34,13 +34,17 @@ def authored_parts(distribution: Any) -> list[Any]:
         parts.append(part)
         attributes = getattr(part, "__dict__", {})
         inner = [attributes.get(name) for name in ("train", "held_out", "distribution", "set_task")]
-        waiting += [own for own in (*inner, *attributes.get("members", ())) if own is not None]
+        waiting += [
+            inner_part
+            for inner_part in (*inner, *attributes.get("members", ()))
+            if inner_part is not None
+        ]
     return parts
 
 
 def authored_classes(cls: type) -> list[type]:
     """A class and its bases, down to those that are there to be inherited from."""
-    return [own for own in cls.__mro__ if not f"{own.__module__}.".startswith(FOUNDATIONS)]
+    return [base for base in cls.__mro__ if not f"{base.__module__}.".startswith(FOUNDATIONS)]
 
 
 # Names.
@@ -60,11 +64,11 @@ def check_names(distribution: TaskDistribution) -> str:
 def _misspelt(part: Any) -> Iterator[tuple[str, str]]:
     """Names that nothing uses and that resemble one which could be defined, and that one."""
     classes = authored_classes(type(part))
-    written = {name for own in classes for name in vars(own)}
+    written = {name for base in classes for name in vars(base)}
     known = set(dir(object) if isinstance(part, TaskDistribution) else SETTING_TASKS)
-    for own in type(part).__mro__:
-        if own not in classes:
-            known |= {*vars(own), *inspect.get_annotations(own)}
+    for base in type(part).__mro__:
+        if base not in classes:
+            known |= {*vars(base), *inspect.get_annotations(base)}
     free = known - written - getattr(part, "__dict__", {}).keys()
     nearby = {_plain(name): name for name in free if not name.startswith("_")}
     for name in sorted(written - known - _names_in_use(classes)):
@@ -80,9 +84,9 @@ def _plain(name: str) -> str:
 def _names_in_use(classes: Sequence[type]) -> set[str]:
     """Names that the code of these classes and of their modules' functions refers to."""
     modules = [
-        vars(sys.modules[own.__module__]) for own in classes if own.__module__ in sys.modules
+        vars(sys.modules[base.__module__]) for base in classes if base.__module__ in sys.modules
     ]
-    values = [value for own in (*map(vars, classes), *modules) for value in own.values()]
+    values = [value for base in (*map(vars, classes), *modules) for value in base.values()]
     functions = [
         getattr(value, "fget", None) or getattr(value, "__func__", None) or value
         for value in values
@@ -113,14 +117,14 @@ def kept_state(distribution: Any) -> dict[str, bytes]:
     """Fingerprints of what a distribution's objects and classes hold, by name."""
     parts = authored_parts(distribution)
     attributes = [
-        own
+        values
         for part in parts
-        for own in (getattr(part, "__dict__", {}), *map(_data, authored_classes(type(part))))
+        for values in (getattr(part, "__dict__", {}), *map(_data, authored_classes(type(part))))
     ]
     return {
         f"{index}.{name}": _fingerprint(value)
-        for index, own in enumerate(attributes)
-        for name, value in own.items()
+        for index, values in enumerate(attributes)
+        for name, value in values.items()
         if not any(value is part for part in parts) and name not in CACHED
     }
 

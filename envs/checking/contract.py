@@ -1,4 +1,4 @@
-"""What every task distribution promises, as checks: one function each, and the test they make.
+"""The promises of every task distribution, as checks: one function each, and the test of all.
 
 A check takes a distribution, returns a sentence of what it found and raises a `ContractError`, one
 sentence, where a promise is broken. `probe` is quick and runs before every training; `check` runs

@@ -24,14 +24,14 @@ def parameters(distribution: TaskDistribution, num_tasks: int = 200) -> str:
     """The parts of a task: names, shapes and the range seen in samples."""
     finite = distribution.finite_tasks()
     tasks = drawn_tasks(distribution, num_tasks) if finite is None else finite
-    said = []
+    ranges = []
     for name, leaf in tasks.items():
         values = np.asarray(leaf)
         size = f" {list(values.shape[1:])}" if values.ndim > 1 else ""
         low, high = (f"{float(end):.3g}" for end in (values.min(), values.max()))
-        said.append(f"{name}{size} from {low} to {high}")
+        ranges.append(f"{name}{size} from {low} to {high}")
     few = "" if finite is None else f" ({count_tasks(finite)} tasks)"
-    return "; ".join(said) + few
+    return "; ".join(ranges) + few
 
 
 def drawn_tasks(distribution: TaskDistribution, count: int, seed: int = 0) -> Tasks:
@@ -43,7 +43,7 @@ def drawn_tasks(distribution: TaskDistribution, count: int, seed: int = 0) -> Ta
 
 
 def some_tasks(distribution: TaskDistribution, most: int) -> Tasks:
-    """Return all tasks, or `most` of them where they are more."""
+    """All tasks, or `most` of them where they are more."""
     finite = distribution.finite_tasks()
     if finite is None:
         return drawn_tasks(distribution, most)
@@ -76,8 +76,8 @@ def check_alike(distribution: TaskDistribution, method: str, tasks: Tasks, drawn
         )
 
 
-def same_tasks(one: Tasks, other: Tasks) -> bool:
+def same_tasks(first: Tasks, second: Tasks) -> bool:
     """Whether two batches of tasks are equal, name by name."""
-    return one.keys() == other.keys() and all(
-        np.array_equal(leaf, other[name]) for name, leaf in one.items()
+    return first.keys() == second.keys() and all(
+        np.array_equal(leaf, second[name]) for name, leaf in first.items()
     )

@@ -32,7 +32,7 @@ def leaving_global_generators(
 
 
 def _global_generators() -> dict[str, Any]:
-    """Return the states of the global generators, by library."""
+    """States of the global generators, by library."""
     states: dict[str, Any] = {
         "Python": random.getstate(),
         "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002

@@ -22,7 +22,7 @@ from envs.trajectories import shown_of
 
 
 def check_trajectories(distribution: TaskDistribution) -> str:
-    """What figures show of episodes, where a distribution says so, has the right shapes."""
+    """Trajectories for figures, where a distribution gives them, have the right shapes."""
     tasks, steps = drawn_tasks(distribution, 3), compared_steps(distribution)
     seeds, actions = row_seeds(3, 2), standard_actions(distribution, steps, 3, 2)
     with closing(CheckedEnv(distribution, 3, 2)) as env:
@@ -33,7 +33,9 @@ def check_trajectories(distribution: TaskDistribution) -> str:
             observations.append(np.where(active[..., None], step.observations, observations[-1]))
             infos.append({name: np.where(active, leaf, 0) for name, leaf in step.info.items()})
             active = active & ~step.ended
-    info = {name: np.stack([own[name] for own in infos], axis=1) for name in infos[0]}
+    info = {
+        name: np.stack([info_of_step[name] for info_of_step in infos], axis=1) for name in infos[0]
+    }
     with calling(distribution, "trajectories(tasks, observations, info)"):
         shown = shown_of(distribution, tasks, np.stack(observations, axis=1), info)
     if shown is None:

@@ -1,4 +1,4 @@
-"""What a check is, and what it finds."""
+"""A check and its finding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Check(Protocol):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """The finding of one check."""
 
     check: str
     status: str  # "ok", "wrong" or "skipped"

@@ -1,4 +1,4 @@
-"""What is checked before a training: that episodes can be repeated, for a fraction of a second."""
+"""The check before a training: episodes can be repeated. It takes a fraction of a second."""
 
 from __future__ import annotations
 

@@ -100,9 +100,9 @@ def traced_beside_another(
 
 @contextmanager
 def naming_kept_state(
-    distribution: TaskDistribution, before: dict[str, bytes], first: Trace, found: Trace, when: str
+    distribution: TaskDistribution, before: dict[str, bytes], first: Trace, second: Trace, when: str
 ) -> Iterator[None]:
-    """Name the attributes that have changed, where episodes that must be equal are not."""
+    """Add the changed attributes to the error, where episodes that must be equal are not."""
     try:
         yield
     except ContractError:
@@ -113,7 +113,7 @@ def naming_kept_state(
             f"{name_of(distribution)} keeps {' and '.join(names)} between calls, and episodes "
             f"change with that: {when}",
             first,
-            found,
+            second,
             "a distribution serves many environments at once, so compute from the arguments alone "
             "and keep nothing in self",
             exact=True,

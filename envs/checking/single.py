@@ -73,24 +73,26 @@ def _follow(
 ) -> None:
     """Drive the single environment with one row's actions; raise where the two differ."""
     task, slot = row
-    own = Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
+    single = Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
     with calling(distribution, "single(task).reset(seed=...)"):
-        own.observations[0, 0, 0] = env.reset(seed=seed)[0]
+        single.observations[0, 0, 0] = env.reset(seed=seed)[0]
     for t in range(len(actions)):
         with calling(distribution, "single(task).step(action)"):
             answer = env.step(distribution.applied(actions[t, task, slot]))
-            own.observations[t + 1, 0, 0], own.rewards[t, 0, 0], own.terminated[t, 0, 0] = answer[
-                :3
-            ]
-        own.truncated[t, 0, 0] = answer[3] and t + 1 < distribution.horizon
-        if own.terminated[t, 0, 0] or own.truncated[t, 0, 0]:
+            (
+                single.observations[t + 1, 0, 0],
+                single.rewards[t, 0, 0],
+                single.terminated[t, 0, 0],
+            ) = answer[:3]
+        single.truncated[t, 0, 0] = answer[3] and t + 1 < distribution.horizon
+        if single.terminated[t, 0, 0] or single.truncated[t, 0, 0]:
             break
     batched = Trace(*(part[:, task : task + 1, slot : slot + 1] for part in trace))
     compare(
         f"{name_of(distribution)}.single(task) is not the environment that make builds: for equal "
         f"task, generator and actions",
         batched,
-        own,
+        single,
         "compute both from the same functions, right for any leading shape ([..., 0], sum(-1))",
     )
 

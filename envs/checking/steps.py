@@ -32,8 +32,8 @@ MIXED = ("resets", "active", "single")
 def check_shapes(distribution: TaskDistribution) -> str:
     """`reset` and `step` return arrays of the right shape and dtype, finite, within the space."""
     for num_tasks, slots in ((3, 2), (1, 1)):
-        own = fresh(distribution)  # so that the one does not meet what the other kept
-        traced(own, drawn_tasks(own, num_tasks), row_seeds(num_tasks, slots))
+        renewed = fresh(distribution)  # so that the one does not meet what the other kept
+        traced(renewed, drawn_tasks(renewed, num_tasks), row_seeds(num_tasks, slots))
     return f"observations {distribution.observation_space.dtype}, finite and in their space"
 
 
@@ -99,10 +99,10 @@ def check_tasks_differ(distribution: TaskDistribution) -> str:
     differing, constant = differing_parts(distribution, tasks, ((min(steps, 5), 4), (steps, 32)))
     if differing:
         return f"tasks differ in {' and '.join(differing)}"
-    kept = changed_names(before, distribution)
+    names = changed_names(before, distribution)
     advice = "let the reward or the dynamics read the task that set_tasks was given"
-    if kept:
-        advice += f", and keep nothing in self ({', '.join(kept)})"
+    if names:
+        advice += f", and keep nothing in self ({', '.join(names)})"
     elif constant:
         advice += ", or, where rewards are sparse, let random actions find one"
     raise ContractError(
@@ -130,7 +130,7 @@ def differing_parts(
         with closing(CheckedEnv(distribution, count, slots)) as env:
             trace = env.run(tasks, np.broadcast_to(np.arange(slots), (count, slots)), actions)
         parts = {"reward": trace.rewards, "observations": trace.observations}
-        differing = [what for what, part in parts.items() if not np.array_equal(part, _first(part))]
+        differing = [name for name, part in parts.items() if not np.array_equal(part, _first(part))]
         if differing:
             break
     return differing, bool(np.ptp(trace.rewards) == 0)
@@ -164,11 +164,11 @@ def check_copies(distribution: TaskDistribution) -> str:
     actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
     with closing(CheckedEnv(distribution, 2, 2)) as env:
         returned = env.begin(tasks, seeds)
-        kept = returned.copy()
+        copied = returned.copy()
         step = env.step(actions[0], np.ones((2, 2), dtype=bool))
         seen = step.observations.copy()
         env.step(actions[-1], ~step.ended)
-        if not np.array_equal(kept, returned) or not np.array_equal(seen, step.observations):
+        if not np.array_equal(copied, returned) or not np.array_equal(seen, step.observations):
             raise ContractError(
                 f"{name}.make(2, 2).step(actions, active) wrote into observations it had returned "
                 f"before: return new arrays."

@@ -89,22 +89,22 @@ def check_sampling(distribution: TaskDistribution) -> str:
     name = name_of(distribution)
     with leaving_global_generators(distribution, "sample(num_tasks, rng)"):
         first = drawn_tasks(distribution, 32, seed=1)
-        kept = take_tasks(first, slice(None))
+        copied = take_tasks(first, slice(None))
         second, other = (
             take_tasks(drawn_tasks(distribution, 32, seed), slice(None)) for seed in (1, 2)
         )
-    if not same_tasks(kept, second):
+    if not same_tasks(copied, second):
         raise ContractError(
             f"{name}.sample(num_tasks, rng) drew other tasks from an equal generator: draw from "
             f"rng alone."
         )
-    if not same_tasks(kept, first):
+    if not same_tasks(copied, first):
         raise ContractError(
             f"{name}.sample(num_tasks, rng) changed the arrays it had returned before: return new "
             f"ones."
         )
     finite = distribution.finite_tasks()
-    if same_tasks(kept, other) and (finite is None or count_tasks(finite) > 1):
+    if same_tasks(copied, other) and (finite is None or count_tasks(finite) > 1):
         raise ContractError(
             f"{name}.sample(num_tasks, rng) draws the same tasks from every generator: draw from "
             f"rng.",
@@ -115,13 +115,13 @@ def check_sampling(distribution: TaskDistribution) -> str:
 
 def check_held_out(distribution: TaskDistribution) -> str:
     """Held-out tasks, where there are any, fit the same environments."""
-    own, other = name_of(distribution), held_out(distribution)
+    name, other = name_of(distribution), held_out(distribution)
     if other is distribution:
         raise NotApplicableError("there are no held-out tasks: test tasks are drawn like others")
     for space in ("observation_space", "action_space"):
         mine, theirs = getattr(distribution, space), getattr(other, space, None)
         if mine != theirs:
-            raise ContractError(f"{own}.held_out.{space} must be {own}'s, {mine}, not {theirs}.")
+            raise ContractError(f"{name}.held_out.{space} must be {name}'s, {mine}, not {theirs}.")
     tasks = drawn_tasks(other, 2)
     check_alike(distribution, "held_out.sample(2, rng)", tasks, drawn_tasks(distribution, 2))
     traced(distribution, tasks, row_seeds(2, 2))

@@ -252,7 +252,7 @@ class MetaLearner(Recorded):
         return terms
 
     def _statistics(self, meta: Params, rollouts: Sequence[Rollout]) -> Params:
-        """Return the running statistics of observations and returns, with `rollouts` merged in."""
+        """Running statistics of observations and returns, with `rollouts` merged in."""
         statistics = self.policy.statistics(meta, rollouts)
         if self.normalize_returns:
             mean, variance, count = (meta[name] for name in RETURN_MOMENTS)
@@ -264,7 +264,7 @@ class MetaLearner(Recorded):
 
 
 def step_scale(step: int, trained: int, later_scale: float | Sequence[float]) -> float:
-    """Return what inner step `step`, from 0, is scaled by: 1 within the number trained with."""
+    """Scale of inner step `step`, from 0: 1 within the number trained with."""
     beyond = step - max(trained, 1)
     if beyond < 0:
         return 1.0

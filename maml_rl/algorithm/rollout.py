@@ -19,7 +19,7 @@ Params = dict[str, Tensor]
 
 
 class Rollout(NamedTuple):
-    """What M tasks' policies did in B slots each, for T time steps."""
+    """Episodes of M tasks' policies in B slots each, for T time steps."""
 
     observations: Tensor  # [M, T, B, O]
     actions: Tensor  # [M, T, B, A] as sampled, before scale and clip; discrete: [M, T, B]
@@ -33,7 +33,7 @@ class Rollout(NamedTuple):
     info: dict[str, Tensor]  # leaves [M, T, B]
 
     def tasks(self, start: int, stop: int) -> Rollout:
-        """Return the rollout of tasks `start` to `stop`, as views."""
+        """Rollout of tasks `start` to `stop`, as views."""
         return self._map(lambda leaf: leaf[start:stop])
 
     def to(self, device: torch.device | str) -> Rollout:
@@ -47,7 +47,7 @@ class Rollout(NamedTuple):
         return self._replace(**leaves, state=state, info=info)
 
     def begins(self) -> Tensor:
-        """Return the mask of every episode's first step, of those within a trial too, [M, T, B]."""
+        """Mask of every episode's first step, [M, T, B]; episodes within a trial count too."""
         begins = self.first > 0
         if EPISODE in self.info:
             numbers = self.info[EPISODE]
@@ -55,7 +55,7 @@ class Rollout(NamedTuple):
         return begins * self.mask
 
     def episode_returns(self) -> Tensor:
-        """Return every episode's undiscounted return, [M, E, B]; E is 1 but for trials.
+        """Every episode's undiscounted return, [M, E, B]; E is 1 but for trials.
 
         Episodes that a trial did not reach are 0.
         """
@@ -123,5 +123,5 @@ class Rollout(NamedTuple):
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return sum(mask * values) / sum(mask) over each task's steps: [M, T, B] to [M]."""
+    """Mean sum(mask * values) / sum(mask) over each task's steps: [M, T, B] to [M]."""
     return (mask * values).sum((1, 2)) / mask.sum((1, 2))

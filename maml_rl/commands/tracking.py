@@ -44,8 +44,8 @@ def track_evaluation(folder: RunFolder, since: float) -> None:
 def results(evaluation: EvaluationResult) -> dict[str, float]:
     """Mean return and success of each step, and the gain of the first, by the names of metrics."""
     values = {
-        f"evaluation/{what}/step_{point.number}": point.mean
-        for what, curve in (("return", evaluation.curve), ("success", evaluation.success))
+        f"evaluation/{quantity}/step_{point.number}": point.mean
+        for quantity, curve in (("return", evaluation.curve), ("success", evaluation.success))
         for point in curve or ()
     }
     if evaluation.gain is not None:

@@ -169,14 +169,14 @@ def _check_requirements(config: DictConfig) -> None:
         raise UserError(f"requires must map keys to values, not {required!r}.")
     for key in required:
         wanted: Any = required[key]
-        found: Any = OmegaConf.select(config, str(key))
-        if isinstance(found, DictConfig):
-            found = str(found.get("_target_")).rpartition(".")[2]
+        value: Any = OmegaConf.select(config, str(key))
+        if isinstance(value, DictConfig):
+            value = str(value.get("_target_")).rpartition(".")[2]
         above = wanted == "above 0"
-        if not (isinstance(found, int | float) and found > 0 if above else found == wanted):
+        if not (isinstance(value, int | float) and value > 0 if above else value == wanted):
             promised = f"{key!s} above 0" if above else f"{key!s}={_written(wanted)}"
             raise UserError(
-                f"algorithm={config.algorithm.name} needs {promised}, not {_written(found)}: "
+                f"algorithm={config.algorithm.name} needs {promised}, not {_written(value)}: "
                 f"write that, or use algorithm=maml_trpo, which requires nothing."
             )
 
@@ -281,7 +281,10 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
         if key not in known.defaults and value is None:
             continue
         if key not in known.defaults and not known.any_name:
-            takes = ", ".join(own for own in known.defaults if own not in given) or "nothing"
+            takes = (
+                ", ".join(argument for argument in known.defaults if argument not in given)
+                or "nothing"
+            )
             raise UserError(
                 f"{name}.{key} is unknown: {cls.__name__} takes {takes} (~{name}.{key} "
                 f"takes a value away)."
@@ -297,8 +300,8 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
         except UserError:
             raise
         except Exception as error:
-            what = f"{type(error).__name__}: {one_line(error)}"
-            raise UserError(f"{name}: {what}") from error
+            problem = f"{type(error).__name__}: {one_line(error)}"
+            raise UserError(f"{name}: {problem}") from error
 
 
 @contextmanager
@@ -310,9 +313,9 @@ def arguments_of(node: str, elsewhere: Collection[str] = ()) -> Iterator[None]:
         raise error.within(node, elsewhere) from error
 
 
-def _keeps_default(found: Any, default: Any) -> bool:
+def _keeps_default(built: Any, default: Any) -> bool:
     """Whether null leaves a person's argument at its default; the project's own refuse it."""
-    return default is not None and not str(found.__module__).startswith(("maml_rl.", "envs."))
+    return default is not None and not str(built.__module__).startswith(("maml_rl.", "envs."))
 
 
 def _value(name: str, value: Any) -> Any:
@@ -320,9 +323,9 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, DictConfig):
         if "_target_" in value:
             return _built(name, value, {})
-        return {str(key): _value(f"{name}.{key!s}", own) for key, own in value.items()}
+        return {str(key): _value(f"{name}.{key!s}", entry) for key, entry in value.items()}
     if OmegaConf.is_list(value):
-        return [_value(f"{name}.{index}", own) for index, own in enumerate(value)]
+        return [_value(f"{name}.{index}", entry) for index, entry in enumerate(value)]
     return value
 
 
@@ -338,5 +341,5 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message on one line."""
+    """An error's message on one line."""
     return " ".join(str(error).split())

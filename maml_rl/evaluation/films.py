@@ -157,7 +157,7 @@ def together(episodes: Sequence[Iterator[Moment]]) -> Iterator[list[Moment]]:
 def compose(moments: Sequence[Moment], stages: Sequence[str], title: str, form: str) -> Array:
     """Put one moment of all stages into a frame, [height, width, 3]; `form` is of returns."""
     pictures = [_enlarged(moment.picture) for moment in moments]
-    captions = [[stage, _score(one, form)] for stage, one in zip(stages, moments, strict=True)]
+    captions = [[stage, _score(state, form)] for stage, state in zip(stages, moments, strict=True)]
     return side_by_side(pictures, captions, title)
 
 

@@ -29,7 +29,7 @@ MOST_GROUPS = 6  # columns of the table of returns
 
 
 class Course(NamedTuple):
-    """What M tasks' learners had seen before some of their episodes, [N, M] each."""
+    """The experience of M tasks' learners before some of their episodes, [N, M] each."""
 
     returns: Values  # of those episodes
     env_steps: Values  # of the task, seen before them

@@ -1,4 +1,4 @@
-"""What runs left on the disk, read for comparisons and reports: nothing is built or executed."""
+"""Runs on the disk, read for comparisons and reports: nothing is built or executed."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class RunData:
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
-        """What provenance.json says of the sessions that resumed the run."""
+        """The sessions that resumed the run, from provenance.json."""
         sessions = self.provenance.get("resumed", [])
-        return [one for one in sessions if isinstance(one, dict)] if sessions else []
+        return [session for session in sessions if isinstance(session, dict)] if sessions else []
 
     def setting(self, key: str) -> Any:
-        """Return a value of the configuration by its dotted key; None where there is none."""
+        """A value of the configuration by its dotted key; None where there is none."""
         node: Any = self.config
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
@@ -79,25 +79,25 @@ class RunData:
 
     @property
     def iterations(self) -> int:
-        """How many iterations were finished."""
+        """Number of finished iterations."""
         return int(self.metrics[-1]["iteration"]) if self.metrics else 0
 
     @property
     def env_steps(self) -> int:
-        """How many environment steps were trained for."""
+        """Environment steps of training."""
         return int(self.metrics[-1]["env_steps"]) if self.metrics else 0
 
     @property
     def unfinished(self) -> str | None:
-        """How far training came, "50 of 150 iterations"; None where it reached a limit."""
+        """Progress of training, "50 of 150 iterations"; None where it reached a limit."""
         limits = [
             (self.iterations, self.setting("trainer.iterations"), "iterations"),
             (self.env_steps, self.setting("trainer.env_steps"), "environment steps"),
         ]
-        set_limits = [one for one in limits if isinstance(one[1], int | float)]
+        set_limits = [limited for limited in limits if isinstance(limited[1], int | float)]
         if not set_limits or any(done >= limit for done, limit, _ in set_limits):
             return None
-        return " and ".join(f"{done} of {limit} {what}" for done, limit, what in set_limits)
+        return " and ".join(f"{done} of {limit} {unit}" for done, limit, unit in set_limits)
 
     @property
     def metric_names(self) -> list[str]:
@@ -111,13 +111,13 @@ class RunData:
         return self.evaluation
 
     def column(self, key: str, at: str = "iteration") -> tuple[Values, Values]:
-        """Return a metric where there is one, [I], after `at` of the same iterations, [I]."""
+        """A metric where there is one, [I], after `at` of the same iterations, [I]."""
         rows = [(row[at], row[key]) for row in self.metrics if key in row]
         table = np.array(rows, dtype=np.float64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
     def learning_curve(self) -> tuple[str, Values, Values]:
-        """Return the return after the last inner step in training: (its key, env steps, values)."""
+        """Return after the last inner step in training: (its key, env steps, values)."""
         keys = [key for key in (self.metrics or [{}])[-1] if key.startswith("return/step_")]
         key = max(keys, key=lambda name: int(name.rpartition("_")[2]), default="return/step_0")
         return key, *self.column(key, "env_steps")
@@ -149,7 +149,9 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
             raise UserError(f"{key} names no folder: write {key}=<folder>, or . for this one.")
         folders = [Path(text)]
         if glob.has_magic(text) and not folders[0].exists():
-            folders = sorted((Path(one) for one in glob.glob(text, recursive=True)), key=natural)
+            folders = sorted(
+                (Path(match) for match in glob.glob(text, recursive=True)), key=natural
+            )
             if not folders:
                 raise UserError(f"{key}={text} matches nothing; give the folders of runs.")
         elif not folders[0].is_dir() and not is_run(folders[0]):

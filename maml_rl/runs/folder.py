@@ -247,10 +247,10 @@ def _put(node: Any, path: Sequence[str], value: Any) -> None:
     if len(path) == 1:
         node[first] = value
         return
-    there = node[first] if isinstance(node, list) else node.get(first)
-    if not isinstance(there, dict | list):
-        there = node[first] = {}
-    _put(there, path[1:], value)
+    child = node[first] if isinstance(node, list) else node.get(first)
+    if not isinstance(child, dict | list):
+        child = node[first] = {}
+    _put(child, path[1:], value)
 
 
 def _taken(directory: int, kind: int, tries: int = 5) -> bool:

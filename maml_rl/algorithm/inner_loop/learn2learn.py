@@ -74,21 +74,25 @@ class Learn2LearnMAML(InnerLoop):
         names = self.adapted_names(policy)
         rows, grads, parts = [], [], []
         for task in range(len(rollout.rewards)):
-            own = to_differentiate({name: leaf[task] for name, leaf in params.items()}, names)
+            task_params = to_differentiate(
+                {name: leaf[task] for name, leaf in params.items()}, names
+            )
             with torch.enable_grad():
-                module = AdaptedModule(policy, own, names)
+                module = AdaptedModule(policy, task_params, names)
                 its_meta = {name: leaf[task] for name, leaf in meta.items()}
                 learner = self.learner(module, its_meta, scale).clone()
                 rollouts = rollout.tasks(task, task + 1)
                 distribution = learner(rollouts.observations)
                 own_targets = targets.tasks(task, task + 1)
                 loss = per_task(self.loss, distribution, rollouts, own_targets).sum()
-            leaves = torch.autograd.grad(loss, [own[name] for name in names], retain_graph=True)
+            leaves = torch.autograd.grad(
+                loss, [task_params[name] for name in names], retain_graph=True
+            )
             grads.append(dict(zip(names, leaves, strict=True)))
             if differentiable and self.first_order:  # adapt() frees the loss's graph
                 distribution = learner(rollouts.observations)
             learner.adapt(loss, first_order=self.first_order or not differentiable)
-            rows.append({**own, **learner.module.adapted()})
+            rows.append({**task_params, **learner.module.adapted()})
             parts.append(distribution if differentiable else detached(distribution))
         joined = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return InnerStep(
@@ -169,7 +173,7 @@ class Learn2LearnGBML(Learn2LearnMAML):
         return module.to(params[0].dtype)
 
     def meta_parameters(self, policy: Policy, initialization: Params) -> Params:
-        """Return the initialization and the transforms' parameters, "update/<theirs>"."""
+        """Initialization and the transforms' parameters, "update/<theirs>"."""
         adapted = [initialization[name] for name in self.adapted_names(policy)]
         learned = self._updates(adapted).named_parameters()
         return initialization | {LEARNED + name: leaf.detach().clone() for name, leaf in learned}
@@ -203,18 +207,18 @@ class AdaptedModule(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.policy = load_learn2learn("utils").clone_module(policy)
-        own = (*policy.named_parameters(), *policy.named_buffers())  # learn2learn goes by order
-        for name, _ in own:
+        named = (*policy.named_parameters(), *policy.named_buffers())  # learn2learn goes by order
+        for name, _ in named:
             put(self.policy, name, params[name], as_parameter=name in names)
 
     def forward(self, observations: Tensor) -> Any:
-        """Return the action distribution for observations [1, T, B, O]."""
+        """Action distribution for observations [1, T, B, O]."""
         return self.policy(observations)
 
     def adapted(self) -> Params:
-        """Return the parameters that adapt, by the policy's names."""
-        own = dict(self.named_parameters())
-        return {name: own[f"policy.{name}"] for name in self.names}
+        """Parameters that adapt, by the policy's names."""
+        params = dict(self.named_parameters())
+        return {name: params[f"policy.{name}"] for name in self.names}
 
 
 def put(module: nn.Module, name: str, leaf: Tensor, as_parameter: bool = True) -> None:

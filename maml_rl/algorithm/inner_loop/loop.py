@@ -85,7 +85,7 @@ class InnerLoop(Recorded):
         self.update = update or SGD()
 
     def adapted_names(self, policy: Policy) -> tuple[str, ...]:
-        """Return the names of the parameters that adapt, in the policy's order.
+        """Names of the parameters that adapt, in the policy's order.
 
         Raises:
             UserError: if an entry of `adapted` matches none.
@@ -95,23 +95,23 @@ class InnerLoop(Recorded):
             return names
         chosen: set[str] = set()
         for entry in self.adapted:
-            found = policy.parts.get(entry) or [n for n in names if fnmatchcase(n, entry)]
-            if not found and entry == "context":
+            matches = policy.parts.get(entry) or [n for n in names if fnmatchcase(n, entry)]
+            if not matches and entry == "context":
                 raise UserError(
                     "inner.adapted names the context, and the policy has none: set "
                     "policy.context_size to 1 or more."
                 )
-            if not found:
+            if not matches:
                 raise UserError(
                     f"inner.adapted: {entry} matches no parameter; name a part "
                     f"({', '.join(policy.parts)}), a parameter such as {names[-1]}, or a pattern "
                     f"such as layers.0.*."
                 )
-            chosen.update(found)
+            chosen.update(matches)
         return tuple(name for name in names if name in chosen)
 
     def varied(self, step_size: float | None = None, steps: int | None = None) -> InnerLoop:
-        """Return the inner loop with another step size, or another number of full steps.
+        """Inner loop with another step size, or another number of full steps.
 
         Raises:
             UserError: if a value is wrong, or step sizes were learned.
@@ -136,13 +136,13 @@ class InnerLoop(Recorded):
         return bool(self.update.learned({"parameter": torch.zeros(1)}, self.step_size))
 
     def meta_parameters(self, policy: Policy, initialization: Params) -> Params:
-        """Return what is meta-learned: the initialization, and what the update rule learns."""
+        """Meta-parameters: the initialization, and the parameters of the update rule."""
         names = self.adapted_names(policy)
-        own = {name: initialization[name] for name in names}
-        return initialization | self.update.learned(own, self.step_size)
+        adapting = {name: initialization[name] for name in names}
+        return initialization | self.update.learned(adapting, self.step_size)
 
     def initial_params(self, meta: Params) -> Params:
-        """Return the policy's initialization among the meta-parameters."""
+        """The policy's initialization among the meta-parameters."""
         return {
             name: leaf for name, leaf in meta.items() if not name.startswith((LEARNED, STATISTICS))
         }
@@ -211,7 +211,7 @@ class InnerLoop(Recorded):
         return [*replayed, steps[-1]._replace(params=params, distribution=last)]
 
     def adapt(self, policy: Policy, meta: Params, steps: Sequence[AdaptationStep]) -> Params:
-        """Return the parameters after one step on every rollout, the last too."""
+        """Parameters after one step on every rollout, the last too."""
         params = self.initial_params(meta)
         for data in steps:
             params = self.step(policy, params, meta, data.rollout, data.targets).params
@@ -219,7 +219,7 @@ class InnerLoop(Recorded):
 
 
 def to_differentiate(params: Params, names: Sequence[str]) -> Params:
-    """Return parameters of which those in `names` can be differentiated in.
+    """Parameters of which those in `names` can be differentiated in.
 
     They are what they were where they carry a graph that is kept, else leaves.
     """
@@ -233,7 +233,7 @@ def to_differentiate(params: Params, names: Sequence[str]) -> Params:
 
 
 def detached(distribution: Distribution) -> Distribution:
-    """Return the distribution without its graph."""
+    """Distribution without its graph."""
     return rebuilt(distribution, (part.detach() for part in distribution))
 
 

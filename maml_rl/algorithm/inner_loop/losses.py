@@ -25,7 +25,7 @@ Loss = Callable[[Distribution, Rollout, Targets], Tensor]
 
 
 def log_likelihood(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
-    """Return -mean(log pi(a|o) * A), [M] (Finn et al. 2017, equation 4, as their code has it).
+    """Loss -mean(log pi(a|o) * A), [M] (Finn et al. 2017, equation 4, as their code has it).
 
     Its gradient is the policy gradient; its Hessian lacks the terms that come from the sampling
     distribution's dependence on the parameters.
@@ -34,7 +34,7 @@ def log_likelihood(distribution: Distribution, rollout: Rollout, targets: Target
 
 
 def log_ratios(distribution: Distribution, rollout: Rollout) -> Tensor:
-    """Return log pi(a|o) - log pi_sampled(a|o), 0 at steps that did not happen, [M, T, B].
+    """Log ratio log pi(a|o) - log pi_sampled(a|o), 0 at steps that did not happen, [M, T, B].
 
     The second are the rollout's stored numbers, so that losses made of ratios are functions of the
     parameters alone: their derivatives are those that finite differences see, of every order.
@@ -44,7 +44,7 @@ def log_ratios(distribution: Distribution, rollout: Rollout) -> Tensor:
 
 
 def likelihood_ratio(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
-    """Return -mean(pi(a|o) / pi_sampled(a|o) * A), [M]: LVC (Rothfuss et al. 2019, equation 12).
+    """Loss -mean(pi(a|o) / pi_sampled(a|o) * A), [M]: LVC (Rothfuss et al. 2019, equation 12).
 
     It keeps, in expectation, the terms of the Hessian in which one action's probability is
     differentiated twice; those that couple two steps' actions are left out.
@@ -54,7 +54,7 @@ def likelihood_ratio(distribution: Distribution, rollout: Rollout, targets: Targ
 
 
 def dice(distribution: Distribution, rollout: Rollout, targets: Targets) -> Tensor:
-    """Return DiCE's objective as a loss, [M] (Foerster et al. 2018, equations 7 and 10).
+    """DiCE's objective as a loss, [M] (Foerster et al. 2018, equations 7 and 10).
 
     Derivatives of every order are unbiased, those of second order with much variance.
     """
@@ -81,7 +81,7 @@ def loaded_dice(decay: float = 1.0) -> Loss:
 
 
 def dice_terms(ratios: Tensor, targets: Targets, first: Tensor) -> Tensor:
-    """Return r_t box(a_0 ... a_t) + (1 - box(a_t)) b_t, [M, T, B].
+    """DiCE's terms r_t box(a_0 ... a_t) + (1 - box(a_t)) b_t, [M, T, B].
 
     box is the exponential of summed log ratios, given as [M, T, B]. Where the policy is the one
     that sampled it is 1, with the derivatives of DiCE's operator; elsewhere it is step-wise
@@ -94,7 +94,7 @@ def dice_terms(ratios: Tensor, targets: Targets, first: Tensor) -> Tensor:
 def loaded_dice_terms(
     ratios: Tensor, targets: Targets, first: Tensor, decay: float = 1.0
 ) -> Tensor:
-    """Return A_t (box(a_0 ... a_t) - box(a_0 ... a_{t-1})), earlier actions decayed, [M, T, B].
+    """A_t (box(a_0 ... a_t) - box(a_0 ... a_{t-1})), earlier actions decayed, [M, T, B].
 
     With log ratios against the sampling policy, decay 1 and a GAE lambda of 1 it is doubly robust
     off-policy evaluation (Tang et al. 2021), up to a term without derivatives.

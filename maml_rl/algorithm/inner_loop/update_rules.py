@@ -23,11 +23,11 @@ class UpdateRule(Protocol):
     """Turns stacked parameters and their gradients into adapted parameters."""
 
     def learned(self, params: Params, step_size: float) -> Params:
-        """Return the initial values of what the rule learns, names beginning with "update/"."""
+        """Initial values of the learned parameters, under names that begin with "update/"."""
         ...
 
     def __call__(self, meta: Params, params: Params, grads: Params, step_size: float) -> Params:
-        """Return the parameters after one step; those without a gradient stay as they are."""
+        """Parameters after one step; those without a gradient stay as they are."""
         ...
 
 
@@ -39,7 +39,7 @@ class SGD(Recorded):
         return {}
 
     def __call__(self, meta: Params, params: Params, grads: Params, step_size: float) -> Params:
-        """Return p - step_size * g."""
+        """Parameters p - step_size * g."""
         return params | {name: params[name] - step_size * grad for name, grad in grads.items()}
 
 
@@ -72,12 +72,12 @@ class MetaSGD(Recorded):
         return LEARNED + ("log/" if self.positive else "") + name
 
     def rate(self, meta: Params, name: str) -> Tensor:
-        """Return the step sizes of one parameter, [M, *s] or [M, 1, ...]."""
+        """Step sizes of one parameter, [M, *s] or [M, 1, ...]."""
         learned = meta[self._leaf(name)]
         return learned.exp() if self.positive else learned
 
     def __call__(self, meta: Params, params: Params, grads: Params, step_size: float) -> Params:
-        """Return p - a * g."""
+        """Parameters p - a * g."""
         return params | {
             name: params[name] - self.rate(meta, name) * grad for name, grad in grads.items()
         }
