@@ -66,8 +66,8 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
     if options.run is not None:
         raise UserError("run and runs were both given: write one of them.")
     if options.tasks == "grid" or options.steps == 0:
-        what = "steps=0" if options.steps == 0 else "tasks=grid"
-        raise UserError(f"{what} is of one run: write run=<run folder>.")
+        option = "steps=0" if options.steps == 0 else "tasks=grid"
+        raise UserError(f"{option} is of one run: write run=<run folder>.")
     listed = options.runs if OmegaConf.is_list(options.runs) else [options.runs]
     folders, out = find_runs([str(place) for place in listed]), Path(options.out or COMPARISON)
     again = bool(given - {"run", "runs", "out"})
@@ -125,7 +125,7 @@ def _result(request: Request, evaluation: Evaluation) -> EvaluationResult:
 
 
 def _terms(request: Request) -> Terms:
-    """What is evaluated, and with which options."""
+    """The evaluated run and tasks, and the options of the evaluation."""
     trained, trials, options = request.trained, request.trials, request.options
     return Terms(
         env=request.distribution.name,

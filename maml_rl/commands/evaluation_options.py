@@ -24,7 +24,7 @@ LEAST = {"threads": 1, "steps": 0, "num_episodes": 1, "seed": 0, "trials": 1}
 
 
 class Request(NamedTuple):
-    """What is evaluated, how, and where the files go."""
+    """The request of an evaluation: tasks, options, and the folder of its files."""
 
     folder: RunFolder
     place: Path

@@ -117,7 +117,7 @@ class RunData:
         return table[:, 0], table[:, 1]
 
     def learning_curve(self) -> tuple[str, Values, Values]:
-        """Return after the last inner step in training: (its key, env steps, values)."""
+        """After the last inner step in training: (its key, env steps, values)."""
         keys = [key for key in (self.metrics or [{}])[-1] if key.startswith("return/step_")]
         key = max(keys, key=lambda name: int(name.rpartition("_")[2]), default="return/step_0")
         return key, *self.column(key, "env_steps")
@@ -142,7 +142,7 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
     """
     if not places:
         raise UserError(f"{key} is empty: give the folders of runs, as in {key}=[a,b], or a glob.")
-    found: dict[Path, Path] = {}
+    by_path: dict[Path, Path] = {}
     for place in places:
         text = str(place)
         if not text:
@@ -162,8 +162,8 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
                 f"{key}={text} holds no run: a run's folder has .hydra/config.yaml and tasks.json."
             )
         for run in runs:
-            found.setdefault(run.resolve(), run)
-    return list(found.values())
+            by_path.setdefault(run.resolve(), run)
+    return list(by_path.values())
 
 
 def _below(folder: Path) -> Iterator[Path]:
