@@ -96,7 +96,7 @@ def _side_by_side(presets: Mapping[str, Any]) -> Table:
     table = Table(title="presets, the default first", title_justify="left")
     table.add_column("argument")
     for name in numbers:
-        table.add_column(name)
+        table.add_column(Text(name))
     for key in dict.fromkeys(key for row in numbers.values() for key in row):
         table.add_row(key, *(_written(row.get(key, "")) for row in numbers.values()))
     return table

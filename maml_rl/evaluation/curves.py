@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 from maml_rl.evaluation.result import Curve, Estimate, EvaluationResult, Grid, Point
 from maml_rl.evaluation.statistics import Values
@@ -115,6 +116,7 @@ def grid_of(figure: Any, rows: int, columns: int, count: int, **shared: bool) ->
 
 def save_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG, atomically; its words go into the file as `Description`."""
+    _keep_dollars(figure)
     with replacing(path) as partial:
         figure.savefig(partial, dpi=DPI, metadata={"Description": words(figure)})
 
@@ -129,8 +131,15 @@ def words(figure: Figure) -> str:
     return "\n".join(filter(None, texts))
 
 
+def _keep_dollars(figure: Figure) -> None:
+    """Let labels appear as they are: between dollar signs, matplotlib would read formulas."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+
+
 def svg(figure: Figure) -> bytes:
     """A figure as an SVG, the same bytes for the same figure."""
+    _keep_dollars(figure)
     content = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "maml_rl"}):
         figure.savefig(content, format="svg", metadata={"Date": None})

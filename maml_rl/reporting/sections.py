@@ -97,10 +97,11 @@ def _results(view: View) -> list[Block]:
         columns[f"return, {label}"] = [point.written(form) for point in curve]
     if evaluation.success is not None:
         columns["success rate"] = [point.written(RATE) for point in evaluation.success]
+    iteration = "unknown" if terms.iteration is None else terms.iteration
     words = (
         f"{terms.num_tasks} {terms.split} tasks, {terms.num_episodes} episodes per task and step, "
-        f"checkpoint {terms.checkpoint}, iteration {terms.iteration or 'unknown'}; in brackets, "
-        f"95 % bootstrap intervals over tasks."
+        f"checkpoint {terms.checkpoint}, iteration {iteration}; in brackets, 95 % bootstrap "
+        f"intervals over tasks."
     )
     blocks: list[Block] = [Text(words), Table(*transposed(columns))]
     if evaluation.gain is not None:

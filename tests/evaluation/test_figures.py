@@ -426,3 +426,11 @@ def test_the_numbers_of_a_task_that_are_not_drawn_are_named():
     figure = figures.task_figure("title", Boxes(), splits(Boxes()))
     assert figure.get_suptitle() == "title (not drawn: mass[0], mass[1])"
     assert len(figure.axes) == 3
+
+
+def test_labels_between_dollar_signs_are_no_formulas(tmp_path):
+    label = r"[/m] $\nothing$"  # a formula that matplotlib refuses
+    result = result_of([[1.0, 2.0], [3.0, 4.0]], {label: np.array([True, False])})
+    curves.adaptation_plot(tmp_path / "adaptation.png", label, result)
+    assert png_size(tmp_path / "adaptation.png") == (1200, 504)
+    assert curves.svg(curves.adaptation_figure(result)).startswith(b"<?xml")

@@ -14,7 +14,7 @@ from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 
 from envs import UserError
-from envs.protocol import task_at
+from envs.protocol import TaskDistribution, task_at
 from envs.tasks.bandit import MultiArmedBandit
 from envs.tasks.classic_control import CartPole
 from envs.tasks.random_mdp import RandomMDP
@@ -148,7 +148,7 @@ class Room(gymnasium.Env):
         return np.full((*self.size, 3), 10 * self.steps, dtype=np.uint8)
 
 
-class Rooms:
+class Rooms(TaskDistribution):
     """A task is how long its episode lasts for a policy of each stage, in turn."""
 
     name = "rooms"
@@ -160,6 +160,12 @@ class Rooms:
 
     def describe(self, task):
         return "the small one"
+
+    def sample(self, num_tasks, rng):
+        return {"room": np.zeros(num_tasks)}
+
+    def make(self, num_tasks, slots_per_task, threads=1):
+        raise NotImplementedError("films are of single environments")
 
     def single(self, task, render_mode):
         return Room(next(self.lengths), self.size)
