@@ -1,4 +1,4 @@
-"""Checks of what the methods of a distribution return: shapes, kinds and ranges of numbers."""
+"""Checks of the results of a distribution's methods: shapes, kinds and ranges of numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from envs.protocol import Array
 
 
 def check_shape(name: str, method: str, values: Any, shape: tuple[int, ...]) -> None:
-    """Compare the shape of what a distribution's method returned with what it must be.
+    """Compare the shape of a method's result with the expected one.
 
     Raises:
         UserError: naming the distribution, the method and the expected shape.
@@ -26,7 +26,7 @@ def check_shape(name: str, method: str, values: Any, shape: tuple[int, ...]) -> 
 
 
 def check_info(name: str, method: str, info: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Check that what a step records beside the reward is numbers, one for each episode.
+    """Check that the records of a step beside the reward are numbers, one for each episode.
 
     Raises:
         UserError: naming the leaf of another kind or shape.
@@ -44,7 +44,7 @@ def _kind(dtype: np.dtype[Any]) -> str:
 
 
 def check_success(name: str, values: Array, happened: Array) -> None:
-    """Check that recorded success is 0 or 1, which rates are made of.
+    """Check that recorded success is 0 or 1, since rates are made from it.
 
     Args:
         name: of the distribution.

@@ -1,4 +1,4 @@
-"""Task distributions: what they promise, what a batch of tasks is, and the stored splits.
+"""Task distributions: their protocol, batches of tasks, and the stored splits.
 
 Letters: M tasks, B slots (episodes) per task, O observation size, A action size.
 """
@@ -88,7 +88,7 @@ class TaskDistribution(Recorded, ABC):
 
     @cached_property
     def name(self) -> str:
-        """The class's name in snake case, by which runs and results are called."""
+        """The class's name in snake case, which is the name of runs and results."""
         return snake_case(type(self).__name__)
 
     @abstractmethod
@@ -124,7 +124,7 @@ class TaskDistribution(Recorded, ABC):
         )
 
     def finite_tasks(self) -> Tasks | None:
-        """All tasks there are, where they are few (two directions); None where they are many."""
+        """All tasks, where they are few (two directions); None where they are many."""
         return None
 
     def describe(self, task: Task) -> str:
@@ -134,9 +134,9 @@ class TaskDistribution(Recorded, ABC):
         )
 
     def group_of(self, task: Task) -> str | None:
-        """Group that a task's results are reported in, None for none.
+        """Group of a task in reports, None for none.
 
-        By default each of the finite tasks is a group; that of a task which is none of them is "".
+        By default each of the finite tasks is a group; the group of any other task is "".
         """
         finite = self.finite_tasks()
         if finite is None:
@@ -156,7 +156,7 @@ class TaskDistribution(Recorded, ABC):
                 takes the range of a thousand sampled tasks.
 
         Raises:
-            UserError: if tasks are not told apart by a scalar.
+            UserError: if tasks do not differ by one scalar.
         """
         drawn = draw_tasks(self, 1000, np.random.default_rng(0))
         (name, leaf), *others = drawn.items()
@@ -175,7 +175,7 @@ class TaskDistribution(Recorded, ABC):
         return None
 
     def applied(self, action: Any) -> Any:
-        """Action that a policy's output is applied as, [..., A]; by default as it is."""
+        """Applied action of a policy's output, [..., A]; by default the output."""
         return action
 
     def markers(self, task: Task) -> Sequence[Any]:
@@ -199,7 +199,7 @@ class TaskDistribution(Recorded, ABC):
 class Trajectories:
     """Where M tasks' B episodes were, at their start and after each of T steps.
 
-    What is after the end of an episode holds no meaning.
+    Values after the end of an episode have no meaning.
     """
 
     values: Array  # [M, T + 1, B, 2] in the plane; [M, T + 1, B] over time
@@ -210,7 +210,7 @@ class Trajectories:
 
     @property
     def in_plane(self) -> bool:
-        """Whether these are ways through the plane."""
+        """Whether these are paths through the plane."""
         return self.values.ndim == 4
 
 
@@ -223,7 +223,7 @@ class TaskGrid(NamedTuple):
 
 
 def check_distribution(label: str, built: Any) -> None:
-    """Refuse what is no task distribution.
+    """Refuse an object that is no task distribution.
 
     Args:
         label: the name that the user knows, such as env._target_=my_tasks.Mine.
@@ -257,7 +257,7 @@ def check_complete(constructor: Any) -> None:
 
 
 class Splits(NamedTuple):
-    """The stored tasks that a run is validated and tested on."""
+    """The stored tasks for validation and test."""
 
     validation: Tasks
     test: Tasks

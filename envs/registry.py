@@ -112,7 +112,7 @@ def _plain(value: Any) -> Any:
 
 
 def import_from_working_folder() -> None:
-    """Let a person's modules be imported from the folder they work in.
+    """Let a user's modules be imported from the working folder.
 
     A package `envs` of theirs stays behind this one, which worker processes import by that path.
     """

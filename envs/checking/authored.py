@@ -27,7 +27,7 @@ SYNONYMS = {"done": "terminated", "is_done": "terminated", "termination": "termi
 
 
 def authored_parts(distribution: Any) -> list[Any]:
-    """A distribution and what it is made of: members, what it wraps, the class that sets tasks."""
+    """A distribution and its parts: members, the wrapped one, the class that sets tasks."""
     parts, waiting = [], [distribution]
     while waiting:
         part = waiting.pop(0)
@@ -43,7 +43,7 @@ def authored_parts(distribution: Any) -> list[Any]:
 
 
 def authored_classes(cls: type) -> list[type]:
-    """A class and its bases, down to those that are there to be inherited from."""
+    """A class and its bases, without the base classes of the project and of libraries."""
     return [base for base in cls.__mro__ if not f"{base.__module__}.".startswith(FOUNDATIONS)]
 
 
@@ -51,7 +51,7 @@ def authored_classes(cls: type) -> list[type]:
 
 
 def check_names(distribution: TaskDistribution) -> str:
-    """No public name is a misspelt method, which nothing would call."""
+    """No public name is a misspelt method, which would never be called."""
     for part in authored_parts(distribution):
         for written, meant in _misspelt(part):
             raise ContractError(
@@ -106,7 +106,7 @@ CACHED = ("name",)  # by the base class, at its first use
 
 
 def fresh(distribution: TaskDistribution) -> TaskDistribution:
-    """A copy that keeps nothing of episodes to come; the distribution itself where none is made."""
+    """A copy without the state of later episodes; the distribution itself if it has none."""
     try:
         return copy.deepcopy(distribution)
     except Exception:  # an author's attributes may be of any kind
@@ -114,7 +114,7 @@ def fresh(distribution: TaskDistribution) -> TaskDistribution:
 
 
 def kept_state(distribution: Any) -> dict[str, bytes]:
-    """Fingerprints of what a distribution's objects and classes hold, by name."""
+    """Fingerprints of the attributes of a distribution's objects and classes, by name."""
     parts = authored_parts(distribution)
     attributes = [
         values
@@ -130,7 +130,7 @@ def kept_state(distribution: Any) -> dict[str, bytes]:
 
 
 def changed_names(before: Mapping[str, bytes], distribution: Any) -> list[str]:
-    """Attributes that hold something else than they did, as self.name."""
+    """Attributes that have changed, as self.name."""
     now = kept_state(distribution)
     names = [key.partition(".")[2] for key, value in now.items() if before.get(key) != value]
     return [f"self.{name}" for name in dict.fromkeys(names)]

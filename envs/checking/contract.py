@@ -1,6 +1,6 @@
 """The promises of every task distribution, as checks: one function each, and the test of all.
 
-A check takes a distribution, returns a sentence of what it found and raises a `ContractError`, one
+A check takes a distribution, returns its finding as a sentence, and raises a `ContractError`, one
 sentence, where a promise is broken. `probe` is quick and runs before every training; `check` runs
 all of them and goes on after a failure; `TaskDistributionContract` is the same as a test.
 
@@ -36,7 +36,7 @@ from envs.protocol import TaskDistribution
 
 
 def probe(distribution: TaskDistribution) -> None:
-    """Check in milliseconds what a run would trip over: three tasks, two episodes each, one step.
+    """Check in milliseconds what would stop a run: three tasks, two episodes each, one step.
 
     Raises:
         ContractError: naming the distribution, the method and what it must return.
@@ -53,7 +53,7 @@ def probe(distribution: TaskDistribution) -> None:
 
 
 def check(distribution: TaskDistribution) -> Iterator[Finding]:
-    """Run every check, also after one has failed; of what has one cause, the first is named."""
+    """Run every check, also after one has failed; one cause is reported once."""
     sentences: set[str] = set()
     implied: set[str] = set()
     for name, function in CHECKS.items():

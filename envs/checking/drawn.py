@@ -1,4 +1,4 @@
-"""Tasks that the checks look at, and the sizes of a distribution in words."""
+"""Tasks for the checks, and the sizes of a distribution in words."""
 
 from __future__ import annotations
 

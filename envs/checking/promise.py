@@ -21,7 +21,7 @@ class NotApplicableError(Exception):
 
 
 class Check(Protocol):
-    """One promise: returns what was found, raises where it is broken."""
+    """One promise: returns the finding, raises where the promise is broken."""
 
     def __call__(self, distribution: TaskDistribution, /) -> str:
         """Check `distribution`."""

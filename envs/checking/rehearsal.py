@@ -21,14 +21,14 @@ SPARSE_STEPS = 100  # that are taken where no reward tells tasks apart in those
 
 
 def rehearse(distribution: TaskDistribution) -> str | None:
-    """Check what a training would learn wrongly from, and not trip over.
+    """Check faults that would not stop a training, but mislead it.
 
     Episodes of one environment are run again, with other episodes beside them. Where they differ,
     all checks look for the cause.
 
     Returns:
-        What may be wrong: tasks that nothing told apart. Rewards may be that sparse, so it is no
-        error. None where all is well.
+        A warning about tasks without any difference, which is no error, since rewards may be
+        sparse; None where all is well.
 
     Raises:
         ContractError: naming the cause.
@@ -42,7 +42,7 @@ def rehearse(distribution: TaskDistribution) -> str | None:
             if finding.status == "wrong":
                 raise ContractError(finding.sentence) from None
         raise
-    return _told_apart_by_nothing(fresh(distribution))
+    return _without_difference(fresh(distribution))
 
 
 def _repeat(distribution: TaskDistribution) -> None:
@@ -69,8 +69,8 @@ def _repeat(distribution: TaskDistribution) -> None:
     compare(f"{name}: a row depends on the others of its batch", used, among, advice, rows=row)
 
 
-def _told_apart_by_nothing(distribution: TaskDistribution) -> str | None:
-    """A sentence where all tasks gave the same; None where some differed."""
+def _without_difference(distribution: TaskDistribution) -> str | None:
+    """A sentence where all tasks give the same; None where some differ."""
     tasks = some_tasks(distribution, 8)
     steps = min(distribution.horizon, SPARSE_STEPS)
     differing, _ = differing_parts(distribution, tasks, ((min(steps, STEPS), 4), (steps, 8)))

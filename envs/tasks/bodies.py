@@ -1,4 +1,4 @@
-"""Gymnasium's bodies: how they begin, how fast they are, what acting costs and standing earns."""
+"""Gymnasium's bodies: initial states, velocities, cost of actions, reward of standing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BodyPreset(Preset):
 
 @dataclasses.dataclass(frozen=True)
 class FallingPreset(BodyPreset):
-    """A source's body that may fall: what standing earns, and what a fall is."""
+    """A source's body that may fall: reward of standing, definition of a fall."""
 
     survival: float = 1.0  # reward of a step that leaves the body healthy
     survival_on_fall: bool = False  # the step that falls earns it too

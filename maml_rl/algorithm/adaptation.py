@@ -23,14 +23,14 @@ class AdaptationStep(NamedTuple):
     distribution: Distribution | None = None  # of the policies on their rollout
 
     def tasks(self, start: int, stop: int) -> AdaptationStep:
-        """Data of tasks `start` to `stop` as views, to adapt to anew."""
+        """Data of tasks `start` to `stop` as views, for a new adaptation."""
         params = {name: leaf[start:stop] for name, leaf in self.params.items()}
         return AdaptationStep(
             self.rollout.tasks(start, stop), self.targets.tasks(start, stop), params
         )
 
     def to(self, device: str) -> AdaptationStep:
-        """Move the data to `device`, to adapt to it anew."""
+        """Move the data to `device`, for a new adaptation."""
         params = {name: leaf.to(device) for name, leaf in self.params.items()}
         return AdaptationStep(self.rollout.to(device), self.targets.to(device), params)
 

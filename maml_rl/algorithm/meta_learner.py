@@ -48,15 +48,15 @@ class Collector(Protocol):
 class MetaLearner(Recorded):
     """MAML and its relatives (Finn et al. 2017, algorithm 3).
 
-    What is meta-learned, what adapts, and by which estimator are the inner loop's; how the
-    meta-parameters move, the outer optimizer's. A number of relatives differ in these alone.
+    The inner loop defines the meta-parameters, the adapted parameters and the estimator. The outer
+    optimizer defines how the meta-parameters move. Many relatives of MAML differ only in these two.
 
     Args:
         policy: runs stacked parameters.
         baseline: fitted to every rollout.
         inner: adapts.
         outer: updates the meta-parameters.
-        name: by which runs and results are called.
+        name: of runs and results.
         discount: gamma.
         gae_lambda: lambda of the generalized advantages.
         standardize_advantages: per task and rollout.
@@ -170,8 +170,8 @@ class MetaLearner(Recorded):
     ) -> Experience:
         """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept.
 
-        Steps beyond the inner loop's own number (beyond the first, where that is 0) are scaled by
-        `later_scale`, or by its entries in turn, the last of which holds on.
+        Steps beyond the inner loop's number (beyond the first, where that is 0) are scaled by
+        `later_scale`, or by its entries in turn; the last entry holds for all later steps.
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)

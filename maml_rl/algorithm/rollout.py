@@ -1,4 +1,4 @@
-"""The data that flows: what one collection returns.
+"""The data of one collection.
 
 Letters, fixed everywhere: M tasks, B slots (episodes) per task, T time steps, O observation size,
 A action size.
@@ -87,11 +87,11 @@ class Rollout(NamedTuple):
         """One episode of every trial as a rollout, [M, T, B], T the horizon.
 
         Args:
-            number: of the episode, from 0; every trial has come to it.
+            number: of the episode, from 0; every trial has reached it.
             horizon: the most steps of an episode.
             observation_size: numbers that an episode's own observations have; what a trial appends
-                to them is left out. What it showed after the episode's last step is not known, and
-                what was seen before that step stands for it.
+                to them is left out. The observation after the episode's last step is not known; the
+                one before that step stands for it.
         """
         within = (self.info[EPISODE] == number) & (self.mask > 0)
         start = within.to(torch.uint8).argmax(dim=1, keepdim=True)  # the first of the largest

@@ -82,7 +82,7 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
 
 
 def _evaluate_for(run: RunData, options: DictConfig, again: bool) -> None:
-    """Evaluate a run that is to be compared; one trained on since it was evaluated, as it was."""
+    """Evaluate a run for a comparison, with the options of its evaluation if it has one."""
     why = outdated(run)
     if why is not None and not again:
         print(f"{shown(run.path)}: {why}: it is evaluated anew, with the same options.")
@@ -153,7 +153,7 @@ def _optimum(distribution: TaskDistribution, tasks: Tasks) -> list[float] | None
 
 
 def _print_notes(request: Request) -> None:
-    """Print what else a reader of the table should know."""
+    """Print the notes to the table."""
     trained = request.trained
     if request.options.checkpoint == "best" and trained.checkpoint != "best":
         print(

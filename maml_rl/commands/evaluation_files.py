@@ -43,7 +43,7 @@ FILMED = 2  # tasks of a distribution that has many
 def write_evaluation(
     request: Request, evaluation: Evaluation, result: EvaluationResult
 ) -> list[str]:
-    """Write everything but the films; what was written where, a line each."""
+    """Write everything but the films; a line for each file."""
     lines = [*_write_numbers(request.place, result), *_write_figures(request, evaluation)]
     if request.options.rollouts:
         path = request.place / "rollouts.npz"
@@ -83,7 +83,7 @@ def _replaced(file: Path, result: EvaluationResult) -> list[str]:
 
 
 def _write_figures(request: Request, evaluation: Evaluation) -> list[str]:
-    """Draw the run's tasks, and where episodes went, where the distribution says how."""
+    """Draw the run's tasks and the paths of episodes, where the distribution has paths."""
     distribution, grid = request.distribution, request.grid
     title, lines = f"{distribution.name}, {request.trained.learner.name}", []
     went = trajectory_figure(
@@ -140,7 +140,7 @@ def film(request: Request, evaluation: Evaluation, sampler: Sampler, key: Key) -
 def _stages(
     request: Request, evaluation: Evaluation, tasks: Tasks, sampler: Sampler, key: Key
 ) -> dict[str, Params]:
-    """Parameters of the policies of some tasks, leaves [M, *s], by how far they have adapted."""
+    """Parameters of the policies of some tasks, leaves [M, *s], by their stage of adaptation."""
     learner, meta = request.trained.learner, request.trained.meta
     num_tasks, last = count_tasks(tasks), len(evaluation.rollouts) - 1
     stages = {stage_name(0): learner.inner.initial_params(stack(meta, num_tasks))}

@@ -76,7 +76,7 @@ def build_trainer(config: DictConfig, path: Path) -> Trainer:
 
 
 def build_logger(config: DictConfig) -> RunLogger | None:
-    """Build what a run reports to; None where a class of the user's takes no evaluations.
+    """Build the logger of a run; None where a user's class takes no evaluations.
 
     Raises:
         UserError: where a package is missing, or a value is wrong.
@@ -89,8 +89,8 @@ def build_distribution(config: DictConfig) -> TaskDistribution:
     """Build the task distribution, and try it for a step.
 
     Raises:
-        UserError: if it is none, its spaces are of another kind, or what its methods return is of
-            the wrong shape or not finite.
+        UserError: if it is no distribution, its spaces are of another kind, or a result of its
+            methods has the wrong shape or is not finite.
     """
     distribution = _node(config, "env")
     observed = config.get("observe_task", False)
@@ -157,7 +157,7 @@ def build_learner(config: DictConfig, distribution: TaskDistribution) -> MetaLea
 
 
 def _check_requirements(config: DictConfig) -> None:
-    """Compare what an algorithm's file promises of other nodes with what they are.
+    """Compare the requirements of an algorithm's file with the other nodes.
 
     Before they are built, since an algorithm's options may be unknown to another class.
 
@@ -201,10 +201,10 @@ def train(config: DictConfig, path: Path) -> Metrics:
 
 
 def configuration_files(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, str]:
-    """Texts of what a run stores of its configuration, by the names of their files in .hydra.
+    """Texts of the stored configuration, by the names of their files in .hydra.
 
-    Interpolations are resolved: what they take from the environment or the clock may be another
-    when the run is resumed or evaluated.
+    Interpolations are resolved, since the environment or the clock may differ when the run is
+    resumed or evaluated.
     """
     resolved = config.copy()
     OmegaConf.resolve(resolved)
@@ -238,7 +238,7 @@ def trained_initialization(path: str, learner: MetaLearner) -> Params:
 
 
 def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
-    """Build the object that a node describes, and check that it is what the node is for."""
+    """Build the object that a node describes, and check its kind."""
     node = config.get(name)
     if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
         raise UserError(f"{name} must name a class in {name}._target_, which is missing.")
@@ -254,10 +254,10 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
 
 
 def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
-    """Call a node's class, its keys and the types of its values compared with what it takes.
+    """Call a node's class, after a check of the node's keys and the types of its values.
 
-    Keys that are null and that the class doesn't take are left out: a class of the user's own,
-    named by env._target_ alone, need not know the presets of the node it was put in.
+    Null keys that the class does not take are left out: a user's class, named by env._target_
+    alone, need not know the presets of the node.
 
     Args:
         name: dotted key of the node.
@@ -306,7 +306,7 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def arguments_of(node: str, elsewhere: Collection[str] = ()) -> Iterator[None]:
-    """Put a node's name before the arguments that an error names, but for those of elsewhere."""
+    """Put a node's name before the arguments that an error names."""
     try:
         yield
     except ArgumentError as error:
@@ -314,7 +314,7 @@ def arguments_of(node: str, elsewhere: Collection[str] = ()) -> Iterator[None]:
 
 
 def _keeps_default(built: Any, default: Any) -> bool:
-    """Whether null leaves a person's argument at its default; the project's own refuse it."""
+    """Whether null keeps the default of an argument; only the project's classes refuse null."""
     return default is not None and not str(built.__module__).startswith(("maml_rl.", "envs."))
 
 
@@ -330,7 +330,7 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _check_type(name: str, value: Any, annotation: str) -> None:
-    """Refuse a value that the annotation rules out and that would pass for something else."""
+    """Refuse a value that the annotation rules out, and that the class would misread."""
     if annotation in ("bool", "<class 'bool'>") and not isinstance(value, bool):
         raise UserError(f"{name} must be true or false, not {value!r}.")
     if value is None and annotation.endswith("| None"):

@@ -49,7 +49,7 @@ def adaptation_plot(path: Path, title: str, result: EvaluationResult) -> None:
     Args:
         path: of the PNG.
         title: above the figure.
-        result: what is drawn.
+        result: of the evaluation.
     """
     _, *others = quantities([result], result.remembers)
     figure, (left, right, *rest) = laid_out(2 + len(others), 5, 4.2)
@@ -158,7 +158,7 @@ def _draw_curves(axes: Axes, result: EvaluationResult) -> None:
 
 
 class Drawn(Protocol):
-    """What is drawn of a result, or of a group of runs."""
+    """The drawn quantities of a result, or of a group of runs."""
 
     @property
     def curve(self) -> Sequence[Point]:
@@ -177,7 +177,7 @@ class Drawn(Protocol):
 
 
 def quantities(results: Sequence[Drawn], remembers: bool) -> list[str]:
-    """The quantities that are known of all results.
+    """The quantities that all results have.
 
     Gradient learners alone have their returns drawn against the steps that lead to them.
     """

@@ -1,4 +1,4 @@
-"""Evaluating adaptation: returns before and after each inner step, on tasks kept for it.
+"""Evaluating adaptation: returns before and after each inner step, on stored tasks.
 
 Learners with memory take no steps: they are followed through a trial as long as the episodes that
 the others adapt on, and compared where both have seen the same number of them.
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def course_of(rollouts: Sequence[Rollout]) -> Course:
-    """Returns of rollouts, and what those before each, which were adapted to, showed and earned."""
+    """Returns of rollouts, with the environment steps and returns of the earlier ones."""
     returns = task_returns(rollouts)
     episodes = np.stack([(rollout.begins() > 0).sum((1, 2)).numpy() for rollout in rollouts])
     steps = np.stack([(rollout.mask > 0).sum((1, 2)).numpy() for rollout in rollouts])
@@ -108,7 +108,7 @@ def _followed(
 ) -> tuple[list[Rollout], Course]:
     """Trials of steps * num_episodes + 1 episodes of a learner with memory.
 
-    So much do gradient learners see of a task for `steps` inner steps, and one episode after them;
+    Gradient learners see as many episodes of a task for `steps` inner steps, and one after them;
     "after step k" is the episode that follows k * num_episodes others. The memory is carried on,
     whatever number of episodes it was trained on.
 
@@ -127,7 +127,7 @@ def _followed(
 
 
 def course_of_trials(rollout: Rollout) -> Course:
-    """Sum up each episode of trials, and what those before it showed and earned, N = E."""
+    """Returns of each episode of trials, with steps and returns of the earlier ones, N = E."""
     returns, lengths = (
         values.mean(dim=2).numpy().T
         for values in (rollout.episode_returns(), rollout.episode_lengths())
@@ -145,8 +145,8 @@ def task_strata(distribution: TaskDistribution, tasks: Tasks) -> list[str] | Non
 def task_groups(distribution: TaskDistribution, tasks: Tasks) -> dict[str, NDArray[np.bool_]]:
     """Members of each stratum by its label, [M]; empty where there are too many for a table.
 
-    They come in the order of the finite tasks, where there are such, or of their labels. Strata
-    that none of `tasks` belongs to are left out.
+    They are in the order of the finite tasks, if there are any, or of their labels. Strata without
+    any of `tasks` are left out.
     """
     labels = task_strata(distribution, tasks)
     if labels is None:

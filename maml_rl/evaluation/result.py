@@ -1,4 +1,4 @@
-"""The result of an evaluation: what evaluation.json holds, as one tree of frozen dataclasses."""
+"""The result of an evaluation, one tree of frozen dataclasses: evaluation.json's content."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ AS_THEY_ARE = ("optimal_return", "unstable_episodes")
 
 
 def to_json(result: EvaluationResult) -> dict[str, Any]:
-    """The content of evaluation.json; what does not apply is left out."""
+    """The content of evaluation.json, without the parts that do not apply."""
     curves = {"success": result.success, "within": result.within}
     content = {
         **{name: value for name, value in vars(result.terms).items() if value != {}},
@@ -107,7 +107,7 @@ def from_json(content: Mapping[str, Any]) -> EvaluationResult:
 
 
 def _terms(content: Mapping[str, Any]) -> Terms:
-    """The terms; the kind, which files from before December 2026 do not name, by what they hold."""
+    """The terms; in files from before December 2026 the kind follows from the keys."""
     names = {field.name for field in fields(Terms)}
     kind = content.get("kind", "memory" if "within" in content else "gradient")
     known = {name: value for name, value in content.items() if name in names}

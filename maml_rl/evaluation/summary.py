@@ -53,7 +53,7 @@ def estimate(values: Values, strata: Strata | None = None) -> Estimate:
 
 
 def curve_of(values: Values, strata: Strata | None = None, course: Course | None = None) -> Curve:
-    """A measure's mean over tasks, of values [N, M]; `course` tells what was seen before each."""
+    """A measure's mean over tasks, of values [N, M]; `course` is the experience before each."""
     return tuple(
         TaskPoint(
             **vars(estimate(row, strata)),

@@ -216,12 +216,12 @@ def _compact_run(path: Path) -> RunData:
 
 
 def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
-    """Write what is worth keeping of a run's folder to one file.
+    """Write a run's configuration, metrics and evaluation to one file.
 
     Args:
         run: the folder.
         path: ends in .json.
-        clean: applied to the command and the overrides, which may name a person's folders.
+        clean: applied to the command and the overrides, which may name folders of a machine.
 
     Raises:
         UserError: naming what cannot be read.

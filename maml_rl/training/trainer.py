@@ -52,10 +52,10 @@ class Trainer(Recorded):
 
     Args:
         distribution: tasks and environments.
-        learner: what is trained.
+        learner: trained here.
         sampler: steps the environments.
         logger: reports.
-        folder: where the run is kept.
+        folder: of the run.
         seed: of everything random.
         iterations: total number of outer steps, None for no limit; 0 leaves a run folder whose
             checkpoint is the initialization.
@@ -172,16 +172,16 @@ class Trainer(Recorded):
             return {}, str(error)
 
     def resume(self, changed: Mapping[str, Any] | None = None) -> Progress:
-        """Take up the run where its last checkpoint left it; its stored tasks are used.
+        """Go on with the run from its last checkpoint, with its stored tasks.
 
         Args:
-            changed: settings, by their dotted keys, that are others than they were: kept in
-                provenance.json, for those who resume it later.
+            changed: new values of settings by their dotted keys; stored in provenance.json for
+                later sessions.
 
         Raises:
             CheckpointError: if the checkpoint cannot be used.
-            UserError: if the run's metrics are shorter than the checkpoint says, or its
-                environment is another than it began with.
+            UserError: if the run's metrics are shorter than the checkpoint says, or its environment
+                has changed.
         """
         path = self.folder.checkpoint("last")
         try:
@@ -219,7 +219,7 @@ class Trainer(Recorded):
         """Train until a limit is reached or a stop is requested.
 
         Returns:
-            The last iteration's metrics; where a limit was reached, with the last validation's.
+            The last iteration's metrics, with the last validation's if a limit was reached.
 
         Raises:
             NonFiniteError: naming iteration and task; the last good checkpoint is kept.
@@ -329,10 +329,10 @@ class Trainer(Recorded):
         return returns | success_rates(experience.rollouts, prefix="validation/")
 
     def _last_validation(self, progress: Progress) -> Metrics:
-        """Validate at the end of a run where its last iteration did not.
+        """Validate at the end of a run, if its last iteration did not.
 
         The result goes into best.pt alone, not into last.pt and metrics.jsonl: a run that is
-        resumed for longer stays the run that was never interrupted.
+        resumed for longer equals one that was never interrupted.
         """
         due = progress.iteration % self.validate_every != 0 or progress.iteration == 0
         begun_at = None if self._session is None else self._session["iteration"]
@@ -349,8 +349,7 @@ class Trainer(Recorded):
         """Put the phase before an error's message, and keep the kind of the error.
 
         Raises:
-            StoppedError: in its place where a stop was requested: a signal to all processes has
-                ended the workers too.
+            StoppedError: instead, where a stop was requested: the signal has ended the workers too.
         """
         self.stop.check()
         try:
@@ -360,7 +359,7 @@ class Trainer(Recorded):
             raise type(error)(f"{phase}: {error}") from error
 
     def keep_limits(self, progress: Progress) -> None:
-        """Keep the limits that a session changed of a run that has nothing left to do."""
+        """Store the changed limits of a run that has nothing left to do."""
         assert self._session is not None
         changed = self._session["changed"]
         limits = {key: value for key, value in changed.items() if key.startswith("trainer.")}
@@ -370,10 +369,10 @@ class Trainer(Recorded):
                 self._add_session(progress)
 
     def _add_session(self, progress: Progress) -> None:
-        """Record a session that resumes the run, where it was read before others could change it.
+        """Record a resumed session, if no other process has changed the run since it was read.
 
         Raises:
-            UserError: if another has trained on since.
+            UserError: if another process has trained on since.
         """
         self._check_current(progress)
         recorded = {**(self._session or {}), "sampler_threads": self.sampler.threads}
@@ -389,7 +388,7 @@ class Trainer(Recorded):
 
     @contextmanager
     def _recorded(self, progress: Progress) -> Iterator[None]:
-        """Record a session, and leave stopped.json where an error of its numbers ends it."""
+        """Record a session, and write stopped.json where numbers that are not finite end it."""
         self._check_current(progress)
         if self._session is not None and not self.limits.reached(progress):
             self._add_session(progress)
@@ -412,7 +411,8 @@ class Trainer(Recorded):
     def _save_best(self, progress: Progress, metrics: Metrics) -> None:
         """Write best.pt where a validation is the best so far, after the last inner step.
 
-        Equal returns do not happen, and the later of equal success rates has trained for longer.
+        Equal returns do not happen. Of equal success rates the later one wins, which has trained
+        for longer.
         """
         score = metrics.get(f"validation/{self.measure}/step_{self.learner.inner.steps}")
         if score is None:

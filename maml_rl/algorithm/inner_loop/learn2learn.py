@@ -32,7 +32,8 @@ class Learn2LearnMAML(InnerLoop):
         step_size: of each step.
         loss: as in `InnerLoop`.
         first_order: drop second derivatives.
-        adapted: what adapts, as in `InnerLoop`; the clone's other parameters are frozen.
+        adapted: the parameters that adapt, as in `InnerLoop`; the clone's other parameters are
+        frozen.
         dice_decay: lambda of Loaded DiCE, in [0, 1].
     """
 
@@ -134,7 +135,7 @@ class Learn2LearnGBML(Learn2LearnMAML):
         step_size: of each step.
         loss: as in `InnerLoop`.
         first_order: drop second derivatives.
-        adapted: what adapts, as in `InnerLoop`.
+        adapted: the parameters that adapt, as in `InnerLoop`.
         dice_decay: lambda of Loaded DiCE, in [0, 1].
     """
 
@@ -195,7 +196,8 @@ class Learn2LearnGBML(Learn2LearnMAML):
 class AdaptedModule(nn.Module):
     """One task's policy as a module whose parameters are those that adapt.
 
-    learn2learn adapts every parameter of a module; what must stay as it is, is none of this one.
+    learn2learn adapts every parameter of a module, so parameters that must not adapt are not
+    parameters of this one.
 
     Args:
         policy: the module.

@@ -1,4 +1,4 @@
-"""learn2learn without what it drags in.
+"""learn2learn without its unused dependencies.
 
 `import learn2learn` imports gym, torchvision and qpth, which are dead or large and which this
 project does not use. Its subpackages utils, algorithms, optim and nn need none of them. Where a

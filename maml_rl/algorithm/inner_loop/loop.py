@@ -41,7 +41,7 @@ class InnerLoop(Recorded):
         loss: "likelihood_ratio", "log_likelihood", "dice" or "loaded_dice"; or a loss itself (see
             `Loss`), as inner.loss._target_ builds one.
         first_order: drop second derivatives.
-        adapted: what adapts: parts of the policy ("head", "body", "context"), names of parameters
+        adapted: the parameters that adapt: parts of the policy ("head", "body", "context"), names
             or patterns such as "layers.2.*"; None adapts all.
         update: the update rule; plain SGD where none is given.
         dice_decay: lambda of Loaded DiCE, in [0, 1].
@@ -165,7 +165,7 @@ class InnerLoop(Recorded):
         Args:
             policy: runs the stacked parameters.
             params: each task's parameters, leaves [M, *s].
-            meta: what is meta-learned, a row per task, leaves [M, *s].
+            meta: meta-parameters, a row per task, leaves [M, *s].
             rollout: collected with these parameters (or with fixed ones close to them).
             targets: of the rollout.
             scale: of this step against a full one.
@@ -194,7 +194,7 @@ class InnerLoop(Recorded):
 
         Args:
             policy: runs the stacked parameters.
-            meta: what is meta-learned, a row per task, leaves [M, *s].
+            meta: meta-parameters, a row per task, leaves [M, *s].
             steps: K + 1, whose rollouts and targets are used.
 
         Returns:
@@ -221,7 +221,7 @@ class InnerLoop(Recorded):
 def to_differentiate(params: Params, names: Sequence[str]) -> Params:
     """Parameters of which those in `names` can be differentiated in.
 
-    They are what they were where they carry a graph that is kept, else leaves.
+    They are unchanged where they carry a graph that is kept, and leaves otherwise.
     """
     differentiable = torch.is_grad_enabled()
     return params | {

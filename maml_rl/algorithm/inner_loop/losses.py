@@ -2,9 +2,9 @@
 
 Sums over steps are divided by the number of steps, sum(mask): that is what a step size of 0.1
 means. They differ in the Hessian, which an outer loop that differentiates through the inner step
-needs (docs/estimators.md). Their gradients are one in expectation, that of the discounted return,
-where `algorithm.discounted_visits` weighs step t by gamma^t; without it, which is the field's habit
-and the default, only `dice` weighs so.
+needs (docs/estimators.md). With `algorithm.discounted_visits`, which weighs step t by gamma^t, they
+all have the gradient of the discounted return in expectation. Without it, the default as usual in
+the field, only `dice` weighs so.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def log_likelihood(distribution: Distribution, rollout: Rollout, targets: Target
 def log_ratios(distribution: Distribution, rollout: Rollout) -> Tensor:
     """Log ratio log pi(a|o) - log pi_sampled(a|o), 0 at steps that did not happen, [M, T, B].
 
-    The second are the rollout's stored numbers, so that losses made of ratios are functions of the
-    parameters alone: their derivatives are those that finite differences see, of every order.
+    log pi_sampled is stored in the rollout, so that losses made of ratios are functions of the
+    parameters alone, and finite differences agree with their derivatives of every order.
     """
     moved = distribution.log_prob(rollout.actions) - rollout.log_probs
     return torch.where(rollout.mask > 0, moved, torch.zeros_like(moved))

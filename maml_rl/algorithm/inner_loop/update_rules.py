@@ -1,7 +1,7 @@
-"""Update rules: how an inner step turns gradients into parameters.
+"""Update rules: from gradients to the parameters after an inner step.
 
-A rule is a function of what it is given; what it learns is in the meta-parameters, under names
-that begin with "update/".
+A rule is a function of its arguments. Its learned parameters are meta-parameters, under names that
+begin with "update/".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UpdateRule(Protocol):
         ...
 
     def __call__(self, meta: Params, params: Params, grads: Params, step_size: float) -> Params:
-        """Parameters after one step; those without a gradient stay as they are."""
+        """Parameters after one step; those without a gradient do not change."""
         ...
 
 
@@ -51,8 +51,8 @@ class MetaSGD(Recorded):
     Args:
         positive: learn the logarithms of the step sizes, which keeps them positive; otherwise they
             are raw numbers, as in learn2learn.
-        per: "parameter" for a step size of every weight's own, "tensor" for one per weight matrix,
-            bias vector or log_std.
+        per: "parameter" for a step size for every weight, "tensor" for one per weight matrix, bias
+            vector or log_std.
     """
 
     def __init__(self, positive: bool = False, per: str = "parameter") -> None:
