@@ -283,9 +283,12 @@ def _draw_grid(axes: Axes, grid: Grid, curve: Curve) -> None:
 
 
 def adaptation_figure(result: EvaluationResult) -> Figure:
-    """The adaptation curve of an evaluation, and of its groups."""
-    figure = new_figure(5.5, 4)
-    _draw_curves(figure.subplots(), result)
+    """The adaptation curve of an evaluation, and of its groups; success rates where recorded."""
+    figure, (left, *right) = laid_out(1 if result.success is None else 2, 5.5, 4)
+    _draw_curves(left, result)
+    for axes in right:
+        draw_quantity(axes, "success", result, "all tasks", ALL_TASKS)
+        name_quantity(axes, "success", result.curve, result.remembers)
     return figure
 
 

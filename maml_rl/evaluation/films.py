@@ -59,8 +59,7 @@ def record(
         distribution: of the task, with a `single` Gymnasium environment that draws itself.
         task: leaves without the leading M.
         policy: acts.
-        stages: one policy's parameters, leaves [1, *s], by the caption of its picture ("before
-            adaptation").
+        stages: parameters, leaves [1, *s], by the caption of their picture ("before adaptation").
         seed: of the initial state.
         progress: called with the share of the film that is done.
 
@@ -71,10 +70,7 @@ def record(
         UserError: if the environment cannot be drawn.
     """
     with ExitStack() as stack:
-        envs = [
-            stack.enter_context(closing(drawn_environment(distribution, task, SIZE)))
-            for _ in stages
-        ]
+        envs = [_opened(stack, distribution, task) for _ in stages]
         episodes = [
             episode(env, distribution, policy, params, seed)
             for env, params in zip(envs, stages.values(), strict=True)
@@ -86,8 +82,12 @@ def record(
             write_mp4(partial, film.frames(most, progress), rate)
     with replacing(path.with_suffix(".gif")) as partial:
         write_gif(partial, film.small, rate / stride)
-    progress(1.0)
     return film.returns
+
+
+def _opened(stack: ExitStack, distribution: Any, task: Task) -> gymnasium.Env[Any, Any]:
+    """An environment of a task that draws itself; it is closed with the stack."""
+    return stack.enter_context(closing(drawn_environment(distribution, task, SIZE)))
 
 
 class _Film:
@@ -118,6 +118,7 @@ class _Film:
             yield frame
         if not written:
             self.small.append(shrunk(frame, GIF_WIDTH))
+        progress(1.0)
 
 
 def episode(

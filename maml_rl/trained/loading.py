@@ -273,14 +273,12 @@ class Trained:
             NonFiniteError: naming the task whose action, observation or reward is not finite.
         """
         varied = self.varied(step_size)
-        steps = integer_at_least("steps", steps, 0)
-        num_episodes = integer_at_least("num_episodes", num_episodes)
+        sizes = integer_at_least("steps", steps, 0), integer_at_least("num_episodes", num_episodes)
         key = Key(integer_at_least("seed", seed, 0), (Purpose.TEST,))
         scale = step_scales(later_scale)
         if isinstance(tasks, gymnasium.Env):
-            return varied._adapt_env(tasks, steps, num_episodes, key, scale)
-        sampler = Sampler(threads)
-        return varied._adapt_tasks(self._checked(tasks), steps, num_episodes, sampler, key, scale)
+            return varied._adapt_env(tasks, *sizes, key, scale)
+        return varied._adapt_tasks(self._checked(tasks), *sizes, Sampler(threads), key, scale)
 
     def _adapt_tasks(
         self,

@@ -394,6 +394,10 @@ def test_success_rates_have_a_panel_where_they_are_recorded(tmp_path, monkeypatc
     assert axes.get_ylabel() == "success rate (95 % interval)"
     assert axes.lines[0].get_xydata().tolist() == [[0, 0.25], [1, 0.75]]  # means over two tasks
     assert axes.get_ylim() == (-0.03, 1.03)
+    of_report = curves.adaptation_figure(result_of(returns, success=rates))
+    assert [one.get_ylabel().partition(" (")[0] for one in of_report.axes] == [
+        *("return", "success rate")
+    ]
 
 
 def test_success_rates_of_groups_are_compared_where_all_have_them():
