@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import pickle
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,9 @@ FOUNDATIONS = tuple(
 )
 """Modules whose classes are there to be inherited from."""
 
+PARTS = ("train", "held_out", "distribution", "set_task", "members")
+"""Attributes that hold what a distribution is made of."""
+
 SETTING_TASKS = ("apply", "describe", "finite_tasks", "name", "sample")
 """Names of a class that sets the tasks of a Gymnasium environment."""
 
@@ -32,13 +36,9 @@ def authored_parts(distribution: Any) -> list[Any]:
     while waiting:
         part = waiting.pop(0)
         parts.append(part)
-        attributes = getattr(part, "__dict__", {})
-        inner = [attributes.get(name) for name in ("train", "held_out", "distribution", "set_task")]
-        waiting += [
-            inner_part
-            for inner_part in (*inner, *attributes.get("members", ()))
-            if inner_part is not None
-        ]
+        held = [getattr(part, "__dict__", {}).get(name) for name in PARTS]
+        lists = [value if isinstance(value, list) else [value] for value in held]
+        waiting += [inner for inner in itertools.chain(*lists) if inner is not None]
     return parts
 
 
@@ -102,7 +102,7 @@ def _names_in_use(classes: Sequence[type]) -> set[str]:
 
 # What is kept between calls.
 
-CACHED = ("name",)  # by the base class, at its first use
+CACHED = ("name", "_arguments")  # by the base class
 
 
 def fresh(distribution: TaskDistribution) -> TaskDistribution:
@@ -115,17 +115,17 @@ def fresh(distribution: TaskDistribution) -> TaskDistribution:
 
 def kept_state(distribution: Any) -> dict[str, bytes]:
     """Fingerprints of the attributes of a distribution's objects and classes, by name."""
-    parts = authored_parts(distribution)
     attributes = [
         values
-        for part in parts
+        for part in authored_parts(distribution)
         for values in (getattr(part, "__dict__", {}), *map(_data, authored_classes(type(part))))
+        if authored_classes(type(part))
     ]
     return {
         f"{index}.{name}": _fingerprint(value)
         for index, values in enumerate(attributes)
         for name, value in values.items()
-        if not any(value is part for part in parts) and name not in CACHED
+        if name not in (*PARTS, *CACHED)
     }
 
 

@@ -103,7 +103,12 @@ CHECKS: dict[str, Check] = {
 }
 """Every promise, in the order in which `check` looks at them."""
 
-CONSEQUENCES = {"spaces": tuple(CHECKS), "tasks": ("tasks differ",), "shapes": EPISODES}
+CONSEQUENCES = {
+    "spaces": tuple(CHECKS),
+    "tasks": ("tasks differ",),
+    "shapes": EPISODES,
+    "episodes": ("single",),
+}
 """Checks that are not made where one has failed, however it did."""
 
 SAME = "for the same reason as above"

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 from gymnasium import spaces
 
-from envs.checking.authored import check_names, fresh
+from envs.checking.authored import authored_parts, check_names, fresh
 from envs.checking.contract import check
 from envs.checking.drawn import drawn_tasks, some_tasks
 from envs.checking.resets import traced_beside_another
@@ -34,6 +34,18 @@ def rehearse(distribution: TaskDistribution) -> str | None:
         ContractError: naming the cause.
     """
     check_names(distribution)
+    for part in authored_parts(distribution):  # of a mixture's tasks, a part may have none
+        if isinstance(part, TaskDistribution):
+            _rehearse_part(part)
+    return _without_difference(fresh(distribution))
+
+
+def _rehearse_part(distribution: TaskDistribution) -> None:
+    """Check a distribution, or one that it is made of.
+
+    Raises:
+        ContractError: naming the cause.
+    """
     check_sampling(fresh(distribution))
     try:
         _repeat(fresh(distribution))
@@ -42,7 +54,6 @@ def rehearse(distribution: TaskDistribution) -> str | None:
             if finding.status == "wrong":
                 raise ContractError(finding.sentence) from None
         raise
-    return _without_difference(fresh(distribution))
 
 
 def _repeat(distribution: TaskDistribution) -> None:

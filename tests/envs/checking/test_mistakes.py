@@ -7,6 +7,9 @@ import pytest
 
 from envs import ASSETS, MujocoTaskDistribution, Preset, UserError
 from envs.checking import CHECKS, check, rehearse
+from envs.wrappers.held_out import HeldOut
+from envs.wrappers.task_observed import TaskObserved
+from envs.wrappers.union import Union
 
 SAME = "for the same reason as above"
 
@@ -254,3 +257,14 @@ def test_what_may_be_a_sparse_reward_is_a_warning(mistake):
 def test_without_a_mistake_nothing_is_found():
     assert rehearse(Hop()) is None
     assert all(finding.status != "wrong" for finding in check(Hop()))
+
+
+@pytest.mark.parametrize("mistake", [Terminate, ActionSum, CallsInSelf])
+def test_what_distributions_are_made_of_is_found_too(mistake):
+    combined = [Union([Hop(), mistake()]), TaskObserved(mistake())]
+    if mistake is not CallsInSelf:  # two of those are refused as unequal
+        combined.append(HeldOut(mistake(), mistake()))
+    for distribution in combined:
+        with pytest.raises(UserError) as error:
+            rehearse(distribution)
+        assert FOUND[mistake][1] in str(error.value)
