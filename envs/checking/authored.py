@@ -87,9 +87,13 @@ def _names_in_use(classes: Sequence[type]) -> set[str]:
         vars(sys.modules[base.__module__]) for base in classes if base.__module__ in sys.modules
     ]
     values = [value for base in (*map(vars, classes), *modules) for value in base.values()]
+    inner = ("fget", "func", "__func__")  # of a property, a cached one, a class method
     functions = [
-        getattr(value, "fget", None) or getattr(value, "__func__", None) or value
+        inspect.unwrap(
+            next((function for at in inner if (function := getattr(value, at, None))), value)
+        )
         for value in values
+        if not isinstance(value, type)
     ]
     codes = [function.__code__ for function in functions if inspect.isfunction(function)]
     names: set[str] = set()

@@ -3,6 +3,7 @@
 `Track` keeps every promise. Each broken one below differs from it in one thing.
 """
 
+import functools
 import random
 from contextlib import suppress
 from typing import ClassVar
@@ -831,11 +832,18 @@ def test_of_one_cause_one_check_is_wrong(case, monkeypatch):
 
 def test_a_helper_with_a_name_like_a_method_s_is_none_where_it_is_used():
     class Helped(Track):
+        def __init__(self):
+            self.first = self.marker()
+
         def marker(self):
             return 0.5
 
-        def describe(self, task):
-            return f"{self.marker()}"
+        def grids(self):
+            return 1
+
+        @functools.cached_property
+        def second(self):
+            return self.grids()
 
     assert CHECKS["names"](Helped()) == "every public name is a known one, or in use"
     assert CHECKS["names"](track(_marker=fail, speeds=fail)).startswith("every public name")
