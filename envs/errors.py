@@ -44,3 +44,13 @@ class ArgumentError(UserError):
 
 class SimulationError(RuntimeError):
     """A simulation became unstable, gave a value that is not finite, or its worker died."""
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error, on one line."""
+    return " ".join(str(error).split())
+
+
+def cause(error: BaseException) -> str:
+    """The kind and the message of an error, on one line."""
+    return f"{type(error).__name__}: {one_line(error)}".rstrip(": .")

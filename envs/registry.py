@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from envs.arguments import one_of
-from envs.errors import UserError
+from envs.errors import UserError, cause
 from envs.protocol import TaskDistribution, check_complete, check_distribution
 
 ENTRY_POINTS = "maml_rl.task_distributions"
@@ -150,8 +150,7 @@ def resolve(name: str) -> Any:
     try:
         constructor = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's file may raise anything
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{name} cannot be imported ({why}).") from error
+        raise UserError(f"{name} cannot be imported ({cause(error)}).") from error
     if not callable(constructor):
         raise UserError(f"{name} is no class.")
     return constructor
@@ -171,8 +170,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> TaskDistribu
     except UserError:
         raise
     except Exception as error:  # a user's constructor may raise anything
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{name} cannot be built ({why}).") from error
+        raise UserError(f"{name} cannot be built ({cause(error)}).") from error
     check_distribution(name, built)
     checked: TaskDistribution = built
     return checked

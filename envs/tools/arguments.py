@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from envs.errors import UserError
+from envs.errors import UserError, one_line
 from envs.registry import import_from_working_folder
 from envs.yaml_text import from_yaml
 
@@ -25,7 +25,7 @@ def status_of(call: Callable[[], int]) -> int:
         sys.stdout.flush()  # here, where a reader that has gone away can still be met
         return status
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

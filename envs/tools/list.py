@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from envs.checking import parameters, spaces_in_words
-from envs.errors import UserError
+from envs.errors import UserError, cause
 from envs.registry import (
     MADE_OF_OTHERS,
     SHIPPED,
@@ -75,7 +75,7 @@ def _row(name: str) -> tuple[str, ...]:
         package = missing_package(error)
         why = f"not installed: it needs the package {package}" if package else f"{error}"
     except Exception as error:  # a published distribution may be wrong in any way
-        why = f"{type(error).__name__}: {error}"
+        why = cause(error)
     return name, "-", "-", "-", why, ""
 
 

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.errors import UserError
+from envs.errors import UserError, cause
 
 RENDERERS = ("egl", "osmesa")
 NO_RENDERER = (
@@ -77,8 +77,7 @@ def picture_of(env: gymnasium.Env[Any, Any], name: str, asked: str) -> NDArray[n
     except Exception as error:  # drawing may fail in as many ways as there are libraries
         if "mujoco" in sys.modules and os.environ.get("MUJOCO_GL") not in RENDERERS:
             raise UserError(f"{asked} {NO_RENDERER}") from error
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(f"{name} cannot be drawn ({why}).") from error
+        raise UserError(f"{name} cannot be drawn ({cause(error)}).") from error
     if np.ndim(picture) != 3 or np.shape(picture)[2] != 3:
         raise UserError(
             f"{name}.single(task, render_mode='rgb_array').render() must return an array "

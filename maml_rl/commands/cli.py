@@ -21,11 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.arguments import listed, one_of
-from envs.errors import SimulationError, UserError
+from envs.errors import SimulationError, UserError, one_line
 from envs.protocol import snake_case
 from envs.registry import arguments, import_from_working_folder, published, resolve
 from maml_rl.commands.paths import config_directory
-from maml_rl.configuration.building import one_line
 from maml_rl.errors import CheckpointError, NonFiniteError
 
 NOT_WRITABLE = (

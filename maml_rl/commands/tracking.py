@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from envs.errors import UserError
-from maml_rl.configuration.building import build_logger, one_line
+from envs.errors import UserError, one_line
+from maml_rl.configuration.building import build_logger
 from maml_rl.configuration.stored import stored_config
 from maml_rl.evaluation.result import EvaluationResult
 from maml_rl.runs.data import read_run

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs.arguments import integer_at_least, one_of
 from envs.checking import probe, rehearse
-from envs.errors import ArgumentError, UserError
+from envs.errors import ArgumentError, UserError, cause
 from envs.protocol import TaskDistribution, check_complete, check_distribution
 from envs.registry import arguments
 from envs.unstable import ending_unstable_episodes
@@ -268,8 +268,7 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
     try:
         cls = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's file may raise anything
-        why = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"{name}._target_={target} cannot be imported ({why}).") from error
+        raise UserError(f"{name}._target_={target} cannot be imported ({cause(error)}).") from error
     if not callable(cls):
         raise UserError(f"{name}._target_={target} is no class.")
     check_node(name, target, cls)
@@ -300,8 +299,7 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
         except UserError:
             raise
         except Exception as error:
-            problem = f"{type(error).__name__}: {one_line(error)}"
-            raise UserError(f"{name}: {problem}") from error
+            raise UserError(f"{name}: {cause(error)}") from error
 
 
 @contextmanager
@@ -338,8 +336,3 @@ def _check_type(name: str, value: Any, annotation: str) -> None:
     if annotation.startswith(("Sequence[", "list[")) and not OmegaConf.is_list(value):
         example = 64 if value is None else value
         raise UserError(f"{name} must be a list in brackets, such as [{example}], not {value!r}.")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line."""
-    return " ".join(str(error).split())

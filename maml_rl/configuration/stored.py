@@ -9,9 +9,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from envs.errors import UserError
+from envs.errors import UserError, one_line
 from envs.yaml_text import from_yaml
-from maml_rl.configuration.building import NODES, one_line
+from maml_rl.configuration.building import NODES
 from maml_rl.configuration.old_names import rename
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 

@@ -22,18 +22,13 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from envs.episodes import episode_seed
-from envs.errors import SimulationError, UserError
+from envs.errors import SimulationError, UserError, cause
 from envs.protocol import Array, Step, Tasks, check_count, task_at
 
 if TYPE_CHECKING:
     from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
 
 PATIENCE = 5.0  # seconds that a process has to end by itself
-
-
-def cause(error: BaseException) -> str:
-    """The message of an exception, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": .")
 
 
 class BatchedGymnasium:

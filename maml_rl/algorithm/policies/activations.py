@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from envs.arguments import one_of
-from envs.errors import ArgumentError
+from envs.errors import ArgumentError, cause
 from maml_rl.algorithm.forward_mode import dual_level
 
 
@@ -85,10 +85,9 @@ def activation_named(name: object) -> Activation:
         column = torch.linspace(-1.0, 1.0, 3)
         fits = torch.equal(function(column)[1:], function(column[1:]))
     except Exception as error:  # anything may stand at a path that somebody wrote
-        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ArgumentError(
             f"activation={name} is no activation: name a function of a tensor, such as "
-            f"torch.atan ({why}).",
+            f"torch.atan ({cause(error)}).",
             "activation",
         ) from error
     if not fits:

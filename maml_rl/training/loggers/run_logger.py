@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
+from envs.errors import cause
 from envs.recorded import Recorded
 from maml_rl.training.loggers.tensorboard import TensorBoard
 from maml_rl.training.progress import Display, Heading
@@ -127,8 +128,7 @@ class RunLogger(Recorded):
             yield
         except Exception as error:
             self._sinks.pop(name, None)
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"warning: {name} {loss} ({why}).", file=sys.stderr, flush=True)
+            print(f"warning: {name} {loss} ({cause(error)}).", file=sys.stderr, flush=True)
 
     def show(self, metrics: Metrics, fraction: float) -> None:
         """Show one iteration's metrics; `fraction` of the run is done."""
