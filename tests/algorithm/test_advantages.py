@@ -295,10 +295,10 @@ def test_targets_carry_no_graph():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"discount": 1.01}, "^discount must be"),
-        ({"discount": -0.1}, "^discount must be"),
-        ({"gae_lambda": 2}, "^gae_lambda must be"),
-        ({"gae_lambda": None}, "^gae_lambda must be"),
+        ({"discount": 1.01}, "discount"),
+        ({"discount": -0.1}, "discount"),
+        ({"gae_lambda": 2}, "gae_lambda"),
+        ({"gae_lambda": None}, "gae_lambda"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(arguments, name):

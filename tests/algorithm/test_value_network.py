@@ -95,10 +95,10 @@ def test_it_trains_and_resumes_to_the_bit(tmp_path, work):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"hidden_sizes": []}, "baseline.hidden_sizes is empty"),
-        ({"steps": -1}, "baseline.steps must be"),
-        ({"step_size": 0}, "baseline.step_size must be"),
-        ({"ridge": 0}, "baseline.ridge must be"),
+        ({"hidden_sizes": []}, "^hidden_sizes is empty"),
+        ({"steps": -1}, "^steps must be"),
+        ({"step_size": 0}, "^step_size must be"),
+        ({"ridge": 0}, "^ridge must be"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(arguments, words):

@@ -286,7 +286,7 @@ def test_the_sampler_builds_collectors():
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5])
 def test_a_wrong_number_of_threads_is_refused(threads):
-    with pytest.raises(UserError, match=r"^sampler\.threads must be a whole number of at least 1"):
+    with pytest.raises(UserError, match=r"^threads must be a whole number of at least 1"):
         Sampler(threads)
 
 

@@ -304,14 +304,14 @@ def test_a_step_into_what_is_not_finite_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ({"step_size": 0}, "outer.step_size"),
-        ({"epochs": 0}, "outer.epochs"),
-        ({"clip": 0}, "outer.clip"),
-        ({"inner_kl_coefficient": -1}, "outer.inner_kl_coefficient"),
-        ({"target_inner_kl": 0.01}, "outer.target_inner_kl adapts a penalty that is 0"),
-        ({"inner_kl_coefficient": 1, "target_inner_kl": 0}, "outer.target_inner_kl"),
-        ({"max_grad_norm": 0}, "outer.max_grad_norm"),
-        ({"schedule": "stairs"}, "outer.schedule"),
+        ({"step_size": 0}, "^step_size"),
+        ({"epochs": 0}, "^epochs"),
+        ({"clip": 0}, "^clip"),
+        ({"inner_kl_coefficient": -1}, "^inner_kl_coefficient"),
+        ({"target_inner_kl": 0.01}, "^target_inner_kl adapts a penalty that is 0"),
+        ({"inner_kl_coefficient": 1, "target_inner_kl": 0}, "^target_inner_kl"),
+        ({"max_grad_norm": 0}, "^max_grad_norm"),
+        ({"schedule": "stairs"}, "^schedule"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, name):
