@@ -117,6 +117,11 @@ def least_squares(
     gram = weighted @ differences
     target = weighted @ returns.double().flatten(1, 2)[..., None]
     _raise_unless_finite("a return of task {} is not finite", target)
+    return _solution(gram, target, ridge)
+
+
+def _solution(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
+    """Solve (gram + ridge I) w = target, [M, F, F] and [M, F, 1], by the least ridge that does."""
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     ridges = torch.full((len(gram), 1, 1), ridge, dtype=gram.dtype, device=gram.device)
     for _ in range(10):

@@ -94,21 +94,10 @@ class MetaLearner(Recorded):
         self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
         self.device = device
         self.advantages = AdvantageEstimator(
-            baseline,
-            discount,
-            gae_lambda,
-            standardize_advantages,
-            bootstrap_time_out,
-            held_out_baseline,
-            discounted_visits,
+            *(baseline, discount, gae_lambda, standardize_advantages),
+            *(bootstrap_time_out, held_out_baseline, discounted_visits),
         )
         self.normalize_returns = normalize_returns
-        if normalize_returns and standardize_advantages:
-            raise ArgumentError(
-                "normalize_returns=true changes nothing where advantages are standardized: set "
-                "standardize_advantages=false with it.",
-                *("normalize_returns", "standardize_advantages"),
-            )
         self.exploration_weight = number("exploration_weight", exploration_weight, least=0)
         self.entropy_coefficient = number("entropy_coefficient", entropy_coefficient, least=0)
         self._check_fit()
@@ -119,6 +108,12 @@ class MetaLearner(Recorded):
         Raises:
             UserError: naming the part, and what to write instead.
         """
+        if self.normalize_returns and self.advantages.standardize:
+            raise ArgumentError(
+                "normalize_returns=true changes nothing where advantages are standardized: set "
+                "standardize_advantages=false with it.",
+                *("normalize_returns", "standardize_advantages"),
+            )
         self.inner.adapted_names(self.policy)
         self.outer.check(self.inner, self.policy)
         for name in ("exploration_weight", "entropy_coefficient"):

@@ -338,7 +338,7 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
         {key: value for key, value in values.items() if value != earlier[key]}
     )
     if trainer.limits.reached(progress):
-        trainer.keep_limits(progress)
+        trainer.session.keep_limits(progress)
         print(_nothing_left(trainer, progress), flush=True)
         return 0
     print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)

@@ -264,15 +264,7 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
         node: names the class, and holds its arguments.
         given: arguments that do not come from the node.
     """
-    target = str(node._target_)
-    try:
-        cls = pkgutil.resolve_name(target)
-    except Exception as error:  # importing a user's file may raise anything
-        raise UserError(f"{name}._target_={target} cannot be imported ({cause(error)}).") from error
-    if not callable(cls):
-        raise UserError(f"{name}._target_={target} is no class.")
-    check_node(name, target, cls)
-    check_complete(cls)
+    cls = _class(name, str(node._target_))
     parameters = inspect.signature(cls).parameters
     known = arguments(cls)
     values = {}
@@ -300,6 +292,23 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
             raise
         except Exception as error:
             raise UserError(f"{name}: {cause(error)}") from error
+
+
+def _class(name: str, target: str) -> Any:
+    """The class at a dotted path, for the node of a name.
+
+    Raises:
+        UserError: if there is none, or it does not fit the node.
+    """
+    try:
+        cls = pkgutil.resolve_name(target)
+    except Exception as error:  # importing a user's file may raise anything
+        raise UserError(f"{name}._target_={target} cannot be imported ({cause(error)}).") from error
+    if not callable(cls):
+        raise UserError(f"{name}._target_={target} is no class.")
+    check_node(name, target, cls)
+    check_complete(cls)
+    return cls
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from envs.yaml_text import to_yaml
 
+PLACES = ("distribution", "learner", "sampler", "logger", "folder", "seed")  # nodes of their own
 PARTS = ("policy", "baseline", "inner", "outer")  # of a learner, each a node
 
 
@@ -21,8 +22,27 @@ class NotDescribedError(ValueError):
     """An object that no file can describe; the message says why, and what to write instead."""
 
 
-def derived_configuration(trainer: Recorded) -> dict[str, str]:
-    """Texts of the files that a command stores, by name, from the trainer's own objects.
+PYTHON_ALONE = (
+    "maml_rl.load(trainer) and trainer.resume() alone can use this run, for its folder has no "
+    "configuration"
+)
+
+
+def derived_configuration(trainer: Recorded) -> tuple[dict[str, str], str | None]:
+    """The files that a command stores, made from the trainer's own objects.
+
+    Returns:
+        Texts by the files' names, and None; or none, and why an object cannot be described.
+    """
+    try:
+        files = {"config.yaml": _configuration(trainer), "overrides.yaml": []}
+    except NotDescribedError as error:
+        return {}, str(error)
+    return {name: to_yaml(content) for name, content in files.items()}, None
+
+
+def _configuration(trainer: Recorded) -> dict[str, Any]:
+    """The configuration that builds the trainer again.
 
     Raises:
         NotDescribedError: naming the object that no file can describe.
@@ -33,7 +53,13 @@ def derived_configuration(trainer: Recorded) -> dict[str, str]:
     if type(distribution) is Trials:
         episodes, distribution = distribution.episodes, distribution.distribution
     observed = type(distribution) is TaskObserved
-    algorithm = _node("algorithm", learner)
+    algorithm = _node("algorithm", learner, PARTS)
+    parts = constructor_arguments(learner) or {}
+    for name in PARTS:
+        if name not in parts:
+            raise NotDescribedError(
+                f"the learner of the class {type(learner).__name__} has no {name}."
+            )
     config = {
         "seed": given["seed"],
         "requires": {},
@@ -43,23 +69,15 @@ def derived_configuration(trainer: Recorded) -> dict[str, str]:
         "init_from": None,
         "resume": None,
         "env": _node("env", distribution.distribution if observed else distribution),
-        **{name: algorithm.pop(name, None) for name in PARTS},
+        **{name: _node(name, parts[name]) for name in PARTS},
         "sampler": _node("sampler", given["sampler"]),
         "trainer": _node("trainer", trainer, PLACES),
         "logger": _node("logger", given["logger"]),
         "algorithm": algorithm,
     }
-    for name in PARTS:
-        if config[name] is None:
-            raise NotDescribedError(
-                f"the learner of the class {type(learner).__name__} has no {name}."
-            )
     for name in ("observation_size", "action_size"):  # which follow from the environment
         config["policy"].pop(name, None)
-    return {"config.yaml": to_yaml(config), "overrides.yaml": to_yaml([])}
-
-
-PLACES = ("distribution", "learner", "sampler", "logger", "folder", "seed")  # nodes of their own
+    return config
 
 
 def _node(name: str, built: Any, elsewhere: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from envs.arguments import integer_at_least, one_of
 from envs.episodes import info_names
-from envs.errors import ArgumentError, SimulationError, UserError
+from envs.errors import ArgumentError, SimulationError
 from envs.protocol import (
     Splits,
     TaskDistribution,
@@ -32,17 +32,16 @@ from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.outer_loop import OuterUpdate
 from maml_rl.algorithm.outer_loop.objectives import group_size
 from maml_rl.algorithm.rollout import Params
-from maml_rl.errors import CheckpointError, NonFiniteError
-from maml_rl.files import write_json
+from maml_rl.errors import NonFiniteError
 from maml_rl.randomness import Key, Purpose
-from maml_rl.runs.checkpoint import check_architecture, load_checkpoint, save_checkpoint
-from maml_rl.runs.environment import environment_difference, environment_numbers
+from maml_rl.runs.environment import environment_numbers
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Collector, Sampler
 from maml_rl.sampling.collector import authors_code
-from maml_rl.training.description import NotDescribedError, derived_configuration
+from maml_rl.training.description import PYTHON_ALONE, derived_configuration
 from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.progress import Heading
+from maml_rl.training.session import Session
 from maml_rl.training.state import Limits, Progress, Stopwatch
 from maml_rl.training.stop import StoppedError, StopRequest
 
@@ -106,7 +105,7 @@ class Trainer(Recorded):
         )
         draw_tasks(distribution, self.num_tasks, Key(seed).generator(Purpose.TASKS))  # a trial
         self.stop = StopRequest()
-        self._session: dict[str, Any] | None = None  # what is recorded of a resumed one
+        self.session = Session(folder, self.seed, sampler.threads)
 
     def _stored(self, split: str, source: TaskDistribution, count: int) -> Tasks:
         """Stored tasks of a split; a finite set comes in equal counts, rounded up."""
@@ -149,27 +148,18 @@ class Trainer(Recorded):
             "environment": environment_numbers(self.distribution),
         }
         if configuration is None:
-            configuration, reason = self._derived_configuration()
-            recorded |= {} if reason is None else {"no_configuration": reason}
+            configuration, reason = derived_configuration(self)
+            if reason is not None:
+                recorded["no_configuration"] = reason
+                self.notes.append(f"{PYTHON_ALONE}: {reason}")
         with self.folder.beginning():
             self.folder.write_configuration(configuration)
             self.folder.write_splits(self.splits)
             self.folder.write_provenance(self.seed, recorded)
-            self._save(progress, "last")
+            self.session.save(progress, "last")
         for note in self.notes:
             print(f"note: {note}", flush=True)
         return progress
-
-    def _derived_configuration(self) -> tuple[dict[str, str], str | None]:
-        """Configuration files for the trainer's objects; none, and why, where that can't be."""
-        try:
-            return derived_configuration(self), None
-        except NotDescribedError as error:
-            self.notes.append(
-                f"maml_rl.load(trainer) and trainer.resume() alone can use this run, for its "
-                f"folder has no configuration: {error}"
-            )
-            return {}, str(error)
 
     def resume(self, changed: Mapping[str, Any] | None = None) -> Progress:
         """Go on with the run from its last checkpoint, with its stored tasks.
@@ -183,37 +173,10 @@ class Trainer(Recorded):
             UserError: if the run's metrics are shorter than the checkpoint says, or its environment
                 has changed.
         """
-        path = self.folder.checkpoint("last")
-        try:
-            content = load_checkpoint(path)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error} {self._other_checkpoints()}") from error
-        del content["format"]
-        if set(content) != set(Progress.__dataclass_fields__):
-            raise CheckpointError(f"{path} holds {sorted(content)}, which is no run's progress.")
-        progress = Progress(**content)
-        check_architecture(progress.meta, self.learner.initialize(self.seed), path)
-        size = self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
-        if size < progress.metrics_bytes:
-            raise UserError(
-                f"{self.folder.metrics} is shorter than at the last checkpoint. "
-                f"{self._other_checkpoints()}"
-            )
-        difference = environment_difference(self.folder.read_provenance(), self.distribution)
-        if difference is not None:
-            raise UserError(
-                f"{self.folder.path} began with another environment: {difference}. Restore the "
-                f"code that it began with, or begin a new run with init_from={self.folder.path}."
-            )
+        initial = self.learner.initialize(self.seed)
+        progress = self.session.resume(initial, self.distribution, changed)
         self.splits = self.folder.read_splits()
-        self._session = {"iteration": progress.iteration, "changed": dict(changed or {})}
         return progress
-
-    def _other_checkpoints(self) -> str:
-        names = [name for name in self.folder.checkpoint_names() if name != "last"]
-        if not names:
-            return "The run has no other checkpoint; begin it anew."
-        return f"To go on from an earlier one, copy it over last.pt; there is {', '.join(names)}."
 
     def run(self, progress: Progress) -> Metrics:
         """Train until a limit is reached or a stop is requested.
@@ -233,7 +196,7 @@ class Trainer(Recorded):
         with (
             closing(self._collector(self.num_tasks, self.num_episodes)) as collector,
             self.folder.locked(),
-            self._recorded(progress),
+            self.session.recorded(progress, self.limits),
             self.stop,
             self.logger.open(
                 self.folder.metrics, progress.env_steps, progress.metrics_bytes, heading
@@ -243,7 +206,7 @@ class Trainer(Recorded):
             while not self.limits.reached(progress):
                 later, metrics = self._iterate(collector, progress)
                 later.metrics_bytes = logger.write(metrics)
-                self._save_all(later, metrics)
+                self._save(later, metrics)
                 progress.advance_to(later)
                 logger.show(metrics, self.limits.fraction(progress))
             metrics = metrics | self._last_validation(progress)
@@ -335,8 +298,7 @@ class Trainer(Recorded):
         resumed for longer equals one that was never interrupted.
         """
         due = progress.iteration % self.validate_every != 0 or progress.iteration == 0
-        begun_at = None if self._session is None else self._session["iteration"]
-        nothing_done = progress.iteration == begun_at
+        nothing_done = progress.iteration == self.session.resumed_at
         if not due or (nothing_done and self.folder.checkpoint("best").is_file()):
             return {}
         with self._named(f"validation after iteration {progress.iteration}"):
@@ -358,55 +320,12 @@ class Trainer(Recorded):
             self.stop.check()
             raise type(error)(f"{phase}: {error}") from error
 
-    def keep_limits(self, progress: Progress) -> None:
-        """Store the changed limits of a run that has nothing left to do."""
-        assert self._session is not None
-        changed = self._session["changed"]
-        limits = {key: value for key, value in changed.items() if key.startswith("trainer.")}
-        if limits:
-            self._session["changed"] = limits
-            with self.folder.locked():
-                self._add_session(progress)
-
-    def _add_session(self, progress: Progress) -> None:
-        """Record a resumed session, if no other process has changed the run since it was read.
-
-        Raises:
-            UserError: if another process has trained on since.
-        """
-        self._check_current(progress)
-        recorded = {**(self._session or {}), "sampler_threads": self.sampler.threads}
-        self.folder.add_session(self.seed, recorded)
-
-    def _check_current(self, progress: Progress) -> None:
-        """Refuse to go on from a state that is not the last checkpoint's."""
-        if load_checkpoint(self.folder.checkpoint("last"))["iteration"] != progress.iteration:
-            raise UserError(
-                f"another process has trained in {self.folder.path} since this one read it: call "
-                f"again."
-            )
-
-    @contextmanager
-    def _recorded(self, progress: Progress) -> Iterator[None]:
-        """Record a session, and write stopped.json where numbers that are not finite end it."""
-        self._check_current(progress)
-        if self._session is not None and not self.limits.reached(progress):
-            self._add_session(progress)
-        path = self.folder.path / "stopped.json"
-        path.unlink(missing_ok=True)
-        try:
-            yield
-        except (NonFiniteError, SimulationError) as error:
-            write_json(path, {"error": str(error)})
-            error.add_note("the last good checkpoint is kept")
-            raise
-
-    def _save_all(self, progress: Progress, metrics: Metrics) -> None:
+    def _save(self, progress: Progress, metrics: Metrics) -> None:
         """Write last.pt, and where they are due best.pt and the numbered checkpoint."""
         self._save_best(progress, metrics)
         if progress.iteration % self.checkpoint_every == 0:
-            self._save(progress, progress.iteration)
-        self._save(progress, "last")
+            self.session.save(progress, progress.iteration)
+        self.session.save(progress, "last")
 
     def _save_best(self, progress: Progress, metrics: Metrics) -> None:
         """Write best.pt where a validation is the best so far, after the last inner step.
@@ -420,10 +339,7 @@ class Trainer(Recorded):
         best = progress.best_validation
         if best is None or score > best or (self.measure == "success" and score == best):
             progress.best_validation = score
-            self._save(progress, "best")
-
-    def _save(self, progress: Progress, name: str | int) -> None:
-        save_checkpoint(self.folder.checkpoint(name), dict(vars(progress)))
+            self.session.save(progress, "best")
 
 
 def _measure(best_by: str | None, distribution: TaskDistribution) -> str:

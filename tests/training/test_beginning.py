@@ -67,7 +67,7 @@ def test_a_beginning_that_fails_leaves_a_folder_that_can_be_used(tmp_path, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "_save", full)
+        patch.setattr(run.session, "save", full)
         with pytest.raises(OSError, match="No space left"):
             run.begin(configuration={"config.yaml": "seed: 0\n"})
     assert list((tmp_path / "run").iterdir()) == []

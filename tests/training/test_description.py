@@ -19,7 +19,7 @@ from maml_rl.algorithm.policies import GaussianMLP
 from maml_rl.configuration.building import build_trainer
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
-from maml_rl.training.description import NotDescribedError, derived_configuration
+from maml_rl.training.description import derived_configuration
 from maml_rl.training.loggers import RunLogger
 from maml_rl.training.trainer import Trainer
 from tests.support.bandit import SignBandit
@@ -68,13 +68,13 @@ def test_the_configuration_derived_from_built_objects_is_the_one_they_were_built
     overrides, tmp_path
 ):
     config = smoke_config(*overrides)
-    text = derived_configuration(build_trainer(config, tmp_path))["config.yaml"]
+    text = derived_configuration(build_trainer(config, tmp_path))[0]["config.yaml"]
     derived = from_yaml(text)
     composed = OmegaConf.to_container(config, resolve=True)
     composed["requires"] = {}  # is checked before objects are built
     same(derived, composed)
     again = build_trainer(OmegaConf.create(text), tmp_path)
-    assert derived_configuration(again)["config.yaml"] == text
+    assert derived_configuration(again)[0]["config.yaml"] == text
     for node in ("env", "policy", "inner", "outer", "algorithm", "baseline", "sampler", "logger"):
         assert (
             derived[node]["_target_"].rpartition(".")[2]
@@ -187,11 +187,12 @@ def test_objects_that_cannot_be_written_down_are_named_with_what_to_write(tmp_pa
         ),
         ({"inner": function}, "inner.loss is the function .*<lambda>: give an object"),
     ]:
-        with pytest.raises(NotDescribedError, match=words):
-            derived_configuration(by_hand(tmp_path, **parts))
-    described = from_yaml(
-        derived_configuration(by_hand(tmp_path, baseline=Kept(np.float32(0.5))))["config.yaml"]
-    )
+        files, reason = derived_configuration(by_hand(tmp_path, **parts))
+        assert files == {}
+        assert re.match(words, reason)
+    files, reason = derived_configuration(by_hand(tmp_path, baseline=Kept(np.float32(0.5))))
+    assert reason is None
+    described = from_yaml(files["config.yaml"])
     assert described["baseline"] == {"_target_": f"{__name__}.Kept", "scale": 0.5, "names": ["a"]}
 
 
