@@ -1,7 +1,7 @@
 # make setup       .venv with the project, its tools and learn2learn
 # make train       meta-train the default experiment, evaluate it, print the table and where the plot is
 # make test        format, lint, types, floors and tests: what CI runs
-# make quick       format, lint, floors and the quick tests: a minute
+# make quick       format, lint, floors and the quick tests: under a minute
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
 # make docs        the API reference, docs/api/index.html; fails on a public symbol without a docstring
 # make results     the tables and figures of docs/results.md from the run data kept in results/
