@@ -183,6 +183,13 @@ class SharedModel(Hop):
         self.model.body_mass[:] *= task["speed"]
 
 
+class LateError(Hop):
+    def reward(self, before, action, after, task):
+        if (after["qpos"][..., 1] < 1.15).any():  # after some fifteen steps
+            raise ZeroDivisionError
+        return super().reward(before, action, after, task)
+
+
 class TaskIgnored(Hop):
     def reward(self, before, action, after, task):
         return self.forward(before, after)
@@ -221,6 +228,7 @@ FOUND = {
 }
 BY_CHECKS_ALONE = {
     AnyFallen: ("single", "other terminated"),
+    LateError: ("episodes", "raised ZeroDivisionError ("),
     ScalarReward: ("shapes", "scalar_reward.reward(before, action, after, task) must return an"),
     TaskIgnored: ("tasks differ", "let the reward or the dynamics read the task that set_tasks"),
     Sparse: ("tasks differ", "or, where rewards are sparse, let random actions find one."),
