@@ -10,8 +10,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from envs.tools.check import check_command
-from maml_rl.commands.evaluate import evaluate_command
-from maml_rl.commands.train import train_command
 from tests.support.paths import ROOT
 from tests.support.run_files import read_metrics
 
@@ -75,9 +73,9 @@ def test_its_distributions_pass_the_checks(written, call):
         assert outcome.out.endswith("all is well\n")
 
 
-def test_its_training_commands_run(written, call):
+def test_its_training_commands_run(written, train_cli, evaluate_cli):
     for arguments in of(["python", "train.py"]):
-        outcome = call(train_command, *arguments, *SMALL)
+        outcome = train_cli(*arguments, *SMALL)
         assert (outcome.status, outcome.err) == (0, "")
         folder = next(part for part in arguments if part.startswith("hydra.run.dir="))
         run = written / folder.partition("=")[2]
@@ -89,7 +87,7 @@ def test_its_training_commands_run(written, call):
     assert all(0 <= velocity <= 2 for velocity in tasks["validation"]["velocity"])
     assert all(2 <= velocity <= 3 for velocity in tasks["test"]["velocity"])
     for arguments in of(["python", "evaluate.py"]):
-        outcome = call(evaluate_command, *arguments, "num_episodes=2", "threads=1")
+        outcome = evaluate_cli(*arguments, "num_episodes=2", "threads=1")
         assert (outcome.status, outcome.err) == (0, "")
         assert "gain of the first step" in outcome.out
 
