@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -25,6 +26,19 @@ from envs.episodes import (
 )
 from envs.protocol import Array, TaskDistribution, Tasks, take_tasks
 
+BEGINS_ANEW = (
+    "make(2, 2).reset(rngs) does not begin anew: after other episodes",
+    "draw from the generators that reset is given, and keep nothing of earlier episodes",
+)
+GENERATORS_ALONE = (
+    "make(2, 2) is not determined by reset's generators: in a second environment",
+    "draw from the generators that reset is given, and from nothing else",
+)
+APART = (
+    "make(2, 2) shares something with other environments: while one more runs",
+    "let an environment keep its own state",
+)
+
 
 def check_determinism(distribution: TaskDistribution) -> str:
     """Equal tasks, generators and actions give equal episodes, whatever else is run.
@@ -39,35 +53,16 @@ def check_determinism(distribution: TaskDistribution) -> str:
         with closing(CheckedEnv(distribution, 2, 2)) as env:
             env.run(tasks, seeds + 100, actions)
             again = env.run(tasks, seeds, actions)
-    with naming_kept_state(distribution, before, first, again, "after other episodes"):
-        compare(
-            f"{name}.make(2, 2).reset(rngs) does not begin anew: after other episodes",
-            first,
-            again,
-            "draw from the generators that reset is given, and keep nothing of earlier episodes",
-            exact=True,
-            implies=EPISODES,
-        )
-    second = traced(distribution, tasks, seeds)
-    with naming_kept_state(distribution, before, first, second, "in a second environment"):
-        compare(
-            f"{name}.make(2, 2) is not determined by reset's generators: in a second environment",
-            first,
-            second,
-            "draw from the generators that reset is given, and from nothing else",
-            exact=True,
-            implies=EPISODES,
-        )
-    beside = traced_beside_another(distribution, tasks, seeds, actions)
-    with naming_kept_state(distribution, before, first, beside, "beside another environment"):
-        compare(
-            f"{name}.make(2, 2) shares something with other environments: while one more runs",
-            first,
-            beside,
-            "let an environment keep its own state",
-            exact=True,
-            implies=EPISODES,
-        )
+    second = partial(traced, distribution, tasks, seeds)
+    beside = partial(traced_beside_another, distribution, tasks, seeds, actions)
+    for run, when, claim, advice in (
+        (lambda: again, "after other episodes", *BEGINS_ANEW),
+        (second, "in a second environment", *GENERATORS_ALONE),
+        (beside, "beside another environment", *APART),
+    ):
+        trace = run()
+        with naming_kept_state(distribution, before, first, trace, when):
+            compare(f"{name}.{claim}", first, trace, advice, exact=True, implies=EPISODES)
     compare(
         f"{name}.make(2, 2, threads) depends on the threads: with two",
         first,
