@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from maml_rl.evaluation.statistics import Interval, Strata, Values
+from maml_rl.evaluation.statistics import Strata, Values
 from maml_rl.wording import bracketed, number_format
 
 Kind = Literal["gradient", "memory"]  # takes inner steps, or remembers the episodes of a trial
@@ -21,7 +21,7 @@ class Estimate:
     """A mean and its 95 % interval."""
 
     mean: float
-    ci95: Interval
+    ci95: tuple[float, float]
 
     def written(self, form: str) -> str:
         """The mean with its interval in brackets."""

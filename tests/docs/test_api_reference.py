@@ -1,11 +1,13 @@
 """docs/build_api.py: which symbols it misses words of, and the pages it builds."""
 
 import ast
+import dataclasses
 import importlib.util
 import inspect
 import re
 import sys
 import textwrap
+from typing import get_type_hints
 
 import pytest
 
@@ -49,6 +51,14 @@ def test_every_public_symbol_of_the_packages_has_a_docstring(build_api):
     } <= names
     assert "maml_rl.conf" not in names
     assert build_api.undocumented(modules) == []
+
+
+def test_annotations_of_dataclasses_are_known_where_their_constructor_is_inherited(build_api):
+    for module in build_api.load(build_api.PACKAGES):
+        for name, cls in vars(module).items():
+            defined = isinstance(cls, type) and cls.__module__ == module.__name__
+            if defined and dataclasses.is_dataclass(cls):
+                assert get_type_hints(cls.__init__, vars(module)), name
 
 
 def test_no_module_needs_an_optional_package_when_it_is_imported(build_api):
