@@ -55,11 +55,11 @@ def _single(distribution: TaskDistribution, task: Task) -> gymnasium.Env[Any, An
 
 def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any, Any]) -> None:
     for space in ("observation_space", "action_space"):
-        mine, theirs = getattr(distribution, space), getattr(env, space)
-        if mine != theirs:
+        expected, given = getattr(distribution, space), getattr(env, space)
+        if expected != given:
             raise ContractError(
-                f"{name_of(distribution)}.single(task).{space} must be the distribution's, {mine}, "
-                f"for every task, not {theirs}."
+                f"{name_of(distribution)}.single(task).{space} must be the distribution's, {expected}, "
+                f"for every task, not {given}."
             )
 
 

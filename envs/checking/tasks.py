@@ -119,9 +119,11 @@ def check_held_out(distribution: TaskDistribution) -> str:
     if other is distribution:
         raise NotApplicableError("there are no held-out tasks: test tasks are drawn like others")
     for space in ("observation_space", "action_space"):
-        mine, theirs = getattr(distribution, space), getattr(other, space, None)
-        if mine != theirs:
-            raise ContractError(f"{name}.held_out.{space} must be {name}'s, {mine}, not {theirs}.")
+        expected, given = getattr(distribution, space), getattr(other, space, None)
+        if expected != given:
+            raise ContractError(
+                f"{name}.held_out.{space} must be {name}'s, {expected}, not {given}."
+            )
     tasks = drawn_tasks(other, 2)
     check_alike(distribution, "held_out.sample(2, rng)", tasks, drawn_tasks(distribution, 2))
     traced(distribution, tasks, row_seeds(2, 2))

@@ -73,7 +73,9 @@ def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:
     panels[0].set_title("evaluation")
     for axes, quantity in zip(panels, drawn, strict=False):
         if quantity != "success":
-            _leave_out_far(axes, {one.label: estimates_of(one.curve, quantity) for one in overlays})
+            _leave_out_far(
+                axes, {group.label: estimates_of(group.curve, quantity) for group in overlays}
+            )
         name_quantity(axes, quantity, overlays[0].curve, remembers)
     for axes, number in zip(panels[len(drawn) :], rest, strict=True):
         _draw_small(axes, overlays, number, panels[0].get_ylim())

@@ -18,7 +18,7 @@ from maml_rl.training.state import Limits, Progress
 
 
 class Session:
-    """What training reads from a run's folder and writes into it, beside the metrics.
+    """The files of a run that training reads and writes, beside the metrics.
 
     Args:
         folder: of the run.
