@@ -58,8 +58,8 @@ def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any,
         expected, given = getattr(distribution, space), getattr(env, space)
         if expected != given:
             raise ContractError(
-                f"{name_of(distribution)}.single(task).{space} must be the distribution's, {expected}, "
-                f"for every task, not {given}."
+                f"{name_of(distribution)}.single(task).{space} must be the distribution's, "
+                f"{expected}, for every task, not {given}."
             )
 
 
