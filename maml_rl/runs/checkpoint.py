@@ -30,7 +30,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # torch's own file writer turns a full disk into an internal error
     torch.save(content, buffer)
     with replacing(path) as partial:
-        partial.write_bytes(buffer.getbuffer())
+        partial.write_bytes(buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
