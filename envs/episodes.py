@@ -122,6 +122,7 @@ class CheckedEnv:
             scribble: write into every array of observations once it has been read.
             between: called before every step.
         """
+        # longer than forty lines: the loop of an episode reads best in one piece
         steps, size = len(actions), self.distribution.observation_space.shape
         trace = Trace(
             np.zeros((steps + 1, *self.shape, *size)),
