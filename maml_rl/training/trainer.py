@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from envs.arguments import integer_at_least, one_of
+from envs.balanced import draw_balanced_tasks
 from envs.episodes import info_names
 from envs.errors import ArgumentError, SimulationError
 from envs.protocol import (
@@ -45,6 +46,8 @@ from maml_rl.training.session import Session
 from maml_rl.training.state import Limits, Progress, Stopwatch
 from maml_rl.training.stop import StoppedError, StopRequest
 
+TASK_SAMPLING = {"independent": draw_tasks, "balanced": draw_balanced_tasks}
+
 
 class Trainer(Recorded):
     """Meta-trains a learner on a task distribution.
@@ -68,6 +71,8 @@ class Trainer(Recorded):
         checkpoint_every: iterations between numbered checkpoints; last.pt is written at each.
         best_by: the measure in validation that picks best.pt, "return" or "success"; None takes
             the distribution's `measure`.
+        task_sampling: of an iteration's tasks: "independent" draws, or "balanced", see
+            `draw_balanced_tasks`.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Trainer(Recorded):
         test_tasks: int = 40,
         checkpoint_every: int = 50,
         best_by: str | None = None,
+        task_sampling: str = "independent",
     ) -> None:
         self.limits = Limits(iterations, env_steps)
         self.num_tasks = integer_at_least("num_tasks", num_tasks)
@@ -103,7 +109,8 @@ class Trainer(Recorded):
             validation=self._stored("validation", distribution, validation_tasks),
             test=self._stored("test", held_out(distribution), test_tasks),
         )
-        draw_tasks(distribution, self.num_tasks, Key(seed).generator(Purpose.TASKS))  # a trial
+        self._draw_tasks = TASK_SAMPLING[one_of("task_sampling", task_sampling, TASK_SAMPLING)]
+        self._sample_tasks(Key(seed))  # a trial
         self.stop = StopRequest()
         self.session = Session(folder, self.seed, sampler.threads)
 
@@ -254,7 +261,7 @@ class Trainer(Recorded):
     def _sample_tasks(self, key: Key) -> Tasks:
         """The tasks of an iteration, leaves [M, ...]."""
         with authors_code(self.distribution.name, "sample(num_tasks, rng)"):
-            return draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
+            return self._draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
 
     def _collector(self, num_tasks: int, num_episodes: int) -> Collector:
         policy = self.learner.policy

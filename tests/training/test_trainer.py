@@ -12,6 +12,7 @@ from envs import PointNavigation, UserError
 from maml_rl.configuration.building import build_trainer
 from maml_rl.configuration.stored import stored_config
 from maml_rl.errors import NonFiniteError
+from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.stop import StopRequest
 from maml_rl.training.trainer import Trainer
@@ -138,6 +139,16 @@ def test_stored_tasks_are_the_seed_s_and_finite_ones_come_in_equal_counts(tmp_pa
         "test_tasks=3 is rounded up to 4: half_cheetah_dir has 2 tasks, which are stored "
         "in equal counts."
     ]
+
+
+def test_balanced_sampling_covers_each_iteration_s_directions(tmp_path):
+    options = ["env=half_cheetah_dir", "trainer.num_tasks=4", "trainer.task_sampling=balanced"]
+    balanced = trainer(tmp_path / "balanced", *options)
+    independent = trainer(tmp_path / "independent", *options[:2])
+    keys = [Key(0, (Purpose.TRAINING, iteration)) for iteration in range(1, 9)]
+    sums = [balanced._sample_tasks(key)["direction"].sum() for key in keys]
+    assert sums == [0.0] * 8
+    assert any(independent._sample_tasks(key)["direction"].sum() != 0 for key in keys)
 
 
 def test_validation_is_keyed_apart_from_training(tmp_path):
