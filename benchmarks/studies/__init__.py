@@ -1,0 +1,1 @@
+"""Studies of what decides how fast meta-training learns: one factor at a time, data kept."""

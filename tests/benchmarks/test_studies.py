@@ -1,0 +1,73 @@
+"""Studies of learning: what is due, what a run is asked, what is kept of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.studies import learning
+from benchmarks.studies.factors import STUDIES, Study
+from benchmarks.studies.learning import StudyRun, due, kept_runs, thinned
+
+STUDY = Study(
+    ("env=point_navigation", "algorithm.gae_lambda=0.95"),
+    1000,
+    {"lambda": {"1.0": ["algorithm.gae_lambda=1.0"]}},
+    seeds=(7, 8),
+)
+
+
+def kept(factor, setting, seed, steps=(10, 20), returns=(1.0, 3.0)):
+    return StudyRun(factor, setting, seed, [], list(steps), list(returns), 1.0, "abc")
+
+
+def test_a_setting_replaces_what_the_base_says():
+    overrides = STUDY.overrides(["algorithm.gae_lambda=1.0"], 7)
+    assert overrides[:2] == ["env=point_navigation", "algorithm.gae_lambda=1.0"]
+    assert "trainer.env_steps=1000" in overrides
+    assert overrides[-1] == "seed=7"
+
+
+def test_what_is_kept_is_not_due():
+    assert len(list(due(STUDY, []))) == 4
+    left = list(due(STUDY, [kept("base", "base", 7), kept("lambda", "1.0", 8)]))
+    assert [entry[:3] for entry in left] == [("lambda", "1.0", 7), ("base", "base", 8)]
+
+
+def test_a_curve_is_thinned_to_means():
+    steps, returns = thinned(np.arange(1, 7) * 100, np.array([1.0, 3, 5, 7, 9, 11]), points=3)
+    assert steps == [200, 400, 600]
+    assert returns == [2.0, 6.0, 10.0]
+
+
+def test_the_return_at_a_mark_is_the_mean_nearby():
+    run = kept("base", "base", 7, steps=(100, 200, 300), returns=(1.0, 2.0, 6.0))
+    assert run.at(250, 60) == 4.0
+    assert np.isnan(run.at(1000, 60))
+
+
+@pytest.mark.parametrize("problem", sorted(STUDIES))
+def test_every_override_of_the_studies_composes(problem):
+    from hydra import compose, initialize_config_module
+
+    study = STUDIES[problem]
+    with initialize_config_module("conf", version_base="1.3"):
+        for _, _, _, overrides in due(study, [kept("base", "base", study.seeds[1])]):
+            if overrides[-1] == f"seed={study.seeds[0]}":
+                assert compose("config", overrides).trainer.env_steps == study.env_steps
+
+
+def test_a_study_runs_what_is_due_and_goes_on(tmp_path, monkeypatch):
+    sizes = ("experiment=smoke", "algorithm=promp")
+    study = Study(sizes, 200, {"lambda": {"1.0": ["algorithm.gae_lambda=1.0"]}}, seeds=(7,))
+    monkeypatch.setitem(STUDIES, "tiny", study)
+    for _ in range(2):  # the second time there is nothing to do
+        learning.run("tiny", tmp_path / "runs", tmp_path / "kept")
+    runs = kept_runs("tiny", tmp_path / "kept")
+    assert [(run.factor, run.setting, run.seed) for run in runs] == [
+        ("base", "base", 7),
+        ("lambda", "1.0", 7),
+    ]
+    rows = (tmp_path / "runs/tiny/base_base_7/metrics.jsonl").read_text().splitlines()
+    assert runs[0].env_steps[-1] == json.loads(rows[-1])["env_steps"] >= 200
+    assert runs[0].cpu_seconds > 0
