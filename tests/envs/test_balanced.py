@@ -18,7 +18,8 @@ def test_directions_come_in_equal_counts(distribution):
 
 
 def test_what_is_left_over_is_drawn_at_random():
-    directions = [drawn(HalfCheetahDir(), 3, seed)["direction"] for seed in range(400)]
+    distribution = HalfCheetahDir()
+    directions = [drawn(distribution, 3, seed)["direction"] for seed in range(400)]
     sums = np.sum(directions, axis=1)
     assert set(sums) == {-1.0, 1.0}
     assert np.mean(sums) == pytest.approx(0.0, abs=0.15)  # three standard errors
