@@ -164,6 +164,14 @@ def _known(name: str, overrides: Sequence[str]) -> DictConfig:
     return hydra.compose(name, chosen)
 
 
+def _listed(keys: Sequence[str]) -> str:
+    """Keys of a node in words; of many, the node's name stands once."""
+    node = keys[0].rpartition(".")[0]
+    if node and len(keys) > 10:
+        return f"{node} has {', '.join(key.rpartition('.')[2] for key in keys)}"
+    return f"there is {', '.join(keys)}"
+
+
 def _explained(error: HydraException, config: DictConfig) -> str:
     """The unknown key and its nearest names, or the value that is several, in words."""
     text = str(error)
@@ -180,9 +188,7 @@ def _explained(error: HydraException, config: DictConfig) -> str:
         return f"{key} is unknown; did you mean {near[0]}?"
     parent = key.rpartition(".")[0]
     siblings = sorted(name for name in known if name.rpartition(".")[0] == parent)
-    return (
-        f"{key} is unknown; there is {', '.join(siblings)}." if siblings else f"{key} is unknown."
-    )
+    return f"{key} is unknown; {_listed(siblings)}." if siblings else f"{key} is unknown."
 
 
 def _keys(node: Any, prefix: str) -> Iterator[str]:
