@@ -4,7 +4,7 @@ Trains every setting of a problem's table of factors, one factor at a time aroun
 base, on seeds and training tasks that are reported nowhere else, and keeps a line a run in
 results/studies/<problem>.jsonl: what was set, and the return after adaptation against environment
 steps. A run that is kept is not run again, so the command goes on where it was stopped.
-docs/learning.md shows the tables (`make results`).
+No page shows the tables yet.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -80,11 +81,16 @@ def thinned(steps: Array, returns: Array, points: int = POINTS) -> tuple[list[in
     return [int(steps[part[-1]]) for part in parts], means
 
 
+def run_name(factor: str, setting: str, seed: int) -> str:
+    """Folder of a run: only what an override of Hydra takes without quotes."""
+    return re.sub(r"[^\w.-]+", "-", f"{factor}_{setting}_{seed}")
+
+
 def run(problem: str, scratch: Path, folder: Path = KEPT) -> None:
     """Train what is due of a problem, one run after the other, and keep each."""
     study, commit = STUDIES[problem], _commit()
     for factor, setting, seed, overrides in due(study, kept_runs(problem, folder)):
-        path = scratch / problem / f"{factor}_{setting}_{seed}"
+        path = scratch / problem / run_name(factor, setting, seed)
         print(f"{factor}={setting} seed={seed}", flush=True)
         cpu = _children()
         command = [sys.executable, str(ROOT / "train.py"), *overrides, f"hydra.run.dir={path}"]

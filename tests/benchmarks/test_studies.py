@@ -57,6 +57,17 @@ def test_every_override_of_the_studies_composes(problem):
                 assert compose("config", overrides).trainer.env_steps == study.env_steps
 
 
+def test_a_folder_is_named_without_signs_that_hydra_reads():
+    from hydra import compose, initialize_config_module
+
+    assert learning.run_name("hidden units", "[32,32]", 107) == "hidden-units_-32-32-_107"
+    names = [learning.run_name(*entry[:3]) for entry in due(STUDIES["half_cheetah_dir"], [])]
+    assert len(set(names)) == len(names)
+    with initialize_config_module("conf", version_base="1.3"):
+        for name in names:
+            compose("config", [f"hydra.run.dir=runs/{name}"])
+
+
 def test_a_study_runs_what_is_due_and_goes_on(tmp_path, monkeypatch):
     sizes = ("experiment=smoke", "algorithm=promp")
     study = Study(sizes, 200, {"lambda": {"1.0": ["algorithm.gae_lambda=1.0"]}}, seeds=(7,))
