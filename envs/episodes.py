@@ -276,8 +276,7 @@ def _difference(wanted: Trace, measured: Trace, rows: Array | None, exact: bool)
     first: tuple[int, str] | None = None
     for part in ("observations", "rewards", "terminated", "truncated"):
         expected, given = getattr(wanted, part), getattr(measured, part)
-        near = np.isclose(expected.astype(float), given.astype(float), rtol=1e-6, atol=1e-9)
-        differ = expected != given if exact else ~near
+        differ = expected != given if exact else ~_near(expected.astype(float), given.astype(float))
         if part == "observations":
             differ = differ.any(-1)
         if rows is not None:
@@ -292,6 +291,17 @@ def _difference(wanted: Trace, measured: Trace, rows: Array | None, exact: bool)
             sentence = f"task {task}, episode {slot} has other {part} {when}{values}"
             first = min(first or (now, sentence), (now, sentence), key=lambda pair: pair[0])
     return first[1] if first else None
+
+
+def _near(expected: Array, given: Array) -> Array:
+    """Where two parts [T, M, B, ...] are equal but for rounding.
+
+    A small number may be the difference of large ones (a distance to a goal that is passed), so
+    the tolerance follows the largest of all steps and rows, each observation's feature apart.
+    """
+    size = np.where(np.isfinite(expected), abs(expected), 0.0).max(axis=(0, 1, 2), initial=0.0)
+    tolerance = 1e-9 + 1e-6 * size
+    return np.isclose(given, expected, rtol=0.0, atol=np.broadcast_to(tolerance, expected.shape))
 
 
 @contextmanager
