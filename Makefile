@@ -1,5 +1,6 @@
 # make setup       .venv with the project, its tools and learn2learn
 # make train       meta-train the default experiment, evaluate it, print the table and where the plot is
+# make demo        a trained half-cheetah adapts: the table, the curve and a film; half a minute
 # make test        format, lint, types, floors and tests: what CI runs
 # make quick       format, lint, floors and the quick tests: under a minute
 # make metaworld   add Meta-World to .venv, for env=metaworld_ml1, metaworld_ml10, metaworld_ml45
@@ -18,7 +19,7 @@ RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 PARALLEL := --numprocesses auto --dist worksteal # as many processes as cores
 
-.PHONY: setup train test quick docs results figures bench format metaworld
+.PHONY: setup train demo test quick docs results figures bench format metaworld
 
 setup: $(STAMP)
 
@@ -36,6 +37,9 @@ train: run := $(RUN)
 train: setup
 	$(BIN)/python train.py experiment=half_cheetah_dir hydra.run.dir=$(run) $(ARGS)
 	$(BIN)/python evaluate.py run=$(run)
+
+demo: setup
+	$(BIN)/python evaluate.py run=pretrained/half_cheetah_dir steps=1 video=auto out=outputs/demo
 
 metaworld: $(VENV)/.metaworld
 

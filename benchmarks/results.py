@@ -4,7 +4,9 @@ Rewrites every block of that page and of docs/metrics.md that stands between
 `<!-- <block> <argument> -->` and `<!-- end -->` and draws its figures, and the README's first
 picture, into docs/images/, from what results/ holds: configurations, metrics and evaluations, no
 weights. The sentences around the blocks are the page's own.
-`--keep <run folder> <experiment>/<run>` first copies what is worth keeping of a run into results/.
+`--keep <run folder> <experiment>/<run>` first copies what is worth keeping of a run into results/;
+`--keep <run folder>` keeps its trained initialization in pretrained/, by the environment's name or
+by `--name <name>`, and renews the pages alone.
 """
 
 from __future__ import annotations
@@ -18,8 +20,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.initializations import (
+    OPTION,
+    initializations_table,
+    keep_initialization,
+    outcome,
+)
 from benchmarks.published import PUBLISHED
 from envs.errors import UserError
+from maml_rl.commands.cli import guarded
 from maml_rl.evaluation.comparison_curves import comparison_figure
 from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.reporting.comparison import Comparison, compare_groups, smoothed
@@ -58,7 +67,6 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
 }
 FIRST_RUN = "half_cheetah_dir/seed_0.json"  # of `make train`
 MARKS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40)  # million env steps
-ABSOLUTE = re.compile(r"(?<==)/(?:[^/\"\s]+/)*([^/\"\s]+)")  # the value of an option
 BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -67,7 +75,7 @@ def keep(run: Path, name: str) -> None:
 
     Absolute paths of the machine are cut to their last part in what was run.
     """
-    keep_run(run, RESULTS / f"{name}.json", lambda line: ABSOLUTE.sub(r"\1", line))
+    keep_run(run, RESULTS / f"{name}.json", lambda line: OPTION.sub(r"\1", line))
 
 
 def stored_runs(experiment: str) -> list[RunData]:
@@ -180,6 +188,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "runs": runs_block,
     "training": training_block,
     "optimum": optimum_block,
+    "initializations": lambda argument: initializations_table(),
     "metrics": metric_table,
 }
 
@@ -224,19 +233,26 @@ def draw_first_run(folder: Path) -> None:
     adaptation_plot(folder / "adaptation.png", title, result)
 
 
-def main() -> None:
-    """Keep a run where one is named; renew the page and its figures."""
+def results_command(arguments: Sequence[str]) -> int:
+    """Keep a run where one is named; renew the pages and their figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"))
-    arguments = parser.parse_args()
-    if arguments.keep:
-        keep(Path(arguments.keep[0]), arguments.keep[1])
+    parser.add_argument("--keep", nargs="+", metavar=("RUN", "EXPERIMENT/RUN"), default=[])
+    parser.add_argument("--name", help="of a trained initialization in pretrained/")
+    options = parser.parse_args(arguments)
+    if len(options.keep) > 2 or (options.name is not None and len(options.keep) != 1):
+        parser.error("write --keep RUN, --keep RUN --name NAME, or --keep RUN EXPERIMENT/RUN")
+    if len(options.keep) == 1:
+        print(outcome(keep_initialization(Path(options.keep[0]), options.name)))
+    elif options.keep:
+        keep(Path(options.keep[0]), options.keep[1])
     page = renewed(PAGE.read_text())
-    draw(page, IMAGES)
-    draw_first_run(IMAGES)
+    if len(options.keep) != 1:
+        draw(page, IMAGES)
+        draw_first_run(IMAGES)
     PAGE.write_text(page)
     METRICS_PAGE.write_text(renewed(METRICS_PAGE.read_text()))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    guarded(results_command)

@@ -42,6 +42,7 @@ def test_the_packages_that_are_listed_are_the_folders():
         if path.is_file() and "__pycache__" not in path.parts
     }
     names = {".".join(("maml_rl", *parts) if parts[0] == "conf" else parts) for parts in folders}
+    names.add("maml_rl.pretrained")  # one package: its run folders are data
     assert PYPROJECT["tool"]["setuptools"]["packages"] == sorted(names)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "maml_rl", "envs", "conf")
+DATA = ("conf", "pretrained")  # folders that are installed inside maml_rl
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "maml_rl", "envs", *DATA)
 ENTRY = """
 import sys
 from importlib.metadata import entry_points
@@ -62,11 +63,11 @@ def installed(tmp_path_factory):
 def test_the_wheel_holds_every_file(installed):
     files = {
         path.relative_to(ROOT).as_posix()
-        for package in ("maml_rl", "envs", "conf")
+        for package in ("maml_rl", "envs", *DATA)
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    expected = {f"maml_rl/{name}" if name.startswith("conf/") else name for name in files}
+    expected = {f"maml_rl/{name}" if name.split("/")[0] in DATA else name for name in files}
     held = {
         path.relative_to(installed).as_posix()
         for package in ("maml_rl", "envs")
@@ -104,6 +105,12 @@ def test_an_installed_copy_trains_and_evaluates(installed, tmp_path):
     python("-c", ENTRY, "maml-rl-evaluate", *evaluation, cwd=tmp_path, PYTHONPATH=site)
     result = json.loads((tmp_path / "run/evaluation/evaluation.json").read_text())
     assert result["env"] == "gravity"
+
+
+def test_an_installed_copy_loads_an_initialization_by_its_name(installed, tmp_path):
+    code = "import maml_rl; trained = maml_rl.load('half_cheetah_dir'); print(trained.folder.path)"
+    printed = python("-c", code, cwd=tmp_path, PYTHONPATH=str(installed)).strip()
+    assert printed == str(installed / "maml_rl/pretrained/half_cheetah_dir")
 
 
 def test_another_envs_in_front_of_ours_is_named(tmp_path):

@@ -38,8 +38,9 @@ USAGE = """usage: python evaluate.py run=<run folder> [out=<folder>] [option=val
        python evaluate.py runs=[<run folder>,<run folder>] [out=<folder>] [option=value ...]
 
 Adapt the run's trained initialization to its stored tasks; write evaluation.json, adaptation.png
-and pictures of tasks and trajectories into the run's folder evaluation/, or into another. Several
-runs are compared: those without an evaluation, or trained on since, get one first, and all do where
+and pictures of tasks and trajectories into the run's folder evaluation/ (of the initializations of
+pretrained/, which a name alone gives too, into outputs/pretrained/), or into another. Several runs
+are compared: those without an evaluation, or trained on since, get one first, and all do where
 an option of it is given. Options and defaults:
 """
 
@@ -108,7 +109,7 @@ def _evaluate_run(run: str, options: DictConfig) -> None:
     print("\n".join([*evaluation_lines(result), *lines]))
     if options.video:
         film(request, evaluation, sampler, key)
-    usual = request.place == request.folder.evaluation
+    usual = request.place == request.folder.evaluation and not request.folder.shipped
     if usual and request.grid is None and result.steps > 0:
         track_evaluation(request.folder, began)
     _print_notes(request)
@@ -160,6 +161,8 @@ def _print_notes(request: Request) -> None:
             f"note: the run has no best checkpoint, which validation makes: this is the last one, "
             f"of iteration {trained.iteration}."
         )
+    if request.no_film is not None:
+        print(f"note: no film: {request.no_film}")
     if not request.options.rollouts and (request.place / "rollouts.npz").is_file():
         print(f"note: {shown(request.place / 'rollouts.npz')} is of an earlier evaluation.")
     note = unfinished(read_run(request.folder.path))

@@ -35,6 +35,7 @@ class Request(NamedTuple):
     source: TaskDistribution  # of the tasks
     tasks: Tasks  # leaves [M, ...]
     grid: TaskGrid | None
+    no_film: str | None = None  # why there is none with video=auto
 
     @property
     def trials(self) -> Trials | None:
@@ -75,12 +76,15 @@ def checked(run: str, options: DictConfig) -> Request:
         trained = trained.varied(**inner)
     except ArgumentError as error:
         raise error.within("inner") from error
-    if options.video:
-        _check_film(trained.distribution, trained.learner.name)
+    options = options.copy()
+    no_film = _no_film(options.video, trained)
+    options.video = bool(options.video) and no_film is None
     source, grid = trained.source(options.split), _grid(options, trained.distribution)
     tasks = _tasks(trained, options) if grid is None else grid.tasks
     _make_writable(place)
-    return Request(folder, place, options, trained, trained_steps, inner, source, tasks, grid)
+    return Request(
+        *(folder, place, options, trained, trained_steps, inner, source, tasks, grid, no_film)
+    )
 
 
 def _check_values(options: DictConfig) -> None:
@@ -89,8 +93,9 @@ def _check_values(options: DictConfig) -> None:
         if options[name] is not None or name != "threads":
             integer_at_least(name, options[name], least)
     step_scales(options.later_scale)
-    for name in ("video", "rollouts"):
-        flag(name, options[name])
+    flag("rollouts", options.rollouts)
+    if not isinstance(options.video, bool) and options.video != "auto":
+        raise UserError(f"video must be true, false or auto, not {options.video!r}.")
 
 
 def _place(folder: RunFolder, out: str | None) -> Path:
@@ -154,14 +159,31 @@ def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | Non
     return distribution.grid(count, limits)
 
 
-def _check_film(distribution: TaskDistribution, algorithm: str) -> None:
+def _no_film(video: object, trained: Trained) -> str | None:
+    """Why there can be no film, where video=auto films what can be filmed; None where it can.
+
+    Raises:
+        UserError: where a film must be and cannot.
+    """
+    if not video:
+        return None
+    try:
+        _check_film(trained.distribution, trained.learner.name, f"video={video}".lower())
+    except UserError as error:
+        if video != "auto":
+            raise
+        return str(error)
+    return None
+
+
+def _check_film(distribution: TaskDistribution, algorithm: str, asked: str) -> None:
     """Refuse what cannot be filmed; a distribution that draws itself needs no renderer."""
     if isinstance(distribution, Trials):
         raise UserError(
-            f"video=true films single episodes, and {algorithm} adapts by what it remembers of "
+            f"{asked} films single episodes, and {algorithm} adapts by what it remembers of "
             f"the episodes before: leave video out."
         )
     task = task_at(distribution.sample(1, np.random.default_rng(0)), 0)
     with closing(distribution.single(task, render_mode="rgb_array")) as env:
         env.reset(seed=0)
-        picture_of(env, distribution.name, "video=true")
+        picture_of(env, distribution.name, asked)

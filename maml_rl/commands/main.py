@@ -95,7 +95,7 @@ def _quiet_interrupt() -> Iterator[None]:
 
 
 def wants_video(arguments: Sequence[str]) -> bool:
-    """Whether `video=true` is among the arguments, in any of the forms that Hydra reads."""
+    """Whether `video=true` or auto is among the arguments, in any form that Hydra reads."""
     pairs = [part.lstrip("+").partition("=") for part in arguments]
     values = [value.strip() for key, _, value in pairs if key == "video"]
-    return bool(values) and values[-1].lower() == "true"
+    return bool(values) and values[-1].lower() in ("true", "auto")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from maml_rl.files import packaged
+
 
 def config_directory() -> Path:
-    """Folder of the configuration: in the installed package, or in the checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+    """Folder of the configuration."""
+    return packaged("conf")

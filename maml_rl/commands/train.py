@@ -321,6 +321,11 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
         UserError: if `path` is no run folder, or an override must not change.
     """
     folder = RunFolder.existing(path, "resume")
+    if folder.shipped:
+        raise UserError(
+            f"resume={path} is an initialization that ships with the code, which keeps no state to "
+            f"go on from: init_from={path} begins a new run from it."
+        )
     config = stored_config(folder)
     before = config.copy()
     OmegaConf.set_struct(config, True)

@@ -47,8 +47,7 @@ def report(places: Sequence[str | Path], out: Path | None = None) -> Path:
     """
     runs = [read_run(path) for path in find_runs(places, "folder")]
     if out is None:
-        single = len(places) == 1 and Path(places[0]).is_dir()
-        out = Path(places[0] if single else ".") / "report.html"
+        out = _folder_of(places, runs) / "report.html"
     if out.suffix.lower() not in PAGES:
         raise UserError(f"out={out} is to be a page: give it a name that ends in .html.")
     if out.is_dir():
@@ -62,6 +61,16 @@ def report(places: Sequence[str | Path], out: Path | None = None) -> Path:
     except OSError as error:
         raise UserError(f"out={out} cannot be written: {error.strerror}.") from error
     return out
+
+
+def _folder_of(places: Sequence[str | Path], runs: Sequence[RunData]) -> Path:
+    """The folder that was given; of an initialization that ships, that of its evaluations."""
+    if len(places) > 1:
+        return Path()
+    if len(runs) == 1 and runs[0].folder.shipped:
+        runs[0].folder.evaluation.mkdir(parents=True, exist_ok=True)
+        return runs[0].folder.evaluation
+    return Path(places[0]) if Path(places[0]).is_dir() else Path()
 
 
 def page(runs: Sequence[RunData], folder: Path) -> str:

@@ -26,7 +26,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     renamed. `torch.load(path, weights_only=True)` reads it.
     """
     content = {"format": FORMAT, **content}
-    content["sha256"] = _digest(content)
+    content["sha256"] = digest(content)
     buffer = io.BytesIO()  # torch's own file writer turns a full disk into an internal error
     torch.save(content, buffer)
     with replacing(path) as partial:
@@ -63,7 +63,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or not all(isinstance(leaf, Tensor) for leaf in meta.values()):
         raise CheckpointError(f"{path} is not a checkpoint of this program.")
     recorded = content.pop("sha256")
-    if recorded != _digest(content):
+    if recorded != digest(content):
         raise CheckpointError(
             f"{path} is damaged (its content does not match its checksum): use another checkpoint "
             f"of the run."
@@ -87,11 +87,12 @@ def check_architecture(meta: Params, expected: Params, path: Path) -> None:
             )
 
 
-def _digest(content: Any) -> str:
-    digest = hashlib.sha256()
+def digest(content: Any) -> str:
+    """SHA-256 of nested dictionaries and lists of tensors and plain values."""
+    sha256 = hashlib.sha256()
     for part in _bytes(content):
-        digest.update(part)
-    return digest.hexdigest()
+        sha256.update(part)
+    return sha256.hexdigest()
 
 
 def _bytes(node: Any) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from maml_rl.evaluation.statistics import Values
 from maml_rl.evaluation.storage import from_json, to_json
 from maml_rl.runs.compact import is_compact_run, read_compact_run, write_compact_run
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
+from maml_rl.runs.shipped import missing_run, run_path
 
 CONFIG = ".hydra/config.yaml"
 EVALUATION = "evaluation/evaluation.json"
@@ -147,7 +148,7 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
         text = str(place)
         if not text:
             raise UserError(f"{key} names no folder: write {key}=<folder>, or . for this one.")
-        folders = [Path(text)]
+        folders = [run_path(text)]
         if glob.has_magic(text) and not folders[0].exists():
             folders = sorted(
                 (Path(match) for match in glob.glob(text, recursive=True)), key=natural
@@ -155,7 +156,7 @@ def find_runs(places: Sequence[str | Path], key: str = "runs") -> list[Path]:
             if not folders:
                 raise UserError(f"{key}={text} matches nothing; give the folders of runs.")
         elif not folders[0].is_dir() and not is_run(folders[0]):
-            raise UserError(f"{key}={text}: there is no such folder; give the folder of a run.")
+            raise UserError(f"{key}={text}: {missing_run(text)}")
         runs = [run for folder in folders for run in _below(folder)]
         if not runs:
             raise UserError(
@@ -192,7 +193,7 @@ def read_run(path: Path) -> RunData:
         path=path,
         config=_config(_loaded(path / CONFIG), CONFIG, _changed(origin, faults), faults),
         metrics=_metrics(path / "metrics.jsonl", faults),
-        evaluation=_evaluation(path / EVALUATION, faults),
+        evaluation=_evaluation(_evaluation_file(path), faults),
         provenance=origin,
         overrides=_overrides(path / ".hydra/overrides.yaml"),
         faults=faults,
@@ -312,6 +313,12 @@ def _json_object(file: Path, faults: list[str]) -> dict[str, Any]:
         faults.append(f"{file.name} is damaged: it holds no JSON object.")
         return {}
     return content
+
+
+def _evaluation_file(path: Path) -> Path:
+    """The last evaluation of a run; of an initialization that ships, else the one beside it."""
+    last = RunFolder(path).evaluation / "evaluation.json"
+    return last if last.is_file() else path / EVALUATION
 
 
 def _evaluation(file: Path, faults: list[str]) -> EvaluationResult | None:

@@ -21,6 +21,7 @@ from envs.errors import UserError
 from envs.protocol import Splits, Tasks, count_tasks, tasks_from_json, tasks_to_json
 from maml_rl.files import write_json, write_text
 from maml_rl.runs.provenance import provenance
+from maml_rl.runs.shipped import OUTPUTS, missing_run, run_path, shipped_name
 from maml_rl.wording import option
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of some file systems on a network
@@ -41,18 +42,20 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.tasks = self.path / "tasks.json"
         self.provenance = self.path / "provenance.json"
-        self.evaluation = self.path / "evaluation"
+        name = shipped_name(self.path)
+        self.shipped = name is not None  # with the code, and only read
+        self.evaluation = self.path / "evaluation" if name is None else OUTPUTS / name
 
     @classmethod
     def existing(cls, path: str | Path, key: str) -> RunFolder:
-        """Open the folder of a run.
+        """Open the folder of a run, or a trained initialization by its name.
 
         Raises:
             UserError: naming `key`, the option that gave the path, if it is not a run folder.
         """
-        folder = cls(str(path))
+        folder = cls(run_path(path))
         if not folder.path.is_dir():
-            raise UserError(f"{key}={path}: there is no such folder; give the folder of a run.")
+            raise UserError(f"{key}={path}: {missing_run(path)}")
         for needed in (folder.config, folder.tasks):
             if not needed.is_file():
                 folder._check_none_within(path, key)

@@ -50,7 +50,8 @@ def load(run: str | Path | Trainer, checkpoint: str | int = "best") -> Trained:
     commands do.
 
     Args:
-        run: the run folder; or the trainer of a run, whose own objects are taken.
+        run: the run folder, or the name of an initialization in pretrained/ where no such folder
+            exists; or the trainer of a run, whose own objects are taken.
         checkpoint: "best" (the last where there is no best), "last", or an iteration's number.
 
     Raises:

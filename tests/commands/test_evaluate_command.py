@@ -14,6 +14,7 @@ import pytest
 import maml_rl
 from envs import UserError
 from tests.support.hostile_pickles import OsSystem
+from tests.support.names import NO_SUCH_RUN
 from tests.support.processes import process
 from tests.support.run_files import everything, load, png_size
 from tests.support.smoke import QUIET, train_smoke
@@ -273,7 +274,7 @@ def test_several_runs_are_evaluated_where_needed_and_compared(run_copy, evaluate
 
 WRONG = [
     ((), "run is missing: write run=<run folder>, or runs=[<folder>,<folder>]."),
-    (("runs=nowhere",), "runs=nowhere: there is no such folder; give the folder of a run."),
+    (("runs=nowhere",), f"runs=nowhere: {NO_SUCH_RUN}"),
     (("runs=no*",), "runs=no* matches nothing; give the folders of runs."),
     (("runs=",), "runs names no folder: write runs=<folder>, or . for this one."),
     (("runs=[run]", "out="), "out must name a folder, as in out=comparison."),
@@ -284,7 +285,7 @@ WRONG = [
     (("runs=[run]", "run=run"), "run and runs were both given: write one of them."),
     (("runs=[run]", "tasks=grid"), "tasks=grid is of one run: write run=<run folder>."),
     (("run=null",), "run is missing"),
-    (("run=nowhere",), "run=nowhere: there is no such folder; give the folder of a run."),
+    (("run=nowhere",), f"run=nowhere: {NO_SUCH_RUN}"),
     (("run=5",), "run=5: there is no such folder"),
     (("run=.",), "run=. holds runs and is none: write run=run, or runs=. to compare all in it."),
     (("run=run/metrics.jsonl",), "there is no such folder"),
@@ -308,7 +309,7 @@ WRONG = [
     (("run=run", "checkpoint=-1"), "checkpoint=-1 is unknown"),
     (("run=run", "checkpoint=../last"), "checkpoint=../last is unknown"),
     (("run=run", "checkpoint=77"), "iteration_000077.pt; it has best, last, 2."),
-    (("run=run", "video=maybe"), "video must be true or false, not 'maybe'."),
+    (("run=run", "video=maybe"), "video must be true, false or auto, not 'maybe'."),
     (("run=run", "num_epsiodes=3"), "num_epsiodes is unknown; did you mean num_episodes?"),
     (
         ("run=run", "foo=3"),
@@ -398,7 +399,7 @@ def test_in_a_process(run_copy, work):
     run = process("run=nowhere", cwd=work, program="evaluate.py")
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (2, "")
-    assert err == "error: run=nowhere: there is no such folder; give the folder of a run.\n"
+    assert err == f"error: run=nowhere: {NO_SUCH_RUN}\n"
 
 
 def test_a_grid_of_tasks_is_evaluated_in_order(work, drawn, evaluate_cli):

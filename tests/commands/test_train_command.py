@@ -18,6 +18,7 @@ from maml_rl.errors import CheckpointError, NonFiniteError
 from maml_rl.runs.data import read_run
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 from tests.support.hostile_pickles import OsSystem
+from tests.support.names import NO_SUCH_RUN
 from tests.support.paths import ROOT
 from tests.support.processes import process
 from tests.support.run_files import assert_same_meta, everything, load, read_metrics, repeatable
@@ -606,10 +607,10 @@ WRONG = [
     ("seed=1,2", "seed=1,2 gives several values: --multirun runs each; a list is key=[a,b]."),
     ("logger.tensorboard=maybe", "logger.tensorboard must be true or false, not 'maybe'."),
     ("device=bogus", "device=bogus is unknown; choose one of cpu, cuda."),
-    ("resume=nowhere", "resume=nowhere: there is no such folder; give the folder of a run."),
+    ("resume=nowhere", f"resume=nowhere: {NO_SUCH_RUN}"),
     ("resume=5", "resume=5: there is no such folder"),
     ("resume=taken/..", "resume=taken/.. is not a run folder: it has no .hydra/config.yaml."),
-    ("init_from=nowhere", "init_from=nowhere: there is no such folder; give the folder of a run."),
+    ("init_from=nowhere", f"init_from=nowhere: {NO_SUCH_RUN}"),
     ("init_from=taken", "init_from=taken is not a run folder: it has no .hydra/config.yaml."),
     ("init_from={a:1}", "there is no such folder"),
     ("hydra.run.dir=taken", "taken holds a run already: resume=taken goes on with it, another"),

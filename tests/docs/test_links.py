@@ -16,7 +16,17 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
-TOPS = ("maml_rl", "envs", "conf", "docs", "tests", "benchmarks", "examples", "results")
+TOPS = (
+    "maml_rl",
+    "envs",
+    "conf",
+    "docs",
+    "tests",
+    "benchmarks",
+    "examples",
+    "results",
+    "pretrained",
+)
 WIDTH = 100
 
 

@@ -47,6 +47,7 @@ def renderer():
         ([], False),
         (["run=x", "video=true"], True),
         (["video=True"], True),
+        (["video=auto"], True),
         (["++video=true"], True),
         (["video=false"], False),
         (["video=true", "video=false"], False),

@@ -13,6 +13,7 @@ from maml_rl.files import replacing, write_json
 from maml_rl.runs import provenance as run_provenance
 from maml_rl.runs.folder import RunFolder
 from maml_rl.runs.provenance import provenance
+from tests.support.names import NO_SUCH_RUN
 from tests.support.paths import ROOT
 
 SPLITS = Splits(
@@ -116,7 +117,8 @@ def test_names_of_checkpoints(tmp_path):
 
 def test_an_existing_run_folder_has_a_configuration_and_tasks(tmp_path):
     for path, words in [
-        ("nowhere", "run=nowhere: there is no such folder; give the folder of a run."),
+        ("no/where", "run=no/where: there is no such folder; give the folder of a run."),
+        ("nowhere", f"run=nowhere: {NO_SUCH_RUN}"),
         (5, "run=5: there is no such folder"),
         (tmp_path, "is not a run folder: it has no .hydra/config.yaml."),
     ]:

@@ -1,0 +1,1 @@
+"""Trained initializations, shipped with the package as maml_rl.pretrained."""
