@@ -23,6 +23,7 @@ from maml_rl.randomness import Key, Purpose
 from maml_rl.reporting.comparison_files import compare
 from maml_rl.reporting.problems import outdated, unfinished
 from maml_rl.reporting.tables import (
+    ROBUST,
     comparison_tables,
     evaluation_lines,
     evaluation_table,
@@ -78,7 +79,7 @@ def _compare_runs(options: DictConfig, given: Set[str]) -> None:
         print_table(table)
     for note in comparison.notes:
         print(f"note: {note}")
-    print(f"in brackets: {comparison.interval}")
+    print("\n".join([*ROBUST, f"in brackets: {comparison.interval}"]))
     print(f"comparison: {shown(out / 'comparison.md')}, .json and .png")
 
 

@@ -42,12 +42,17 @@ def track_evaluation(folder: RunFolder, since: float) -> None:
 
 
 def results(evaluation: EvaluationResult) -> dict[str, float]:
-    """Mean return and success of each step, and the gain of the first, by the names of metrics."""
+    """Return, its tail, success and tasks made worse of each step, and the gain of the first."""
     values = {
         f"evaluation/{quantity}/step_{point.number}": point.mean
         for quantity, curve in (("return", evaluation.curve), ("success", evaluation.success))
         for point in curve or ()
     }
+    tails = {"return_lower_fifth": evaluation.lower_fifth, "share_worse": evaluation.share_worse}
+    for name, estimates in tails.items():
+        for step, estimate in enumerate(estimates):
+            if estimate is not None:
+                values[f"evaluation/{name}/step_{step}"] = estimate.mean
     if evaluation.gain is not None:
         values["evaluation/gain/step_1"] = evaluation.gain.mean
     return values

@@ -9,7 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from maml_rl.evaluation.statistics import Strata, Values
+from maml_rl.evaluation.statistics import (
+    Statistic,
+    Strata,
+    Values,
+    conditional_value_at_risk,
+    lowered,
+    mean,
+    statistic_interval,
+    stratified,
+)
 from maml_rl.wording import bracketed, number_format
 
 Kind = Literal["gradient", "memory"]  # takes inner steps, or remembers the episodes of a trial
@@ -18,7 +27,7 @@ OPTIONS = ("split", "num_tasks", "num_episodes", "later_scale", "seed", "trials"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % interval."""
+    """A mean, or another statistic, and its 95 % interval."""
 
     mean: float
     ci95: tuple[float, float]
@@ -26,6 +35,12 @@ class Estimate:
     def written(self, form: str) -> str:
         """The mean with its interval in brackets."""
         return bracketed(self.mean, self.ci95, form)
+
+
+def estimate(scores: Values, statistic: Statistic = mean, strata: Strata | None = None) -> Estimate:
+    """A statistic of scores [N, M], and its interval over runs and tasks, tasks within strata."""
+    interval = statistic_interval([scores], statistic, resampler=stratified(strata))
+    return Estimate(float(statistic(scores)), interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +116,23 @@ class EvaluationResult:
     def returns(self) -> Values:
         """Return of each task, [K + 1, M]."""
         return per_task(self.curve)
+
+    @cached_property
+    def lower_fifth(self) -> tuple[Estimate, ...]:
+        """CVaR 0.2 of the tasks' returns after each step, K + 1."""
+        return tuple(
+            estimate(row[None], conditional_value_at_risk, self.strata) for row in self.returns
+        )
+
+    @cached_property
+    def share_worse(self) -> tuple[Estimate | None, ...]:
+        """Share of tasks with a lower return after each step than before adaptation, K + 1.
+
+        Of learners with memory, than in a trial's first episode. None before adaptation.
+        """
+        first, *later = self.returns
+        shares = [estimate(lowered(row, first)[None], strata=self.strata) for row in later]
+        return None, *shares
 
     @property
     def steps(self) -> int:

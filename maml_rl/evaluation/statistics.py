@@ -31,6 +31,7 @@ Strata = Sequence[str]  # label of each task's stratum, [M]
 Resampler = Callable[[Sequence[Values], np.random.Generator, int], list[Values]]
 
 RESAMPLES = 10_000
+TAIL = 0.2  # share of a run's tasks in its lower tail
 MOST_VALUES = 4_000_000  # resampled at once: 32 MB
 
 
@@ -69,6 +70,33 @@ def interquartile_mean(scores: Values) -> Values:
     flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
     cut = flat.shape[-1] // 4
     return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
+
+
+def conditional_value_at_risk(scores: Values) -> Values:
+    """Mean of the lowest fifth of a run's tasks, averaged over runs, of scores [..., N, M].
+
+    The conditional value at risk, or expected shortfall, at a = 0.2 of the distribution that has
+    1 / M at each of a run's scores (Acerbi and Tasche 2002, Journal of Banking & Finance 26(7)). Of
+    sorted scores x_1 <= ... <= x_M it is
+
+        (x_1 + ... + x_k + (a M - k) x_(k + 1)) / (a M),  k the whole part of a M,
+
+    where the last task counts in part; of up to five tasks it is the lowest score. Every run has
+    its tail, so that a bad run does not fill it: the mean of the runs' values.
+    """
+    size = TAIL * scores.shape[-1]
+    weights = np.clip(size - np.arange(math.ceil(size)), 0.0, 1.0) / size
+    tails = np.sort(scores, axis=-1)[..., : len(weights)]
+    return np.asarray((weights * tails).sum(axis=-1).mean(axis=-1))
+
+
+def lowered(scores: Values, before: Values) -> Values:
+    """1 where a score is below the one before, else 0 (a tie too), [..., N, M].
+
+    Its mean is the share of tasks that adaptation makes worse. A task counts that is worse by the
+    noise of its episodes alone: the share is near one half where adaptation changes nothing.
+    """
+    return np.asarray(scores < before, dtype=np.float64)
 
 
 def probability_of_improvement(scores: Values, others: Values) -> Values:
@@ -157,8 +185,8 @@ def statistic_interval(
     """Percentile bootstrap interval of a statistic of one or more groups.
 
     Args:
-        groups: scores [N_i, M], of the same tasks: one group for `mean` and `interquartile_mean`,
-            two for `probability_of_improvement`.
+        groups: scores [N_i, M], of the same tasks: two for `probability_of_improvement`, one for
+            every other statistic.
         statistic: of the groups.
         rng: draws the resamples; the same ones for every number where it is left out.
         resampler: what is resampled.

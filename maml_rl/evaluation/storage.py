@@ -31,7 +31,7 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
         **{name: value for name, value in vars(result.terms).items() if value != {}},
         "grid": None if result.grid is None else vars(result.grid),
         **{name: getattr(result, name) for name in AS_THEY_ARE},
-        "curve": [task_point_json(point) for point in result.curve],
+        "curve": [_returns_json(result, point) for point in result.curve],
         **{
             name: [task_point_json(point, name) for point in curve]
             for name, curve in curves.items()
@@ -47,6 +47,17 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None} | {
         "strata": strata
     }
+
+
+def _returns_json(result: EvaluationResult, point: TaskPoint) -> dict[str, Any]:
+    """A point of the returns of all tasks, with the statistics that follow from them."""
+    tail, worse = result.lower_fifth[point.number], result.share_worse[point.number]
+    return task_point_json(point) | robust_json(tail, worse)
+
+
+def robust_json(lower_fifth: Estimate, share_worse: Estimate | None) -> dict[str, Any]:
+    """CVaR 0.2 of returns, and the share of tasks made worse, where there was a step."""
+    return estimates_json({"return_cvar20": lower_fifth, "share_worse": share_worse})
 
 
 def task_point_json(point: TaskPoint, curve: str = "") -> dict[str, Any]:
@@ -78,6 +89,8 @@ def gain_json(gain: Estimate) -> dict[str, Any]:
 
 def from_json(content: Mapping[str, Any]) -> EvaluationResult:
     """The result that evaluation.json holds, its intervals within strata.
+
+    What follows from the returns of each task is not read, so that older files have it too.
 
     Raises:
         ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError: for what is no

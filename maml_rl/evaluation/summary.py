@@ -17,6 +17,7 @@ from maml_rl.evaluation.result import (
     TaskPoint,
     Terms,
     before,
+    estimate,
     per_task,
 )
 from maml_rl.evaluation.statistics import Strata, Values, bootstrap_interval
@@ -47,20 +48,15 @@ def summarized(
     )
 
 
-def estimate(values: Values, strata: Strata | None = None) -> Estimate:
-    """Mean of values [M] and its interval over tasks."""
-    return Estimate(float(values.mean()), bootstrap_interval(values, strata=strata))
-
-
 def curve_of(values: Values, strata: Strata | None = None, course: Course | None = None) -> Curve:
     """A measure's mean over tasks, of values [N, M]; `course` is the experience before each."""
     return tuple(
         TaskPoint(
-            **vars(estimate(row, strata)),
+            **vars(_over_tasks(row, strata)),
             number=number,
             per_task=tuple(row.tolist()),
             env_steps=None if course is None else float(course.env_steps[number].mean()),
-            cumulative=None if course is None else estimate(course.cumulative[number], strata),
+            cumulative=None if course is None else _over_tasks(course.cumulative[number], strata),
         )
         for number, row in enumerate(values)
     )
@@ -68,7 +64,12 @@ def curve_of(values: Values, strata: Strata | None = None, course: Course | None
 
 def gain(returns: Values, strata: Strata | None = None) -> Estimate:
     """Mean gain of the first inner step and its interval, paired by task."""
-    return estimate(returns[1] - returns[0], strata)
+    return _over_tasks(returns[1] - returns[0], strata)
+
+
+def _over_tasks(values: Values, strata: Strata | None) -> Estimate:
+    """Mean of values [M] and its interval over tasks."""
+    return estimate(values[None], strata=strata)
 
 
 def within_strata(result: EvaluationResult) -> EvaluationResult:
@@ -96,7 +97,7 @@ def _renewed(curve: Curve, strata: Strata | None, earned: Values | None = None) 
         interval = bootstrap_interval(np.array(point.per_task), strata=strata)
         sums = point.cumulative
         if sums is not None and earned is not None:
-            sums = estimate(earned[point.number], strata)
+            sums = _over_tasks(earned[point.number], strata)
         points.append(replace(point, ci95=interval, cumulative=sums))
     return tuple(points)
 

@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from maml_rl.evaluation.result import Estimate, Point, before, per_task
+from maml_rl.evaluation.result import Estimate, Point, before, estimate, per_task
 from maml_rl.evaluation.statistics import (
-    Statistic,
     Strata,
     Values,
+    conditional_value_at_risk,
     improvement,
     interquartile_mean,
+    lowered,
     mean,
-    statistic_interval,
-    stratified,
 )
-from maml_rl.evaluation.storage import estimates_json, gain_json, point_json
+from maml_rl.evaluation.storage import (
+    estimates_json,
+    gain_json,
+    point_json,
+    robust_json,
+)
 from maml_rl.reporting.groups import Group
 from maml_rl.runs.data import RunData
 
@@ -29,6 +33,8 @@ class GroupPoint(Point):
     """After some inner steps: mean over runs and tasks."""
 
     iqm: Estimate  # interquartile mean
+    lower_fifth: Estimate  # CVaR 0.2 of a run's tasks, mean over runs
+    share_worse: Estimate | None  # share of tasks made worse; None before adaptation
     per_run: Values  # mean of each run, [N]
     success: Estimate | None  # rate; None where a run has none
     success_iqm: Estimate | None
@@ -87,6 +93,7 @@ def _point_json(point: GroupPoint) -> dict[str, Any]:
     return {
         **point_json(point),
         "return_per_run": point.per_run.tolist(),
+        **robust_json(point.lower_fifth, point.share_worse),
         **estimates_json(others),
     }
 
@@ -96,7 +103,7 @@ def statistics_of(group: Group, first: Group, steps: int) -> GroupStatistics:
     return GroupStatistics(
         group,
         [_point(group, first, step) for step in range(steps + 1)],
-        _estimate(group.returns(1) - group.returns(0), mean, group.strata),
+        estimate(group.returns(1) - group.returns(0), mean, group.strata),
         _within(group),
     )
 
@@ -105,16 +112,19 @@ def _point(group: Group, first: Group, step: int) -> GroupPoint:
     scores, success = group.returns(step), group.success(step)
     seen, strata = group.env_steps(step), group.strata
     pairs, strata_of_pairs = ([], []) if group is first else _pairs(group, first, step)
+    worse = estimate(lowered(scores, group.returns(0)), mean, strata) if step else None
     shares = improvement(pairs, strata=strata_of_pairs) if pairs else None
     return GroupPoint(
-        **vars(_estimate(scores, mean, strata)),
+        **vars(estimate(scores, mean, strata)),
         number=step,
         env_steps=None if seen is None else float(seen.mean()),
-        cumulative=None if seen is None else _estimate(group.cumulative(step), mean, strata),
-        iqm=_estimate(scores, interquartile_mean, strata),
+        cumulative=None if seen is None else estimate(group.cumulative(step), mean, strata),
+        iqm=estimate(scores, interquartile_mean, strata),
+        lower_fifth=estimate(scores, conditional_value_at_risk, strata),
+        share_worse=worse,
         per_run=scores.mean(axis=1),
-        success=None if success is None else _estimate(success, mean, strata),
-        success_iqm=None if success is None else _estimate(success, interquartile_mean, strata),
+        success=None if success is None else estimate(success, mean, strata),
+        success_iqm=None if success is None else estimate(success, interquartile_mean, strata),
         improvement=None if shares is None else Estimate(*shares),
     )
 
@@ -132,19 +142,13 @@ def _within(group: Group) -> list[Point] | None:
     env_steps = np.mean([[point.env_steps or 0.0 for point in curve] for curve in known], axis=0)
     return [
         Point(
-            **vars(_estimate(returns[:, episode], mean, group.strata)),
+            **vars(estimate(returns[:, episode], mean, group.strata)),
             number=episode,
             env_steps=float(env_steps[episode]),
-            cumulative=_estimate(earned[:, episode], mean, group.strata),
+            cumulative=estimate(earned[:, episode], mean, group.strata),
         )
         for episode in range(returns.shape[1])
     ]
-
-
-def _estimate(scores: Values, statistic: Statistic, strata: Strata | None) -> Estimate:
-    """A statistic of scores [N, M] with its interval over runs and tasks."""
-    interval = statistic_interval([scores], statistic, resampler=stratified(strata))
-    return Estimate(float(statistic(scores)), interval)
 
 
 def _pairs(

@@ -15,19 +15,14 @@ from maml_rl.evaluation.curves import (
     scatter_figure,
     stacked_figure,
 )
-from maml_rl.evaluation.statistics import (
-    Strata,
-    Values,
-    interquartile_mean,
-    statistic_interval,
-    stratified,
-)
+from maml_rl.evaluation.result import estimate
+from maml_rl.evaluation.statistics import Values, interquartile_mean
 from maml_rl.reporting.blocks import Block, Bullets, Code, Facts, Hint, Table, Text, drawn
 from maml_rl.reporting.media import Media, gallery
-from maml_rl.reporting.tables import RATE, transposed
+from maml_rl.reporting.tables import evaluation_table, robust_words
 from maml_rl.runs.data import RunData
 from maml_rl.training.metrics import is_diagnostic, is_lap, panel_of
-from maml_rl.wording import after, bracketed, command
+from maml_rl.wording import after, command
 
 Lines = dict[str, tuple[Values, Values]]  # x [I] and y [I] by label
 NO_ITERATION = "No iteration was finished."
@@ -87,32 +82,21 @@ def _results(view: View) -> list[Block]:
     evaluation = view.run.evaluation
     if evaluation is None:
         return [_missing("It was not evaluated:", view)]
-    form, strata, terms = evaluation.form, evaluation.strata, evaluation.terms
-    columns = {
-        "inner steps": [after(point.number) for point in evaluation.curve],
-        "return": [point.written(form) for point in evaluation.curve],
-        "interquartile mean": [_iqm(values, strata, form) for values in evaluation.returns],
-    }
-    for label, curve in evaluation.groups.items():
-        columns[f"return, {label}"] = [point.written(form) for point in curve]
-    if evaluation.success is not None:
-        columns["success rate"] = [point.written(RATE) for point in evaluation.success]
+    strata, terms = evaluation.strata, evaluation.terms
+    middle = [estimate(row[None], interquartile_mean, strata) for row in evaluation.returns]
+    header, rows = evaluation_table(evaluation)
+    rows = [[*row, iqm.written(evaluation.form)] for row, iqm in zip(rows, middle, strict=True)]
     iteration = "unknown" if terms.iteration is None else terms.iteration
     words = (
         f"{terms.num_tasks} {terms.split} tasks, {terms.num_episodes} episodes per task and step, "
         f"checkpoint {terms.checkpoint}, iteration {iteration}; in brackets, 95 % bootstrap "
-        f"intervals over tasks."
+        f"intervals over tasks. {robust_words()}"
     )
-    blocks: list[Block] = [Text(words), Table(*transposed(columns))]
+    blocks: list[Block] = [Text(words), Table([*header, "interquartile mean"], rows)]
     if evaluation.gain is not None:
-        blocks.append(Text(f"Gain of the first step, per task: {evaluation.gain.written(form)}."))
+        gain = evaluation.gain.written(evaluation.form)
+        blocks.append(Text(f"Gain of the first step, per task: {gain}."))
     return blocks
-
-
-def _iqm(values: Values, strata: Strata | None, form: str) -> str:
-    """The interquartile mean of returns [M] with its interval over tasks."""
-    interval = statistic_interval([values[None]], interquartile_mean, resampler=stratified(strata))
-    return bracketed(float(interquartile_mean(values[None])), interval, form)
 
 
 def _missing(sentence: str, view: View) -> Hint:
@@ -158,8 +142,11 @@ def _tasks(view: View) -> list[Block]:
     if evaluation is None:
         return [_missing("There are no returns per task:", view)]
     gains = evaluation.returns[1] - evaluation.returns[0]
+    when = "before and after one step"
+    if evaluation.remembers:
+        when = f"in the first episode, and after {evaluation.terms.num_episodes}"
     words = (
-        f"Each task's return before and after one step. {np.count_nonzero(gains > 0)} of "
+        f"Each task's return {when}. {np.count_nonzero(gains > 0)} of "
         f"{len(gains)} tasks gain; the gains range from {gains.min():.4g} to {gains.max():.4g}."
     )
     return [drawn(scatter_figure(evaluation), words)]

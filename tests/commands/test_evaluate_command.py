@@ -81,7 +81,15 @@ def test_the_table_the_json_and_the_plot(run_copy, drawn, evaluate_cli):
         "trajectories: run/evaluation/trajectories.png",
     ]
     assert lines[-4] == "in brackets: 95 % bootstrap interval over tasks"
-    assert lines[-5].startswith("gain of the first step: ")
+    assert [line.partition(":")[0] for line in lines[-6:-4]] == [
+        "lower fifth of tasks",
+        "share worse",
+    ]
+    assert lines[-7].startswith("gain of the first step: ")
+    for point in data["curve"]:  # of four tasks the lower fifth is the lowest
+        assert point["return_cvar20"] == min(point["per_task"])
+    assert data["curve"][1]["share_worse"] == (after < before).mean()
+    assert f"{data['curve'][1]['share_worse']:.2f} [" in outcome.out
     assert png_size(run_copy / "evaluation/adaptation.png") == (1800, 504)
     assert sorted(path.name for path in (run_copy / "evaluation").iterdir()) == [
         *("adaptation.png", "evaluation.json", "tasks.png", "trajectories.png")
@@ -257,7 +265,9 @@ def test_several_runs_are_evaluated_where_needed_and_compared(run_copy, evaluate
     kept = (run_copy / "evaluation/evaluation.json").read_bytes()
     outcome = evaluate_cli("runs=[run,other]", *FAST[1:], "out=both")
     assert (outcome.status, outcome.err) == (0, "")
-    assert "P(better than maml_trpo) after 1 step" in outcome.out
+    for word in ("P(better", "maml_trpo)"):  # of a head that is folded
+        assert word in outcome.out
+    assert "P(better than maml_trpo) after 1 step |" in (work / "both/comparison.md").read_text()
     assert outcome.out.splitlines()[-1] == "comparison: both/comparison.md, .json and .png"
     data = json.loads((work / "both/comparison.json").read_text())
     assert [group["label"] for group in data["groups"]] == ["maml_trpo", "mine"]

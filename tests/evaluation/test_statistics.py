@@ -12,8 +12,10 @@ from scipy import stats
 
 from maml_rl.evaluation.statistics import (
     bootstrap_interval,
+    conditional_value_at_risk,
     improvement,
     interquartile_mean,
+    lowered,
     mean,
     probability_of_improvement,
     resample_runs_and_tasks,
@@ -78,6 +80,42 @@ def test_interquartile_mean_against_scipy(shape):
     expected = [stats.trim_mean(one, 0.25, axis=None) for one in scores]
     assert interquartile_mean(scores) == pytest.approx(expected, rel=1e-12)
     assert mean(scores) == pytest.approx([one.mean() for one in scores], rel=1e-12)
+
+
+def test_conditional_value_at_risk_by_hand():
+    # a fifth of 10 are two: (-6 - 2) / 2; of 7 one and four tenths: (-6 - 2 * 0.4) / 1.4
+    ten = np.array([[7.0, -2.0, 3.0, 30.0, 4.0, 1.0, -6.0, 5.0, 8.0, 9.0]])
+    assert conditional_value_at_risk(ten) == -4.0
+    assert conditional_value_at_risk(ten[:, :7]) == pytest.approx(-6.8 / 1.4, rel=1e-12)
+    assert conditional_value_at_risk(ten[:, :3]) == -2.0  # of fewer than five the lowest
+    # of each run its own tail, -4 and 16: the second has none of the lowest of both
+    assert conditional_value_at_risk(np.concatenate([ten, ten + 20])) == 6.0
+
+
+@pytest.mark.parametrize("tasks", [1, 4, 5, 6, 13, 35, 40])
+def test_conditional_value_at_risk_against_its_variational_formula(tasks):
+    # Rockafellar and Uryasev 2000: the largest of c - mean(max(c - x, 0)) / 0.2, at a score c
+    scores = rng(4).normal(size=(3, 2, tasks))
+    expected = [
+        np.mean([max(c - np.maximum(c - x, 0).mean() / 0.2 for c in x) for x in runs])
+        for runs in scores
+    ]
+    assert conditional_value_at_risk(scores) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_resamples_of_a_tail_against_enumeration():
+    # of each run the lower of two drawn tasks: of 1 and 4, or 2 and 9
+    draws = list(itertools.product(range(2), repeat=2))
+    expected = enumerated(lambda table: table.min(axis=1).mean(), draws, draws)
+    got = resampled_statistic([SMALL], conditional_value_at_risk, rng(), resamples=40_000)
+    values, counts = np.unique(expected, return_counts=True)
+    shares = [np.isclose(got, value).mean() for value in values]
+    assert sum(shares) == pytest.approx(1, abs=1e-12)
+    assert shares == pytest.approx(counts / 16, abs=0.01)
+
+
+def test_lowered_scores_are_strictly_below():
+    assert lowered(np.array([[1.0, 2.0, 3.0]]), np.array([[2.0, 2.0, 2.5]])).tolist() == [[1, 0, 0]]
 
 
 def test_against_rliable():

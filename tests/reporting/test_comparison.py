@@ -234,6 +234,10 @@ def test_the_files_and_the_numbers(tmp_path):
     low, high = point["return_ci95"]
     assert 10 < low < 20 < 31 < high < 42
     assert "improvement" not in point
+    # each run's lowest of four: 10 and 12 after the step, -4 and -2 before it; none is worse
+    assert [point["return_cvar20"] for point in first["curve"]] == [-3, 11]
+    assert (point["share_worse"], point["share_worse_ci95"]) == (0, [0, 0])
+    assert "share_worse" not in first["curve"][0]
     # promp against 10 and 12, 20 and 22, 30 and 32, 40 and 42: wins of 1, 0, 1, 1 of two
     over = second["curve"][1]
     assert over["improvement"] == 3 / 8
@@ -243,6 +247,9 @@ def test_the_files_and_the_numbers(tmp_path):
     assert f"| maml_trpo | 2 | 0.003 | 1.5 [{first['curve'][0]['return_ci95'][0]:.1f}, " in text
     assert "| 26.0 [" in text
     assert "P(better than maml_trpo) after 1 step |" in text
+    assert "| lower fifth of tasks after 1 step |" in text
+    assert "| share worse after 1 step |" in text
+    assert "Lower fifth of tasks: mean of the fifth of a run's tasks with the lowest" in text
     assert "| 0.38 [" in text
     assert "- One run alone, so that the interval is over tasks only: promp." in text
     width, height = png_size(folder / "comparison.png")
@@ -286,6 +293,22 @@ def test_runs_of_other_tasks_are_compared_with_those_that_met_theirs(tmp_path):
         "Met none of the test tasks of maml_trpo, so that there is no probability of improvement "
         "on them: promp." in apart.to_json()["notes"]
     )
+
+
+def test_the_tasks_made_worse_are_a_share_over_runs_and_tasks(tmp_path):
+    # one of four in the first run, three in the second: whole runs and tasks are resampled together
+    worse = [[1.0, 1, 1, 1], [0.0, 2, 2, 2]], [[1.0, 1, 1, 1], [0.0, 0, 0, 2]]
+    runs = [make_run(tmp_path / str(seed), returns, seed) for seed, returns in enumerate(worse)]
+    (statistics,) = compared(runs_of(*runs)).statistics
+    before, after = statistics.curve
+    assert before.share_worse is None
+    assert after.share_worse.mean == 0.5
+    # a resample of both runs and tasks: at least P(two times the first run, no first task) = 8 %
+    assert after.share_worse.ci95 == (0.0, 1.0)
+    single = [read_run(run).evaluated for run in runs]
+    for step in (0, 1):
+        tails = [result.lower_fifth[step].mean for result in single]
+        assert statistics.curve[step].lower_fifth.mean == pytest.approx(np.mean(tails))
 
 
 def test_success_rates_where_all_groups_have_them(tmp_path):
@@ -535,7 +558,8 @@ def test_one_run_has_one_interval_in_its_evaluation_and_in_a_comparison(tmp_path
     run = read_run(make_run(tmp_path / "run", returns, evaluation={**evaluation, "seed": 7}))
     (group,) = compared([run]).to_json()["groups"]
     for point, of_run in zip(group["curve"], evaluation["curve"], strict=True):
-        assert point["return_ci95"] == of_run["return_ci95"]
+        names = {name for name in of_run if name.startswith(("return_", "share_"))}
+        assert {name: point[name] for name in names} == {name: of_run[name] for name in names}
     assert group["gain_of_first_step"] == evaluation["gain_of_first_step"]
     gains = returns[1] - returns[0]
     assert run.evaluation.gain.ci95 == bootstrap_interval(gains, strata=strata)
