@@ -140,7 +140,8 @@ METRICS = (
         ("outer/kl",),
         "outer",
         "KL(adapted policies at the start of the iteration, after the outer step) on the rollout "
-        "after adaptation; mean over steps and tasks; TRPO keeps it at or below `outer.max_kl`",
+        "after adaptation; mean over steps and tasks; TRPO keeps it at or below `outer.max_kl`, "
+        "PPO takes no further epoch beyond it",
         "`PostAdaptationObjective.measure`",
         "nats",
         "KL divergence of the outer step",
@@ -201,6 +202,14 @@ METRICS = (
         "`terms.inner_kl`",
         "nats",
         "KL divergence of the outer step, before inner steps",
+    ),
+    Metric(
+        ("outer/epochs",),
+        "outer",
+        "PPO and ProMP: epochs taken, fewer than `outer.epochs` where `outer.max_kl` ended them",
+        "`PPO`",
+        "count",
+        "epochs of the outer step",
     ),
     Metric(
         ("outer/inner_kl_coefficient",),

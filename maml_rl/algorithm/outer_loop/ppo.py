@@ -36,6 +36,8 @@ class PPO(Recorded):
         inner_kl_coefficient: eta of ProMP's penalty; 0 leaves it out.
         target_inner_kl: adapt the coefficient: an inner KL above 1.5 times this doubles it, and one
             below this divided by 1.5 halves it, after an iteration; None keeps it fixed.
+        max_kl: the epochs of an iteration end once the adapted policies have moved by more than
+            this KL divergence, mean over tasks, from those that collected; None takes them all.
         max_grad_norm: gradients are scaled down to this norm where longer; None leaves them.
         schedule: of the learning rate over the run: "constant", or to 0 "linear" or "cosine".
     """
@@ -50,6 +52,7 @@ class PPO(Recorded):
         clip: float = 0.3,
         inner_kl_coefficient: float = 0.0,
         target_inner_kl: float | None = None,
+        max_kl: float | None = None,
         max_grad_norm: float | None = None,
         schedule: str = "constant",
     ) -> None:
@@ -64,6 +67,7 @@ class PPO(Recorded):
                 "where else it starts.",
                 *("target_inner_kl", "inner_kl_coefficient"),
             )
+        self.max_kl = _positive("max_kl", max_kl)
         self.max_grad_norm = _positive("max_grad_norm", max_grad_norm)
         self.schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
 
@@ -95,7 +99,7 @@ class PPO(Recorded):
     def update(
         self, meta: Params, state: State, objective: PostAdaptationObjective, progress: float = 0.0
     ) -> OuterUpdate:
-        """Take `epochs` steps; `state` holds torch's Adam's own and the penalty's coefficient.
+        """Take `epochs` steps at most; `state` holds Adam's own and the penalty's coefficient.
 
         Raises:
             NonFiniteError: if a loss or a gradient is not finite.
@@ -108,7 +112,11 @@ class PPO(Recorded):
             if epoch == 0:
                 before, described = float(losses.mean()), direction_metrics("gradient", rows)
             updated, adam = adam_step(updated, adam, gradient, step_size, self.max_grad_norm)
-        after = objective.measure(updated)
+            if self.max_kl is None and epoch + 1 < self.epochs:
+                continue
+            after = objective.measure(updated)
+            if self.max_kl is not None and after.kl.mean() > self.max_kl:
+                break
         raise_unless_finite("outer loss after the step", after.losses[:, None])
         coefficient, moved = self._coefficient(state), float(after.inner_kl.mean())
         metrics = {
@@ -118,6 +126,7 @@ class PPO(Recorded):
             "outer/inner_kl": moved,
             "outer/inner_kl_coefficient": coefficient,
             "outer/accepted": 1.0,
+            "outer/epochs": epoch + 1.0,
             **described,
         }
         carried = {"adam": adam, "inner_kl_coefficient": self._adapted(coefficient, moved)}

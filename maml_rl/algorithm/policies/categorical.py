@@ -80,6 +80,8 @@ class CategoricalMLP(MLP):
         memory_size: units of a gated recurrent unit between the observations and the layers, which
             may then be none; 0 for a policy that remembers nothing.
         layer_normalization: normalize the outputs of hidden layers before the activation.
+        initialization: of the weights, "glorot" or "orthogonal".
+        output_gain: factor of the last layer's weights at the start.
     """
 
     discrete = True
@@ -95,6 +97,8 @@ class CategoricalMLP(MLP):
         bias: bool = True,
         memory_size: int = 0,
         layer_normalization: bool = False,
+        initialization: str = "glorot",
+        output_gain: float = 1.0,
     ) -> None:
         super().__init__(
             observation_size,
@@ -106,6 +110,8 @@ class CategoricalMLP(MLP):
             bias,
             memory_size,
             layer_normalization,
+            initialization,
+            output_gain,
         )
 
     def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:

@@ -86,6 +86,8 @@ class GaussianMLP(MLP):
         memory_size: units of a gated recurrent unit between the observations and the layers, which
             may then be none; 0 for a policy that remembers nothing.
         layer_normalization: normalize the outputs of hidden layers before the activation.
+        initialization: of the weights, "glorot" or "orthogonal".
+        output_gain: factor of the last layer's weights at the start.
     """
 
     discrete = False
@@ -102,6 +104,8 @@ class GaussianMLP(MLP):
         normalize_observations: bool = False,
         memory_size: int = 0,
         layer_normalization: bool = False,
+        initialization: str = "glorot",
+        output_gain: float = 1.0,
     ) -> None:
         if len(hidden_sizes) == 0 and memory_size == 0:
             raise ArgumentError(
@@ -116,13 +120,15 @@ class GaussianMLP(MLP):
             normalize_observations,
             memory_size=memory_size,
             layer_normalization=layer_normalization,
+            initialization=initialization,
+            output_gain=output_gain,
         )
         self.initial_std = number("initial_std", initial_std, above=0)
         self.minimum_log_std = math.log(number("minimum_std", minimum_std, above=0))
         self.log_std = nn.Parameter(torch.full((action_size,), math.log(self.initial_std)))
 
     def initialize(self, generator: torch.Generator) -> Params:
-        """Draw an initialization: Glorot-uniform weights, zero biases, `initial_std`."""
+        """Draw an initialization: weights, zero biases, `initial_std`."""
         with torch.no_grad():
             self.log_std.fill_(math.log(self.initial_std))
         return super().initialize(generator)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from envs.arguments import integer_at_least
+from envs.arguments import integer_at_least, number, one_of
 from envs.recorded import Recorded
 from maml_rl.algorithm.policies.activations import activation_named
 from maml_rl.algorithm.policies.recurrent import GatedUnit, gated_unit
@@ -18,6 +18,7 @@ from maml_rl.algorithm.rollout import Params, Rollout
 
 LAYER_EPSILON = 1e-5  # torch.nn.LayerNorm's
 NO_LAYERS = ("context", "log_std")  # parameters of neither head nor body
+INITIALIZATIONS = {"glorot": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
 CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
 
 
@@ -41,6 +42,10 @@ class MLP(Recorded, nn.Module):
         memory_size: units of the recurrent unit; 0 for none.
         layer_normalization: normalize the outputs of hidden layers before the activation, with a
             learned gain and bias (Ba et al. 2016).
+        initialization: of the weights, "glorot" (uniform) or "orthogonal" (Saxe et al. 2014), with
+            gain 1.
+        output_gain: factor of the last layer's weights at the start; a small one begins with equal
+            actions everywhere.
     """
 
     def __init__(
@@ -54,8 +59,12 @@ class MLP(Recorded, nn.Module):
         bias: bool = True,
         memory_size: int = 0,
         layer_normalization: bool = False,
+        initialization: str = "glorot",
+        output_gain: float = 1.0,
     ) -> None:
         super().__init__()
+        self.initialization = one_of("initialization", initialization, INITIALIZATIONS)
+        self.output_gain = number("output_gain", output_gain, above=0)
         self.memory_size = integer_at_least("memory_size", memory_size, 0)
         self._features = self.memory_size or observation_size
         hidden = [integer_at_least("hidden_sizes", size) for size in hidden_sizes]
@@ -101,13 +110,17 @@ class MLP(Recorded, nn.Module):
         }
 
     def initialize(self, generator: torch.Generator) -> Params:
-        """Draw an initialization: Glorot-uniform weights, zero biases and context."""
+        """Draw an initialization: weights as `initialization` says, zero biases and context."""
+        draw = INITIALIZATIONS[self.initialization]
         with torch.no_grad():
             for layer in self.layers:
                 assert isinstance(layer, nn.Linear)
-                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                draw(layer.weight, generator=generator)
                 if self._has_bias:
                     nn.init.zeros_(layer.bias)
+            last = self.layers[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.mul_(self.output_gain)
         if self._has_norms:
             for norm in self.norms:
                 assert isinstance(norm, nn.LayerNorm)

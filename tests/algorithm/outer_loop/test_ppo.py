@@ -148,6 +148,23 @@ def test_three_epochs_are_three_steps_of_torchs_adam_on_the_same_rollouts():
     assert update.metrics["outer/gradient_norm"] == pytest.approx(norms[0])
 
 
+def test_the_epochs_end_beyond_the_kl_divergence():
+    case = Case(InnerLoop(1, RATE), hidden_sizes=(3,))
+
+    def update(**options):
+        outer = PPO(step_size=0.02, **options)
+        return outer.update(case.meta, {}, case.objective(terms=outer.terms({})))
+
+    moved = [update(epochs=epochs) for epochs in (1, 2, 3, 4)]
+    kls = [step.metrics["outer/kl"] for step in moved]
+    assert kls == sorted(kls)
+    assert kls[0] > 1e-4
+    for epochs, bound in [(1, kls[0] / 2), (2, kls[0]), (3, (kls[1] + kls[2]) / 2), (4, kls[3])]:
+        stopped = update(epochs=4, max_kl=bound)
+        assert stopped.metrics["outer/epochs"] == epochs
+        torch.testing.assert_close(stopped.meta, moved[epochs - 1].meta, rtol=0, atol=0)
+
+
 def test_a_second_iteration_goes_on_with_adams_moments():
     case = Case(InnerLoop(1, RATE))
     outer = PPO(step_size=0.02, epochs=2)
@@ -310,6 +327,7 @@ def test_a_step_into_what_is_not_finite_is_refused():
         ({"inner_kl_coefficient": -1}, "^inner_kl_coefficient"),
         ({"target_inner_kl": 0.01}, "^target_inner_kl adapts a penalty that is 0"),
         ({"inner_kl_coefficient": 1, "target_inner_kl": 0}, "^target_inner_kl"),
+        ({"max_kl": 0}, "^max_kl"),
         ({"max_grad_norm": 0}, "^max_grad_norm"),
         ({"schedule": "stairs"}, "^schedule"),
     ],

@@ -177,6 +177,23 @@ def test_initialization_is_glorot_uniform_with_zero_biases():
     assert params["log_std"].tolist() == pytest.approx([math.log(0.7)] * 6)
 
 
+def test_orthogonal_weights_and_a_small_last_layer():
+    policy = GaussianMLP(30, 6, (64, 50), initialization="orthogonal", output_gain=0.01)
+    params = policy.initialize(torch.Generator().manual_seed(0))
+    for index, gain in enumerate([1.0, 1.0, 0.01]):
+        weight = params[f"layers.{index}.weight"] / gain
+        narrow = weight if weight.shape[0] < weight.shape[1] else weight.T
+        torch.testing.assert_close(narrow @ narrow.T, torch.eye(len(narrow)), rtol=0, atol=1e-5)
+    plain = GaussianMLP(30, 6, (64, 50)).initialize(torch.Generator().manual_seed(0))
+    small = GaussianMLP(30, 6, (64, 50), output_gain=0.5)
+    halved = small.initialize(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(halved["layers.2.weight"], plain["layers.2.weight"] / 2)
+    torch.testing.assert_close(halved["layers.1.weight"], plain["layers.1.weight"], rtol=0, atol=0)
+    for wrong in ({"initialization": "zeros"}, {"output_gain": 0}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            GaussianMLP(30, 6, **wrong)
+
+
 def test_initialization_depends_on_its_generator_only():
     policy = GaussianMLP(4, 2, (8,))
     one, again, other = (
