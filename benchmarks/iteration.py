@@ -31,7 +31,7 @@ def peak_mebibytes() -> float:
 def main() -> None:
     """Measure and print."""
     imports = peak_mebibytes()
-    options = sys.argv[1:] or ["experiment=half_cheetah_dir"]
+    options = sys.argv[1:] or ["experiment=half_cheetah_dir_finn2017"]
     config = compose("config", options)
     OmegaConf.set_struct(config, False)
     with tempfile.TemporaryDirectory() as folder:

@@ -36,7 +36,7 @@ class Run(NamedTuple):
 
 RUNS = {
     "half_cheetah_vel": Run(
-        ("experiment=half_cheetah_vel", "trainer.env_steps=3_000_000"),
+        ("experiment=half_cheetah_vel_finn2017", "trainer.env_steps=3_000_000"),
         {
             (): {"trajectories.png": "half_cheetah_vel_trajectories.png"},
             ("tasks=grid", "range=[0,3]", "num_tasks=31"): {
@@ -45,7 +45,7 @@ RUNS = {
         },
     ),
     "ant_goal": Run(
-        ("experiment=ant_goal", "inner.step_size=0.5", "trainer.env_steps=640_000"),
+        ("experiment=ant_goal_finn2017", "inner.step_size=0.5", "trainer.env_steps=640_000"),
         {(): {"trajectories.png": "ant_goal_trajectories.png"}},
     ),
 }

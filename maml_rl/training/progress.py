@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -17,6 +18,7 @@ from maml_rl.training.metrics import details
 from maml_rl.wording import number_format
 
 BAR = 60  # characters
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 class Heading(NamedTuple):
@@ -47,6 +49,7 @@ class Display:
         self._live: Live | None = None
         self._began: tuple[float, float] | None = None
         self._largest = 0.0  # return so far, which sets the number of decimals
+        self._learned: list[float] = []  # returns after adaptation, by iterations
         self._validation = ""
 
     @contextmanager
@@ -92,6 +95,9 @@ class Display:
         table.add_row(*row.values())
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=1.0, completed=fraction, width=BAR), f"{fraction:.0%}")
+        form = number_format([self._largest])
+        ends = (form.format(limit) for limit in (min(self._learned), max(self._learned)))
+        bar.add_row(drawn_curve(self._learned), "return from {} to {}".format(*ends))
         return Group(table, bar, Text(details(metrics), style="dim"))
 
     def _row(self, metrics: dict[str, float], fraction: float) -> dict[str, str]:
@@ -113,6 +119,7 @@ class Display:
         checked = f"validation/{steps[-1]}"
         shown = [metrics[name] for name in (*steps, checked) if name in metrics]
         self._largest = max([self._largest, *map(abs, shown)])
+        self._learned.append(metrics[steps[-1]])
         form = number_format([self._largest])
         if checked in metrics:
             rate = metrics.get(checked.replace("return", "success"))
@@ -135,6 +142,14 @@ class Display:
             self._began = (fraction - per_iteration, begin)
         done, spent = fraction - self._began[0], metrics["seconds"] - self._began[1]
         return spent * (1 - fraction) / done if done > 0 else 0.0
+
+
+def drawn_curve(values: Sequence[float], width: int = BAR) -> str:
+    """A curve in one line of block characters, the lowest to the highest mean of its stretches."""
+    means = [float(part.mean()) for part in np.array_split(values, min(width, len(values)))]
+    low, span = min(means), max(means) - min(means)
+    heights = (0 if span == 0 else (mean - low) / span * (len(BLOCKS) - 1) for mean in means)
+    return "".join(BLOCKS[round(height)] for height in heights)
 
 
 def _of(number: str, limit: int | None) -> str:

@@ -87,16 +87,36 @@ def test_every_experiment_builds(name, tmp_path):
 def test_the_papers_size_and_the_default_size():
     full = compose("config", ["experiment=half_cheetah_dir_full"])
     assert (full.trainer.num_tasks, full.trainer.num_episodes) == (40, 20)
-    default = compose("config", ["experiment=half_cheetah_dir"])
-    assert (default.trainer.num_tasks, default.trainer.num_episodes) == (20, 20)
+    half = compose("config", ["experiment=half_cheetah_dir_finn2017"])
+    assert (half.trainer.num_tasks, half.trainer.num_episodes) == (20, 20)
     # 20 tasks x 20 episodes x 100 steps, before and after adaptation
-    assert default.trainer.iterations * 20 * 20 * 100 * 2 == 12_000_000
+    assert half.trainer.iterations * 20 * 20 * 100 * 2 == 12_000_000
     assert full.trainer.iterations * 40 * 20 * 100 * 2 >= 40_000_000
 
 
-def test_without_an_experiment_the_numbers_are_half_cheetah_dir_s():
+def test_without_an_experiment_the_numbers_are_those_of_finn_et_al():
     plain = OmegaConf.to_container(compose("config", []))
-    assert plain == OmegaConf.to_container(compose("config", ["experiment=half_cheetah_dir"]))
+    finn = compose("config", ["experiment=half_cheetah_dir_finn2017"])
+    assert plain == OmegaConf.to_container(finn)
+
+
+@pytest.mark.parametrize("problem", ["half_cheetah_dir", "half_cheetah_vel", "ant_dir", "ant_goal"])
+def test_what_the_papers_used_is_a_preset(problem):
+    tuned, finn, promp = (
+        compose("config", [f"experiment={problem}{paper}"])
+        for paper in ("", "_finn2017", "_promp2019")
+    )
+    assert tuned.env == finn.env == promp.env
+    assert (finn.algorithm.name, promp.algorithm.name) == ("maml_trpo", "promp")
+    assert (finn.algorithm.gae_lambda, finn.algorithm.discount) == (1.0, 0.99)
+    assert finn.inner.step_size == 0.1
+    assert (promp.outer.step_size, promp.outer.epochs, promp.outer.clip) == (1e-3, 5, 0.3)
+    assert promp.outer.inner_kl_coefficient == 5e-4
+    for paper in (finn, promp):
+        assert (paper.trainer.num_tasks, paper.trainer.num_episodes) == (20, 20)
+        assert paper.trainer.task_sampling == "independent"
+    assert tuned.trainer.num_tasks < 20
+    assert tuned.trainer.task_sampling == "balanced"
 
 
 def test_an_algorithm_sets_inner_and_outer_together_and_the_command_line_wins():

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from maml_rl.training.loggers import RunLogger
 from maml_rl.training.loggers.tensorboard import TensorBoard
-from maml_rl.training.progress import Display, Heading, duration
+from maml_rl.training.progress import Display, Heading, drawn_curve, duration
 from tests.support.run_files import scalars
 from tests.support.written_runs import line
 
@@ -153,6 +153,20 @@ def test_the_live_table_has_names_a_bar_and_times_from_its_beginning():
     assert "meta-training: point_navigation, maml_trpo, seed 3" in text
     for words in ("3 of 4", "75%", "━", "elapsed", "0:00:12"):
         assert words in text
+
+
+def test_the_learning_curve_grows_below_the_table():
+    assert drawn_curve([1.0]) == "▁"
+    assert drawn_curve([0.0, 7.0, 3.0, 3.4, 3.6]) == "▁█▄▄▅"
+    assert drawn_curve([0.0, 2.0, 7.0, 7.0], width=2) == "▁█"  # means 1 and 7
+    assert len(drawn_curve(range(1000))) == 60
+    out = StringIO()
+    display = Display(Console(file=out, force_terminal=True, width=120), HEADING)
+    with display.shown():
+        for after in (-3.0, 11.0, 3.0):
+            display.update(line(1, **{"return/step_1": after}), 0.25)
+    assert "▁█▄" in out.getvalue()
+    assert "return from -3.0 to 11.0" in out.getvalue()
 
 
 def test_names_with_brackets_are_shown_as_they_are():
