@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 # pip's --group leaves out --config-settings, so the requirement itself is read from the group
 LEARN2LEARN = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["learn2learn"])')
-RUN ?= outputs/half_cheetah_dir/maml_trpo/$(shell date +%Y-%m-%d_%H-%M-%S)
+RUN ?= outputs/half_cheetah_dir/promp/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 PARALLEL := --numprocesses auto --dist worksteal # as many processes as cores
 

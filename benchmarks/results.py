@@ -1,6 +1,6 @@
 """docs/results.md from the kept run data: `make results`, or `python -m benchmarks.results`.
 
-Rewrites every block of that page and of docs/metrics.md that stands between
+Rewrites every block of that page, of docs/metrics.md and of docs/learning.md between
 `<!-- <block> <argument> -->` and `<!-- end -->` and draws its figures, and the README's first
 picture, into docs/images/, from what results/ holds: configurations, metrics and evaluations, no
 weights. The sentences around the blocks are the page's own.
@@ -27,6 +27,8 @@ from benchmarks.initializations import (
     outcome,
 )
 from benchmarks.published import PUBLISHED
+from benchmarks.studies.learning import kept_runs
+from benchmarks.studies.tables import study_rows
 from envs.errors import UserError
 from maml_rl.commands.cli import guarded
 from maml_rl.evaluation.comparison_curves import comparison_figure
@@ -40,7 +42,7 @@ from maml_rl.wording import after, number_format
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE, IMAGES = ROOT / "results", ROOT / "docs" / "results.md", ROOT / "docs" / "images"
-METRICS_PAGE = ROOT / "docs" / "metrics.md"
+OTHER_PAGES = [ROOT / "docs" / name for name in ("metrics.md", "learning.md")]
 ALGORITHMS = {  # by the name of their node, in the order of the tables
     "maml_trpo": "MAML, TRPO",
     "maml_05": "MAML, TRPO, step size 0.5",
@@ -182,6 +184,11 @@ def optimum_block(experiment: str) -> str:
     return written((["run", *steps, "optimum", *shares], rows))
 
 
+def study_block(problem: str) -> str:
+    """Write what each setting of a study of learning is worth."""
+    return written(study_rows(kept_runs(problem)))
+
+
 BLOCKS: dict[str, Callable[[str], str]] = {
     "comparison": comparison_block,
     "learning": learning_block,
@@ -190,6 +197,7 @@ BLOCKS: dict[str, Callable[[str], str]] = {
     "optimum": optimum_block,
     "initializations": lambda argument: initializations_table(),
     "metrics": metric_table,
+    "study": study_block,
 }
 
 
@@ -250,7 +258,8 @@ def results_command(arguments: Sequence[str]) -> int:
         draw(page, IMAGES)
         draw_first_run(IMAGES)
     PAGE.write_text(page)
-    METRICS_PAGE.write_text(renewed(METRICS_PAGE.read_text()))
+    for other in OTHER_PAGES:
+        other.write_text(renewed(other.read_text()))
     return 0
 
 

@@ -171,7 +171,7 @@ def test_one_command_keeps_it_and_lists_it(evaluated, shipped, call, tmp_path, m
     page = tmp_path / "results.md"
     page.write_text("# Results\n\n<!-- initializations pretrained -->\n\n<!-- end -->\n")
     monkeypatch.setattr(results, "PAGE", page)
-    monkeypatch.setattr(results, "METRICS_PAGE", page)
+    monkeypatch.setattr(results, "OTHER_PAGES", [])
     outcome = call(results.results_command, "--keep", "run", "--name", "point")
     assert outcome.status == 0
     assert "pretrained/point (" in outcome.out

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.studies import learning
 from benchmarks.studies.factors import STUDIES, Study
 from benchmarks.studies.learning import StudyRun, due, kept_runs, thinned
+from benchmarks.studies.tables import pooled_deviation, study_rows
 
 STUDY = Study(
     ("env=point_navigation", "algorithm.gae_lambda=0.95"),
@@ -46,6 +47,37 @@ def test_the_return_at_a_mark_is_the_mean_nearby():
     run = kept("base", "base", 7, steps=(100, 200, 300), returns=(1.0, 2.0, 6.0))
     assert run.at(250, 60) == 4.0
     assert np.isnan(run.at(1000, 60))
+
+
+def test_the_table_has_differences_with_the_pooled_interval():
+    def seeds(factor, setting, *ends):
+        return [
+            kept(factor, setting, seed, steps=(50, 100), returns=(end / 2, end))
+            for seed, end in zip((7, 8), ends, strict=True)
+        ]
+
+    runs = [
+        *seeds("base", "base", 200.0, 204.0),
+        *seeds("lambda", "1.0", 100.0, 108.0),
+        *seeds("clip", "0.1", 205.0, 203.0),
+        *seeds("lambda", "0.8", 210.0, 216.0),
+    ]
+    header, rows = study_rows(runs)
+    assert header == ["", "setting", "at 5e-05M", "at 0.0001M", "against the base"]
+    assert [row[:2] for row in rows] == [
+        *(["base", ""], ["lambda", "1.0"], ["lambda", "0.8"], ["clip", "0.1"])
+    ]
+    # squares about the seeds' means: 2 x 2^2, 2 x 4^2, 2 x 1^2, 2 x 3^2 with 4 degrees of freedom
+    ends = {(run.factor, run.setting): np.array([]) for run in runs}
+    for run in runs:
+        key = (run.factor, run.setting)
+        ends[key] = np.append(ends[key], run.returns[-1])
+    deviation, freedom = pooled_deviation(ends)
+    assert (deviation**2, freedom) == (pytest.approx(15.0), 4)
+    margin = 2.7764 * np.sqrt(15.0)  # Student's 97.5 % point of 4; two seeds against two
+    assert rows[0][2:] == ["100, 102", "200, 204", ""]
+    low, high = -98 - margin, -98 + margin
+    assert rows[1][2:] == ["50, 54", "100, 108", f"-98 [{low:+.0f}, {high:+.0f}]"]
 
 
 @pytest.mark.parametrize("problem", sorted(STUDIES))
