@@ -52,6 +52,7 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "maml_loaded_dice": "MAML, Loaded DiCE",
     "maml_dice": "MAML, DiCE",
     "promp": "ProMP",
+    "promp_tuned": "ProMP, tuned",
     "e_maml": "E-MAML",
     "meta_sgd": "Meta-SGD",
     "meta_curvature": "Meta-Curvature",

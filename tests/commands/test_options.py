@@ -59,9 +59,12 @@ def test_options_are_off_in_every_algorithm(name):
     assert config.trial_episodes == (2 if name == "rl2" else None)
     assert config.policy.memory_size == (64 if name == "rl2" else 0)
     assert config.outer.schedule == "constant"
-    assert config.outer.get("max_grad_norm") is None
+    assert config.outer.get("max_grad_norm") == (0.3 if name == "promp_tuned" else None)
+    assert config.algorithm.gae_lambda == (0.9 if name == "promp_tuned" else 1.0)
     assert config.outer.get("target_inner_kl") is None
-    assert config.outer.get("inner_kl_coefficient", 0.0) == (5e-4 if name == "promp" else 0.0)
+    assert config.outer.get("inner_kl_coefficient", 0.0) == (
+        5e-4 if name.startswith("promp") else 0.0
+    )
     assert config.inner.first_order is (name == "fomaml")
     assert config.inner.steps == (0 if name in ("pretrained", "oracle", "rl2") else 1)
     learner = build_learner(config, Corridor())
