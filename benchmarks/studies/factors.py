@@ -26,9 +26,8 @@ class Study:
     seeds: Sequence[int] = (107, 108)
 
     def overrides(self, changed: Sequence[str], seed: int) -> list[str]:
-        """The command line of a run: the base with what a setting changes, or with ~ leaves out."""
-        keys = {override.partition("=")[0].removeprefix("~") for override in changed}
-        changed = [override for override in changed if not override.startswith("~")]
+        """The command line of a run: the base with what a setting changes."""
+        keys = {override.partition("=")[0] for override in changed}
         kept = [override for override in self.base if override.partition("=")[0] not in keys]
         fixed = [
             "trainer.iterations=null",
@@ -48,7 +47,7 @@ def one(key: str, *values: object) -> dict[str, list[str]]:
 
 
 FACTORS: dict[str, Settings] = {
-    "tasks": one("trainer.num_tasks", 4, 8, 20),
+    "tasks": one("trainer.num_tasks", 2, 8, 20),
     "episodes": one("trainer.num_episodes", 10, 40),
     "task sampling": one("trainer.task_sampling", "independent"),
     "lambda": one("algorithm.gae_lambda", 0.8, 0.95, 1.0),
@@ -58,7 +57,7 @@ FACTORS: dict[str, Settings] = {
     "initial standard deviation": one("policy.initial_std", 0.5),
     "floor of the standard deviation": one("policy.minimum_std", 0.5),
     "observations": {"normalized": ["policy.normalize_observations=true"]},
-    "outer optimizer": {"TRPO": ["algorithm=maml_trpo", "~outer.max_grad_norm"]},
+    "outer optimizer": {"TRPO": ["algorithm=maml_trpo", "algorithm.gae_lambda=0.9"]},
     "outer step size": one("outer.step_size", 5e-4, 2e-3),
     "bound on the gradient": one("outer.max_grad_norm", "null", 1.0, 0.1),
     "epochs": one("outer.epochs", 3, 10),
@@ -78,21 +77,16 @@ FACTORS: dict[str, Settings] = {
         "last layer x 0.1": ["policy.output_gain=0.1"],
     },
 }
-BASE = (
-    "algorithm=promp",
-    "trainer.task_sampling=balanced",
-    "algorithm.gae_lambda=0.9",
-    "outer.max_grad_norm=0.3",
-)
+BASE = ("algorithm=promp_tuned", "trainer.task_sampling=balanced")
 CHEETAH = {"action scale": one("env.action_scale", 0.05, 0.3)}
 STUDIES: dict[str, Study] = {
     "half_cheetah_dir": Study(
-        ("env=half_cheetah_dir", *BASE, "trainer.num_tasks=2"), 1_000_000, FACTORS | CHEETAH
+        ("env=half_cheetah_dir", *BASE, "trainer.num_tasks=4"), 1_000_000, FACTORS | CHEETAH
     ),
     "half_cheetah_vel": Study(
         ("env=half_cheetah_vel", *BASE, "trainer.num_tasks=8"), 2_000_000, FACTORS | CHEETAH
     ),
-    "ant_dir": Study(("env=ant_dir", *BASE, "trainer.num_tasks=2"), 1_000_000, FACTORS | CHEETAH),
+    "ant_dir": Study(("env=ant_dir", *BASE, "trainer.num_tasks=4"), 1_000_000, FACTORS | CHEETAH),
     "ant_goal": Study(("env=ant_goal", *BASE, "trainer.num_tasks=8"), 2_000_000, FACTORS),
     "point_navigation": Study(
         ("env=point_navigation", *BASE, "trainer.num_tasks=8"), 1_000_000, FACTORS

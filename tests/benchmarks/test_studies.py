@@ -27,8 +27,6 @@ def test_a_setting_replaces_what_the_base_says():
     assert overrides[:2] == ["env=point_navigation", "algorithm.gae_lambda=1.0"]
     assert "trainer.env_steps=1000" in overrides
     assert overrides[-1] == "seed=7"
-    without = STUDY.overrides(["~algorithm.gae_lambda"], 7)
-    assert without == [override for override in overrides if "gae_lambda" not in override]
 
 
 def test_what_is_kept_is_not_due():
