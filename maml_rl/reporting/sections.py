@@ -95,7 +95,8 @@ def _results(view: View) -> list[Block]:
     blocks: list[Block] = [Text(words), Table([*header, "interquartile mean"], rows)]
     if evaluation.gain is not None:
         gain = evaluation.gain.written(evaluation.form)
-        blocks.append(Text(f"Gain of the first step, per task: {gain}."))
+        first = f"{terms.num_episodes} episodes" if evaluation.remembers else "step"
+        blocks.append(Text(f"Gain of the first {first}, per task: {gain}."))
     return blocks
 
 
@@ -144,7 +145,7 @@ def _tasks(view: View) -> list[Block]:
     gains = evaluation.returns[1] - evaluation.returns[0]
     when = "before and after one step"
     if evaluation.remembers:
-        when = f"in the first episode, and after {evaluation.terms.num_episodes}"
+        when = f"in the first episode and after {evaluation.terms.num_episodes}"
     words = (
         f"Each task's return {when}. {np.count_nonzero(gains > 0)} of "
         f"{len(gains)} tasks gain; the gains range from {gains.min():.4g} to {gains.max():.4g}."

@@ -15,13 +15,15 @@ import pytest
 from PIL import Image
 
 from maml_rl.commands.report import report_command
+from maml_rl.evaluation.protocol import Course
+from maml_rl.evaluation.storage import to_json
 from maml_rl.reporting import blocks, media
 from maml_rl.reporting.problems import problems
 from maml_rl.reporting.report import report
 from maml_rl.reporting.sections import SECTIONS
 from maml_rl.runs.data import read_run
 from tests.support.paths import ROOT
-from tests.support.written_runs import TWO, make_run, metrics_row, write_evaluation
+from tests.support.written_runs import TWO, make_run, metrics_row, result_of, write_evaluation
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VOID = ("meta", "img", "br")
@@ -134,6 +136,32 @@ def test_what_the_pictures_show_is_said(tmp_path, quick):
         "Seconds of each iteration by part: sampling 75 %, outer loop 20 %, other 5 % of the "
         "whole.",
     ]
+
+
+def test_the_robust_statistics_stand_beside_the_means(tmp_path, quick):
+    # of four tasks the lower fifth is the lowest: -4 before the step, and 1 after it, where one
+    # task is worse than before, 1 < 2
+    returns = [[1.0, 2.0, 3.0, -4.0], [10.0, 1.0, 3.5, 2.0]]
+    page = Page(report([fine_run(tmp_path / "run", returns=returns)]))
+    words = " ".join(page.text.split())
+    assert "return, all tasks lower fifth of tasks share worse interquartile mean" in words
+    assert "Share worse: tasks with a lower return than before adaptation" in words
+    for cell in ("-4.00 [-4.00, ", "1.00 [1.00, ", "0.25 [0.00, 0.75]"):
+        assert cell in words
+    other = fine_run(tmp_path / "other", returns=returns, algorithm__name="promp")
+    both = " ".join(Page(report([tmp_path / "run", other], tmp_path / "all.html")).text.split())
+    assert "lower fifth of tasks after 1 step gain of the first step share worse after 1" in both
+
+
+def test_a_learner_with_memory_has_episodes_for_steps(tmp_path, quick):
+    episodes = np.array([TWO[0]] * 20 + [TWO[1]])  # 20 seen, and one after them
+    memory = to_json(result_of(TWO, within=Course(episodes, episodes, episodes)))
+    page = Page(report([fine_run(tmp_path / "run", evaluation=memory)]))
+    assert "Gain of the first 20 episodes, per task: 24.5 [" in page.text
+    assert any(
+        "return in the first episode and after 20. 4 of 4 tasks" in alt for alt in page.alts()
+    )
+    assert "episodes seen" in page.text
 
 
 def test_pictures_are_drawings_within_the_page(tmp_path):

@@ -396,6 +396,9 @@ def test_an_evaluation_goes_to_the_tracker_too(choice, runs, work, train_cli, ev
     gains = curve[1]["return_mean"] - curve[0]["return_mean"]
     events = scalars(work / "run", "evaluation/gain/step_1")
     assert events == [(160, pytest.approx(gains, rel=1e-5))]
+    for name, key in (("share_worse", "share_worse"), ("return_lower_fifth", "return_cvar20")):
+        events = scalars(work / "run", f"evaluation/{name}/step_1")
+        assert events == [(160, pytest.approx(curve[1][key], rel=1e-5))]
     evaluate_cli("run=run", "num_episodes=1", "threads=1", "out=elsewhere")
     assert len(runs.only.logged) == trained + 1
 
