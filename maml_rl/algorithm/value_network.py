@@ -11,6 +11,7 @@ from torch import Tensor
 from envs.arguments import integer_at_least, number
 from envs.errors import ArgumentError
 from envs.recorded import Recorded
+from maml_rl.algorithm.adam_step import no_moments, step_in_place
 from maml_rl.algorithm.baselines import Bootstrap, least_squares
 from maml_rl.algorithm.policies.activations import tanh
 from maml_rl.algorithm.returns import standardize, step_in_episode
@@ -109,13 +110,14 @@ class ValueNetwork(Recorded):
         rows, goal, mask = rows.float(), goal.float(), mask.float()
         last = rows.new_zeros(len(rows), self.hidden_sizes[-1] + 1)
         leaves = [*itertools.chain.from_iterable(layers), last]
-        optimizer = torch.optim.Adam([leaf.requires_grad_() for leaf in leaves], self.step_size)
-        with torch.enable_grad():
-            for _ in range(self.steps):
-                optimizer.zero_grad()
+        moments = no_moments(leaves)
+        for leaf in leaves:
+            leaf.requires_grad_()
+        for _ in range(self.steps):
+            with torch.enable_grad():
                 error = (_features(layers, rows) @ last[:, None, :, None])[..., 0] - goal
-                masked_mean(error**2, mask).sum().backward()
-                optimizer.step()
+                gradients = torch.autograd.grad(masked_mean(error**2, mask).sum(), leaves)
+            step_in_place(leaves, gradients, moments, self.step_size)
         return [(weight.detach(), bias.detach()) for weight, bias in layers]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from maml_rl.algorithm.adam_step import no_moments, step_in_place, stored_moments
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.outer_loop.objectives import PostAdaptationObjective, unflatten
 from maml_rl.algorithm.outer_loop.terms import Term
@@ -89,16 +89,15 @@ class OuterOptimizer(Protocol):
 def adam_step(
     meta: Params, state: State, gradient: Tensor, step_size: float, max_grad_norm: float | None
 ) -> tuple[Params, State]:
-    """Take one step of torch's Adam along `gradient` [P], cut to `max_grad_norm` if longer."""
+    """Take one step of Adam along `gradient` [P], cut to `max_grad_norm` if longer.
+
+    The state has the layout of `torch.optim.Adam`'s.
+    """
     norm = float(gradient.norm())
     if max_grad_norm is not None and norm > max_grad_norm:
         gradient = gradient * (max_grad_norm / norm)
-    leaves = {name: leaf.clone() for name, leaf in meta.items()}
-    optimizer = torch.optim.Adam(list(leaves.values()), lr=step_size)
-    if state:
-        optimizer.load_state_dict(deepcopy(state))  # which torch would change in place
-        optimizer.param_groups[0]["lr"] = step_size
-    for leaf, part in zip(leaves.values(), unflatten(gradient, meta).values(), strict=True):
-        leaf.grad = part
-    optimizer.step()
-    return {name: leaf.detach() for name, leaf in leaves.items()}, optimizer.state_dict()
+    leaves = {name: leaf.detach().clone() for name, leaf in meta.items()}
+    values = list(leaves.values())
+    moments = stored_moments(state, values) if state else no_moments(values)
+    step_in_place(values, list(unflatten(gradient, meta).values()), moments, step_size)
+    return leaves, {"state": dict(enumerate(moments))}

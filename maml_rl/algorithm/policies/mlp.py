@@ -74,9 +74,7 @@ class MLP(Recorded, nn.Module):
         self.widest = max(*sizes, 3 * self.memory_size)
         self.activation = activation_named(activation)
         self.normalize_observations = normalize_observations
-        self.layers = nn.ModuleList(
-            nn.Linear(i, o, bias=bias, device="meta") for i, o in itertools.pairwise(sizes)
-        ).to_empty(device="cpu")
+        self.layers = nn.ModuleList(_linear(i, o, bias) for i, o in itertools.pairwise(sizes))
         if layer_normalization:
             self.norms = nn.ModuleList(nn.LayerNorm(size) for size in hidden)
         if self.memory_size > 0:
@@ -264,6 +262,17 @@ class MLP(Recorded, nn.Module):
             rows = layer(rows)
             rows = self.activation(self.norms[index](rows) if self._has_norms else rows)
         return self.from_outputs(params, self.layers[-1](rows))
+
+
+def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
+    """A layer whose numbers are not drawn yet.
+
+    `Module.to_empty` does the same, and imports sympy for it, which takes half a second.
+    """
+    layer = nn.Linear(inputs, outputs, bias=bias, device="meta")
+    for name, leaf in list(layer.named_parameters()):
+        setattr(layer, name, nn.Parameter(torch.empty(leaf.shape)))
+    return layer
 
 
 _STATISTICS = ("mean", "variance", "count")
