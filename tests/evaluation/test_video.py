@@ -105,6 +105,21 @@ def test_without_a_renderer_the_sentence_names_the_packages(
     assert everything(work) == before
 
 
+def test_without_a_renderer_a_film_if_possible_is_left_out(
+    run_copy, evaluate_cli, work, monkeypatch
+):
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    outcome = evaluate_cli("run=run", "video=auto", "num_episodes=2", "steps=1", "threads=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    (note,) = [line for line in outcome.out.splitlines() if "no film" in line]
+    assert note == (
+        "note: no film: video=auto needs a renderer, and neither EGL nor OSMesa works here: "
+        "install the system packages libegl1 and libgl1, or libosmesa6 (Debian's names)."
+    )
+    assert (run_copy / "evaluation/evaluation.json").is_file()
+    assert not list(run_copy.rglob("*.mp4"))
+
+
 def test_without_a_renderer_in_a_process(run_copy, work):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['run=run', 'video=true']\n"
