@@ -76,9 +76,9 @@ def checked(run: str, options: DictConfig) -> Request:
         trained = trained.varied(**inner)
     except ArgumentError as error:
         raise error.within("inner") from error
-    options = options.copy()
     no_film = _no_film(options.video, trained)
-    options.video = bool(options.video) and no_film is None
+    if no_film is not None:
+        options.video = False  # for every run of a comparison: a second try may end the process
     source, grid = trained.source(options.split), _grid(options, trained.distribution)
     tasks = _tasks(trained, options) if grid is None else grid.tasks
     _make_writable(place)

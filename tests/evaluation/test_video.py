@@ -105,42 +105,45 @@ def test_without_a_renderer_the_sentence_names_the_packages(
     assert everything(work) == before
 
 
-def test_without_a_renderer_a_film_if_possible_is_left_out(
-    run_copy, evaluate_cli, work, monkeypatch
-):
-    monkeypatch.delenv("MUJOCO_GL", raising=False)
-    outcome = evaluate_cli("run=run", "video=auto", "num_episodes=2", "steps=1", "threads=1")
-    assert (outcome.status, outcome.err) == (0, "")
-    (note,) = [line for line in outcome.out.splitlines() if "no film" in line]
+def without_renderer(*arguments, cwd):
+    """Run evaluate.py in a process in which no renderer works; a second try there would end it."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = {list(arguments)!r}\n"
+        "from envs.tools import rendering\n"
+        "from maml_rl.commands import main\n"
+        "rendering._PROBE = 'raise SystemExit(1)'\n"
+        "main.evaluate_main()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env={**os.environ, "MUJOCO_GL": "egl"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_without_a_renderer_in_a_process(run_copy, work):
+    done = without_renderer("run=run", "video=true", cwd=work)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: video=true needs a renderer, ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (run_copy / "evaluation").exists()
+
+
+def test_without_a_renderer_a_film_if_possible_is_left_out(run_copy, work):
+    sizes = ("num_episodes=2", "steps=1", "threads=1")
+    done = without_renderer("run=run", "video=auto", *sizes, cwd=work)
+    assert (done.returncode, done.stderr) == (0, "")
+    (note,) = [line for line in done.stdout.splitlines() if "no film" in line]
     assert note == (
         "note: no film: video=auto needs a renderer, and neither EGL nor OSMesa works here: "
         "install the system packages libegl1 and libgl1, or libosmesa6 (Debian's names)."
     )
     assert (run_copy / "evaluation/evaluation.json").is_file()
     assert not list(run_copy.rglob("*.mp4"))
-
-
-def test_without_a_renderer_in_a_process(run_copy, work):
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['run=run', 'video=true']\n"
-        "from envs.tools import rendering\n"
-        "from maml_rl.commands import main\n"
-        "rendering._PROBE = 'raise SystemExit(1)'\n"
-        "main.evaluate_main()\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=work,
-        env={**os.environ, "MUJOCO_GL": "egl"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: video=true needs a renderer, ")
-    assert len(done.stderr.splitlines()) == 1
-    assert not (run_copy / "evaluation").exists()
 
 
 class Room(gymnasium.Env):
