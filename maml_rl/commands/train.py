@@ -8,24 +8,23 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import _run_hydra, create_config_search_path, get_args_parser
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from maml_rl.commands.cli import compose, parse_overrides, status_of, warn
+from maml_rl.commands.hydra_app import recorded_returns, run, run_single
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import (
     build_run,
@@ -68,10 +67,10 @@ def train_command(arguments: Sequence[str]) -> int:
         check([*job, *_search_path(parsed)], number if parsed.multirun else None)
         for number, job in enumerate(_jobs(overrides, parsed.multirun))
     ]
-    _check_distinct([folder for folder, _ in checked])
-    for sentence in dict.fromkeys(sentence for _, sentence in checked):
+    _check_distinct([job.folder for job in checked])
+    for sentence in dict.fromkeys(job.warning for job in checked):
         warn(sentence)
-    return _run_jobs(parsed)
+    return _run_jobs(parsed, not parsed.multirun and checked[0].mode is None)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -140,16 +139,20 @@ def _jobs(overrides: list[Override], multirun: bool) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices)]
 
 
-def check(overrides: list[str], job: int | None) -> tuple[str, str | None]:
+class Checked(NamedTuple):
+    """A run that can begin."""
+
+    folder: str  # without times of day, so that two jobs of a sweep with one folder are noticed
+    warning: str | None
+    mode: RunMode | None  # Hydra's, None where the configuration names none
+
+
+def check(overrides: list[str], job: int | None) -> Checked:
     """Compose and build once before Hydra makes a folder, so that a wrong input leaves nothing.
 
     Args:
         overrides: of the one run.
         job: its number in a sweep, None where it is the only one.
-
-    Returns:
-        The folder without times of day, so that two jobs of a sweep with one folder are noticed;
-        and a warning, or None.
 
     Raises:
         UserError: in the words of the part that refused its arguments.
@@ -164,13 +167,14 @@ def check(overrides: list[str], job: int | None) -> tuple[str, str | None]:
     check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
     warning = rehearse_tasks(trainer.distribution)
     if job is None:
-        return str(path), warning
+        return Checked(str(path), warning, chosen.mode)
     raw: Any = OmegaConf.to_container(chosen.sweep, resolve=False)
     OmegaConf.set_readonly(chosen, False)
     OmegaConf.set_readonly(chosen.sweep, False)
     for name in ("dir", "subdir"):
         chosen.sweep[name] = re.sub(r"\$\{now:[^}]*\}", "now", str(raw[name]))
-    return os.path.normpath(f"{chosen.sweep.dir}/{chosen.sweep.subdir}"), warning
+    folder = os.path.normpath(f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
+    return Checked(folder, warning, chosen.mode)
 
 
 def _check_distinct(folders: Sequence[str]) -> None:
@@ -204,7 +208,7 @@ def check_folder(path: Path, key: str) -> None:
         raise UserError(f"{key}={path} cannot be made: {nearest} is no folder to write in.")
 
 
-def _run_jobs(parsed: argparse.Namespace) -> int:
+def _run_jobs(parsed: argparse.Namespace, single: bool) -> int:
     """Let Hydra run each job; return the worst status.
 
     A launcher may run jobs in other processes. Only their return values come back, and none where
@@ -224,39 +228,13 @@ def _run_jobs(parsed: argparse.Namespace) -> int:
             sys.exit(status)
         return outcome.get("objective") if status == 0 else None
 
-    with _recorded_returns(returns):
-        _run(parsed, job)
+    with recorded_returns(returns):
+        (run_single if single else run)(parsed, job)
     failed = any(
         returned.status != JobStatus.COMPLETED or returned.return_value is None
         for returned in returns
     )
     return max([*statuses, int(failed)])
-
-
-@contextmanager
-def _recorded_returns(returns: list[JobReturn]) -> Iterator[None]:
-    """Record the return values of a sweep's jobs at its launcher: sweepers may drop them."""
-    plugins: Any = Plugins.instance()
-    original = plugins.instantiate_launcher
-
-    def instantiate(*arguments: Any, **options: Any) -> Any:
-        del plugins.instantiate_launcher  # launchers pickle the plugins for other processes
-        launcher = original(*arguments, **options)
-        launch = launcher.launch
-
-        def recorded(*batch: Any, **named: Any) -> Sequence[JobReturn]:
-            results: Sequence[JobReturn] = launch(*batch, **named)
-            returns.extend(results)
-            return results
-
-        launcher.launch = recorded
-        return launcher
-
-    plugins.instantiate_launcher = instantiate
-    try:
-        yield
-    finally:
-        vars(plugins).pop("instantiate_launcher", None)
 
 
 def _remove_unused(path: Path) -> None:
@@ -295,23 +273,10 @@ def ended(trainer: Trainer) -> int:
 def _inform(parsed: argparse.Namespace) -> int:
     """Let Hydra print its help, or the configuration."""
     try:
-        _run(parsed, lambda config: None)
+        run(parsed, lambda config: None)
     except SystemExit as error:
         return int(error.code or 0)
     return 0
-
-
-def _run(parsed: argparse.Namespace, job: Callable[[DictConfig], float | None]) -> None:
-    """Run a job as `hydra.main` does, with any arguments instead of the process's."""
-    GlobalHydra.instance().clear()
-    version.setbase("1.3")
-    _run_hydra(
-        args=parsed,
-        args_parser=get_args_parser(),
-        task_function=job,
-        config_path=str(config_directory()),
-        config_name="config",
-    )
 
 
 def resume(path: str, overrides: dict[str, Override]) -> int:

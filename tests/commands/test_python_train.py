@@ -5,6 +5,7 @@ import re
 import sys
 
 import pytest
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 import maml_rl
@@ -186,12 +187,12 @@ def test_the_objective_of_a_sweep_is_the_validation_return_after_adaptation(work
     from maml_rl.commands import train as module
 
     returned = []
-    original = module._run
+    original = module.run_single
 
     def run(parsed, job):
         original(parsed, lambda config: returned.append(job(config)) or returned[-1])
 
-    monkeypatch.setattr(module, "_run", run)
+    monkeypatch.setattr(module, "run_single", run)
     sizes = ("trainer.iterations=3", "trainer.validate_every=2", "hydra.run.dir=run")
     for algorithm in ("maml_trpo", "pretrained"):
         options = ("experiment=smoke", *SMALL, f"algorithm={algorithm}")
@@ -199,6 +200,16 @@ def test_the_objective_of_a_sweep_is_the_validation_return_after_adaptation(work
         assert module.train_command([*options, *sizes[:2], run_dir]) == 0
         best = load(f"{algorithm}/checkpoints/best.pt")["best_validation"]
         assert returned.pop() == best < 0  # a gain would be about 0
+
+
+def test_a_configuration_can_ask_for_a_sweep(work):
+    """Hydra's own switch; a run that sets none is run without asking Hydra again."""
+    from maml_rl.commands.train import check
+
+    modes = [
+        check(["experiment=smoke", *more], None).mode for more in ([], ["hydra.mode=MULTIRUN"])
+    ]
+    assert modes == [None, RunMode.MULTIRUN]
 
 
 def test_glob_and_interval_sweeps(work, train_cli):
