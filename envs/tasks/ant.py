@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import mujoco
 import numpy as np
 
 from envs.backends.mujoco.fields import State
@@ -31,6 +32,7 @@ class AntPreset(FallingPreset):
     heights: tuple[float, float] = (0.2, 1.0)  # of the torso, m
     survival_on_fall: bool = True
     observe_position: bool = False  # observe x and y too
+    euler: bool = False  # Euler's method at the same step instead of RK4: other physics, cheaper
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Ant(FallingBody):
 
     Presets: `promp` (the default; learn2learn's reward), `finn2017` (0.02 s a control step as
     rllab's model, x and y observed; this is Gymnasium's body, so levels do not transfer),
-    `gymnasium` (Ant-v5's weights and length).
+    `gymnasium` (Ant-v5's weights and length), `euler` (promp with Euler's method instead of RK4:
+    a step costs a third, and the physics differ).
     """
 
     xml = ASSETS / "ant.xml"
@@ -71,8 +74,20 @@ class Ant(FallingBody):
             frame_skip=2, horizon=200, control_cost=0.005, survival=0.05, observe_position=True
         ),
         "gymnasium": AntPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
+        "euler": AntPreset(frame_skip=5, horizon=100, action_scale=0.1, euler=True),
     }
     preset: AntPreset
+
+    def __init__(
+        self,
+        preset: str | None = None,
+        horizon: int | None = None,
+        action_scale: float | None = None,
+        **numbers: Any,
+    ) -> None:
+        super().__init__(preset, horizon, action_scale, **numbers)
+        if self.preset.euler:
+            self.model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
 
     def observe(self, state: State) -> Any:
         """Observation: qpos (x and y only if the preset observes them) and qvel, [..., O]."""
@@ -134,6 +149,7 @@ class AntGoal(GoalsToReach, Ant):
     """Walk to a goal in the plane: reward -|p - g|_1 + survival - cost (L1, as in the sources).
 
     Presets: `promp` (the default; PEARL's and VariBAD's task too: a disc, no survival, no end),
+    `euler` (the same with Euler's method),
     `finn2017` (a square; survival is its 4 + 0.05; a fall ends the episode), `gymnasium` (Ant-v5's
     weights).
     """
@@ -153,6 +169,15 @@ class AntGoal(GoalsToReach, Ant):
             frame_skip=2, horizon=200, control_cost=0.005, survival=4.0 + 0.05, square=True
         ),
         "gymnasium": AntGoalPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
+        "euler": AntGoalPreset(
+            frame_skip=5,
+            horizon=100,
+            action_scale=0.1,
+            control_cost=0.1,
+            survival=0.0,
+            terminates=False,
+            euler=True,
+        ),
     }
     preset: AntGoalPreset
 

@@ -1,6 +1,7 @@
 import dataclasses
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from hydra.utils import instantiate
@@ -143,6 +144,8 @@ def test_info_is_what_the_task_is_about():
         (AntVel, "finn2017", (2, 200, 1.0, 0.005, 1.05, True, 29)),
         (AntVel, "gymnasium", (5, 1000, 1.0, 0.5, 1.0, True, 27)),
         (AntGoal, "promp", (5, 100, 0.1, 0.1, 0.0, False, 29)),
+        (AntDir, "euler", (5, 100, 0.1, 0.5, 1.0, True, 27)),
+        (AntGoal, "euler", (5, 100, 0.1, 0.1, 0.0, False, 29)),
         (AntGoal, "finn2017", (2, 200, 1.0, 0.005, 4.05, True, 29)),
         (AntGoal, "gymnasium", (5, 1000, 1.0, 0.5, 1.0, True, 29)),
     ],
@@ -157,6 +160,27 @@ def test_presets_are_their_sources(build, preset, numbers):
     )
     assert own.heights == (0.2, 1.0)
     assert distribution.dt == pytest.approx(0.01 * numbers[0])
+
+
+@pytest.mark.parametrize("build", [AntDir, AntGoal])
+def test_the_preset_euler_is_promps_but_for_the_integrator(build):
+    promp, euler = build("promp"), build("euler")
+    assert dataclasses.replace(euler.preset, euler=False) == promp.preset
+    assert promp.model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4
+    actions = np.random.default_rng(5).normal(scale=9.0, size=(30, 2, 1, 8))
+    _, steps = run(euler, TASKS[build], actions)
+    model = euler.model.__copy__()
+    model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    data = mujoco.MjData(model)
+    start = euler.reset(np.random.default_rng(0))
+    data.qpos, data.qvel = start["qpos"], start["qvel"]
+    for action, step in zip(actions[:, 0, 0], steps, strict=True):
+        data.ctrl = np.clip(0.1 * action, -1, 1)
+        mujoco.mj_step(model, data, 5)
+        velocity = step.observations[0, 0, -14:]
+        assert velocity == pytest.approx(data.qvel, rel=1e-9, abs=1e-9)
+    _, others = run(promp, TASKS[build], actions)
+    assert np.abs(others[-1].observations - steps[-1].observations).max() > 1e-2
 
 
 def test_the_first_preset_is_the_default_and_numbers_override_it():
