@@ -1,5 +1,6 @@
 """Studies of learning: what is due, what a run is asked, what is kept of it."""
 
+import itertools
 import json
 
 import numpy as np
@@ -80,24 +81,43 @@ def test_the_table_has_differences_with_the_pooled_interval():
 
 @pytest.mark.parametrize("problem", sorted(STUDIES))
 def test_every_override_of_the_studies_composes(problem):
+    """Settings of different factors at once, where none chooses another file."""
     from hydra import compose, initialize_config_module
 
     study = STUDIES[problem]
+    several = [list(settings.values()) for settings in study.factors.values()]
+    together, alone = [], []
+    for changed in itertools.chain.from_iterable(itertools.zip_longest(*several, fillvalue=[])):
+        chooses = any("." not in override.partition("=")[0] for override in changed)
+        (alone if chooses else together).append(changed)
+    rounds = [[]]
+    for changed in together:
+        keys = {override.partition("=")[0] for override in changed}
+        free = (
+            chosen
+            for chosen in rounds
+            if not keys & {override.partition("=")[0] for override in chosen}
+        )
+        chosen = next(free, None)
+        if chosen is None:
+            rounds.append(chosen := [])
+        chosen.extend(changed)
     with initialize_config_module("conf", version_base="1.3"):
-        for _, _, _, overrides in due(study, [kept("base", "base", study.seeds[1])]):
-            if overrides[-1] == f"seed={study.seeds[0]}":
-                assert compose("config", overrides).trainer.env_steps == study.env_steps
+        for changed in [[], *rounds, *alone]:
+            overrides = study.overrides(changed, 7)
+            assert compose("config", overrides).trainer.env_steps == study.env_steps
+    assert sum(map(len, [*rounds, *alone])) == sum(map(len, itertools.chain(*several)))
 
 
 def test_a_folder_is_named_without_signs_that_hydra_reads():
-    from hydra import compose, initialize_config_module
+    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     assert learning.run_name("hidden units", "[32,32]", 107) == "hidden-units_-32-32-_107"
     names = [learning.run_name(*entry[:3]) for entry in due(STUDIES["half_cheetah_dir"], [])]
     assert len(set(names)) == len(names)
-    with initialize_config_module("conf", version_base="1.3"):
-        for name in names:
-            compose("config", [f"hydra.run.dir=runs/{name}"])
+    for name in names:
+        override = OverridesParser.create().parse_override(f"hydra.run.dir=runs/{name}")
+        assert override.value() == f"runs/{name}"
 
 
 def test_a_study_runs_what_is_due_and_goes_on(tmp_path, monkeypatch):
