@@ -36,6 +36,7 @@ from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.reporting.comparison import Comparison, compare_groups, smoothed
 from maml_rl.reporting.groups import Group
 from maml_rl.reporting.tables import comparison_tables, written
+from maml_rl.runs.compact import read_compact_run, write_compact_run
 from maml_rl.runs.data import RunData, keep_run, read_run
 from maml_rl.training.metrics import metric_table
 from maml_rl.wording import after, number_format
@@ -76,9 +77,20 @@ BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def keep(run: Path, name: str) -> None:
     """Write a run's metrics, configuration and evaluation to results/<name>.json.
 
-    Absolute paths of the machine are cut to their last part in what was run.
+    Absolute paths of the machine are cut to their last part in what was run, and metrics to six
+    digits.
     """
-    keep_run(run, RESULTS / f"{name}.json", lambda line: OPTION.sub(r"\1", line))
+    path = RESULTS / f"{name}.json"
+    keep_run(run, path, lambda line: OPTION.sub(r"\1", line))
+    content = read_compact_run(path)
+    content["metrics"] = [
+        {
+            key: value if value == round(value) else float(f"{value:.6g}")
+            for key, value in row.items()
+        }
+        for row in content["metrics"]
+    ]
+    write_compact_run(path, content)
 
 
 def stored_runs(experiment: str) -> list[RunData]:
