@@ -37,6 +37,8 @@ def pooled_deviation(returns: dict[Setting, Array]) -> tuple[float, int]:
 def study_rows(runs: Sequence[StudyRun]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: each setting's return at half and at the whole of a run, less the base's.
 
+    Without an interval where no setting has a second seed.
+
     Rows of a factor stay together; the factor that gains or loses most comes first. The interval of
     a difference is Student's, of `pooled_deviation`.
     """
@@ -59,9 +61,10 @@ def study_rows(runs: Sequence[StudyRun]) -> tuple[list[str], list[list[str]]]:
     for factor, name in sorted(whole, key=lambda setting: -largest[setting[0]]):
         gained, margin = difference((factor, name))
         cells = (_seeds(values[factor, name], digits) for values in (half, whole))
-        ends = (gained - margin, gained + margin)
-        interval = "[{:+.{d}f}, {:+.{d}f}]".format(*ends, d=digits)
-        rows.append([factor, name, *cells, f"{gained:+.{digits}f} {interval}"])
+        written = f"{gained:+.{digits}f}"
+        if freedom > 0:
+            written += f" [{gained - margin:+.{digits}f}, {gained + margin:+.{digits}f}]"
+        rows.append([factor, name, *cells, written])
     steps = max(run.env_steps[-1] for run in runs) / 1e6
     header = ["", "setting", f"at {steps / 2:.2g}M", f"at {steps:.2g}M", "against the base"]
     return header, rows

@@ -77,6 +77,8 @@ def test_the_table_has_differences_with_the_pooled_interval():
     assert rows[0][2:] == ["100, 102", "200, 204", ""]
     low, high = -98 - margin, -98 + margin
     assert rows[1][2:] == ["50, 54", "100, 108", f"-98 [{low:+.0f}, {high:+.0f}]"]
+    _, single = study_rows([run for run in runs if run.seed == 7])
+    assert single[1] == ["lambda", "1.0", "50", "100", "-100"]
 
 
 @pytest.mark.parametrize("problem", sorted(STUDIES))
