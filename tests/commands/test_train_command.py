@@ -552,7 +552,7 @@ WRONG = [
     ("env=null", "env=null is no choice; choose one of ant_dir, "),
     ("~env", "env must name a class in env._target_"),
     ("env.preset=nope", "env.preset=nope is unknown; choose one of finn2017, pearl."),
-    ("experiment=nope", "experiment=nope is unknown; choose one of ant_dir_finn2017, "),
+    ("experiment=nope", "experiment=nope is unknown; choose one of ant_dir, ant_dir_finn2017, "),
     ("inner=nope", "choose one of learn2learn_gbml, learn2learn_maml, learn2learn_meta_sgd, meta_"),
     ("hydra/launcher=nope", "hydra/launcher=nope is unknown; choose one of basic."),
     ("trainer.iteratons=3", "trainer.iteratons is unknown; did you mean trainer.iterations?"),
