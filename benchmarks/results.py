@@ -69,7 +69,7 @@ ALGORITHMS = {  # by the name of their node, in the order of the tables
     "random": "random initialization",
     "oracle": "oracle",
 }
-FIRST_RUN = "half_cheetah_dir/seed_0.json"  # of `make train`
+FIRST_RUN = "half_cheetah_dir_make_train/seed_0.json"  # of `make train`
 MARKS = (2, 4, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40)  # million env steps
 BLOCK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -115,7 +115,8 @@ def comparison_of(task: str) -> Comparison:
         folder = RESULTS / f"{task}_{algorithm}"
         if algorithm == "maml_trpo" and not folder.is_dir():
             folder = RESULTS / task
-        runs = [read_run(path) for path in sorted(folder.glob("seed_[0-9].json"))]
+        paths = sorted(folder.glob("seed_*.json"))
+        runs = [read_run(path) for path in paths if path.stem.removeprefix("seed_").isdigit()]
         if runs:
             groups.append(Group(label, {}, runs))
     return compare_groups(groups)
