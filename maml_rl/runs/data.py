@@ -233,6 +233,11 @@ def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
     provenance = dict(data.provenance)
     if "command" in provenance:
         provenance["command"] = [clean(str(part)) for part in provenance["command"]]
+    if "resumed" in provenance:
+        provenance["resumed"] = [
+            session | {"command": [clean(str(part)) for part in session["command"]]}
+            for session in provenance["resumed"]
+        ]
     content = {
         "config": from_yaml((run / CONFIG).read_text()),
         "overrides": [clean(line) for line in data.overrides],

@@ -1,6 +1,7 @@
 """docs/results.md is what the kept run data say."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -145,3 +146,10 @@ def test_only_blocks_are_rewritten_and_unknown_ones_refused(kept):
         results.renewed(page.replace("runs", "tables"))
     with pytest.raises(UserError, match="results/other holds no run"):
         results.renewed(page.replace("task", "other"))
+
+
+def test_no_kept_file_names_a_folder_of_a_machine():
+    files = [*results.RESULTS.rglob("*.json"), *(results.ROOT / "pretrained").rglob("*.json")]
+    assert len(files) > 100
+    for path in files:
+        assert not re.search(r'[="]/\w+/', path.read_text()), path
