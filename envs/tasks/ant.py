@@ -156,7 +156,7 @@ class AntGoal(GoalsToReach, Ant):
 
     camera: ClassVar[Mapping[str, Any]] = {"distance": 8.0, "elevation": -45.0}
     goal_height = goal_size = 0.2
-    presets: ClassVar[Mapping[str, AntGoalPreset]] = {
+    presets: ClassVar[dict[str, AntGoalPreset]] = {
         "promp": AntGoalPreset(
             frame_skip=5,
             horizon=100,
@@ -169,16 +169,8 @@ class AntGoal(GoalsToReach, Ant):
             frame_skip=2, horizon=200, control_cost=0.005, survival=4.0 + 0.05, square=True
         ),
         "gymnasium": AntGoalPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
-        "euler": AntGoalPreset(
-            frame_skip=5,
-            horizon=100,
-            action_scale=0.1,
-            control_cost=0.1,
-            survival=0.0,
-            terminates=False,
-            euler=True,
-        ),
     }
+    presets = presets | {"euler": dataclasses.replace(presets["promp"], euler=True)}
     preset: AntGoalPreset
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
