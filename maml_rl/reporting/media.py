@@ -1,4 +1,4 @@
-"""Films and pictures that lie beside an evaluation, as blocks of a page."""
+"""Films and pictures that lie beside an evaluation, as parts of a page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from maml_rl.reporting.blocks import Block, Film, Gallery, Hint, Link, Picture, data_address
+from maml_rl.reporting.blocks import HTML, data_address
 from maml_rl.runs.data import FILM_TITLES, RunData
 from maml_rl.wording import command
 
@@ -31,37 +32,38 @@ class Media:
     def __init__(self, folder: Path) -> None:
         self._folder, self._left = folder, LARGEST_PAGE
 
-    def shown(self, file: Path, words: str, outdated: bool = False) -> Block:
-        """The block of a file and what it shows, which may be an earlier evaluation."""
+    def shown(self, file: Path, words: str, outdated: bool = False) -> Any:
+        """A file as a part of the page, and what it shows, which may be an earlier evaluation."""
         words += " (of an earlier evaluation)" if outdated else ""
         size = file.stat().st_size
         if size > min(LARGEST_FILE, self._left):
             address = quote(Path(os.path.relpath(file, self._folder)).as_posix())
-            return Link(address, f"{words} ({size / 1e6:.1f} MB, in a file of its own)")
+            return HTML.link(address, f"{words} ({size / 1e6:.1f} MB, in a file of its own)")
         self._left -= size
         source = data_address((FILMS | PICTURES)[file.suffix], file.read_bytes())
-        return Film(source, words) if file.suffix in FILMS else Picture(source, words, True)
+        return (
+            HTML.film(source, words) if file.suffix in FILMS else HTML.picture(source, words, True)
+        )
 
 
-def gallery(run: RunData, media: Media) -> list[Block]:
+def gallery(run: RunData, media: Media) -> Any:
     """Films and pictures of a run's evaluation."""
     folder = run.folder.evaluation
     files = _files(folder)
     if not files:
-        return [Hint("None;", command("evaluate", {"run": run.path, "video": "true"}),
-                     "records some.")]  # fmt: skip
+        call = command("evaluate", {"run": run.path, "video": "true"})
+        return HTML.hint("None;", call, "records some.")
     evaluated = folder / "evaluation.json"
     made = evaluated.stat().st_mtime if evaluated.is_file() else 0.0
     titles = PICTURE_TEXTS | _film_titles(folder / FILM_TITLES)
-    blocks = [
+    return HTML.gallery(
         media.shown(
             file,
             titles.get(file.stem, file.stem.replace("_", " ")),
             file.stat().st_mtime < made and not file.stem.startswith("grid"),
         )
         for file in files
-    ]
-    return [Gallery(blocks)]
+    )
 
 
 def _files(folder: Path) -> Sequence[Path]:

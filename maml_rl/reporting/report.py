@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from envs.errors import UserError
 from maml_rl.evaluation.comparison_curves import comparison_figure
 from maml_rl.files import replacing
-from maml_rl.reporting.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Contents,
-    Folded,
-    Section,
-    Status,
-    Table,
-    Text,
-    drawn,
-)
+from maml_rl.reporting.blocks import HTML, TEMPLATES, drawn
 from maml_rl.reporting.comparison import Comparison, compared
 from maml_rl.reporting.media import Media
 from maml_rl.reporting.problems import problems
@@ -75,55 +65,45 @@ def _folder_of(places: Sequence[str | Path], runs: Sequence[RunData]) -> Path:
 
 def page(runs: Sequence[RunData], folder: Path) -> str:
     """HTML of one or more runs, which lies in `folder` and links from there."""
-    media, failed = Media(folder), [problems(run) for run in runs]
-    blocks: list[Block]
+    media = Media(folder)
+    views = [View(run, problems(run), media) for run in runs]
     if len(runs) == 1:
         title = f"{runs[0].env}, {runs[0].algorithm}, seed {runs[0].seed}"
-        contents = Contents({key: name for key, (name, _) in SECTIONS.items()})
-        blocks = [_status(runs[0], failed[0]), contents]
-        blocks += _run_sections(View(runs[0], failed[0], media), "", 2)
+        contents = HTML.contents({key: name for key, (name, _) in SECTIONS.items()})
+        blocks = [_status(views[0]), contents, *_run_sections(views[0], "", 2)]
     else:
         title = f"{len(runs)} runs of {', '.join(sorted({run.env for run in runs}))}"
-        folded = [
-            _folded(number, View(run, failed[number], media), len(runs) <= MOST_OPEN)
-            for number, run in enumerate(runs)
-        ]
+        opened = len(runs) <= MOST_OPEN
+        folded = [_folded(number, view, opened) for number, view in enumerate(views)]
         blocks = [
-            Section("overview", "All runs", [_overview(runs, failed)]),
+            HTML.section("overview", "All runs", [_overview(views)]),
             *_comparisons(runs),
-            Section("runs", "Each run", folded),
+            HTML.section("runs", "Each run", folded),
         ]
-    environment = Environment(
-        loader=PackageLoader("maml_rl.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html").render(title=title, blocks=blocks)
+    return TEMPLATES.get_template("page.html").render(title=title, blocks=blocks)
 
 
-def _status(run: RunData, failed: Sequence[str]) -> Status:
+def _status(view: View) -> Any:
     """The state of the run, and the number of its problems."""
+    run, count = view.run, len(view.failed)
     words = f"{run.iterations} iterations, {run.env_steps / 1e6:.3g} million environment steps."
-    things = "one thing" if len(failed) == 1 else f"{len(failed)} things"
-    return Status(words, f"{things} to look at" if failed else "")
+    things = "one thing" if count == 1 else f"{count} things"
+    return HTML.status(words, f"{things} to look at" if count else "")
 
 
-def _overview(runs: Sequence[RunData], failed: Sequence[Sequence[str]]) -> Table:
+def _overview(views: Sequence[View]) -> Any:
     """The table of all runs with what failed of each."""
-    rows: list[list[str | Cell]] = [
-        [
-            Cell([str(run.path)], link=f"#run-{number}"),
-            *(run.env, run.algorithm, str(run.seed), str(run.iterations)),
-            Cell(_short_returns(run)),
-            Cell(failed[number]) if failed[number] else Cell(["nothing"], style="good"),
-        ]
-        for number, run in enumerate(runs)
-    ]
     header = ["run", "environment", "algorithm", "seed", "iterations", "return", "what failed"]
-    return Table(header, rows)
+    rows = [
+        [
+            HTML.reference(f"#run-{number}", run.path),
+            *(run.env, run.algorithm, run.seed, run.iterations),
+            HTML.lines(_short_returns(run)),
+            HTML.lines(failed) if failed else HTML.styled("nothing", "good"),
+        ]
+        for number, (run, failed, _) in enumerate(views)
+    ]
+    return HTML.table(header, rows)
 
 
 def _short_returns(run: RunData) -> list[str]:
@@ -136,7 +116,7 @@ def _short_returns(run: RunData) -> list[str]:
     return [f"{terms.num_tasks} {terms.split} tasks:", *returns]
 
 
-def _comparisons(runs: Sequence[RunData]) -> list[Section]:
+def _comparisons(runs: Sequence[RunData]) -> list[Markup]:
     """The comparison of the evaluated runs of each environment, or why there is none."""
     sections = []
     for number, env in enumerate(dict.fromkeys(run.env for run in runs)):
@@ -146,37 +126,35 @@ def _comparisons(runs: Sequence[RunData]) -> list[Section]:
         try:
             blocks = _comparison(compared(evaluated))
         except UserError as error:
-            blocks = [Text(f"Not compared: {error}", "bad")]
-        sections.append(Section(f"comparison-{number}", f"Comparison: {env}", blocks))
+            blocks = [HTML.text(f"Not compared: {error}", "bad")]
+        sections.append(HTML.section(f"comparison-{number}", f"Comparison: {env}", blocks))
     return sections
 
 
-def _comparison(comparison: Comparison) -> list[Block]:
+def _comparison(comparison: Comparison) -> list[Markup]:
     figure = comparison_figure(comparison.overlays(), comparison.title)
     curves = [
         f"{of.group.label}: {of.curve[0].mean:.4g} before adaptation, "
         f"{of.curve[-1].mean:.4g} after the last step"
         for of in comparison.statistics
     ]
-    notes = comparison.notes
     return [
-        Text(comparison_terms(comparison)),
-        *(Table(header, rows) for header, rows in comparison_tables(comparison)),
+        HTML.text(comparison_terms(comparison)),
+        *(HTML.table(header, rows) for header, rows in comparison_tables(comparison)),
         drawn(figure, f"Learning and adaptation curves. {'; '.join(curves)}."),
-        *([Bullets(notes)] if notes else []),
+        *([HTML.bullets(comparison.notes)] if comparison.notes else []),
     ]
 
 
-def _folded(number: int, view: View, opened: bool) -> Folded:
+def _folded(number: int, view: View, opened: bool) -> Any:
     run = view.run
     name = f"{run.path}: {run.env}, {run.algorithm}, seed {run.seed}"
-    sections = _run_sections(view, f"run-{number}-", 3)
-    return Folded(f"run-{number}", name, sections, opened)
+    return HTML.folded(f"run-{number}", name, _run_sections(view, f"run-{number}-", 3), opened)
 
 
-def _run_sections(view: View, prefix: str, level: int) -> list[Block]:
+def _run_sections(view: View, prefix: str, level: int) -> list[Markup]:
     """All sections about one run; ids begin with `prefix`, headings are of `level`."""
     return [
-        Section(f"{prefix}{key}", name, content(view), level, key)
+        HTML.section(f"{prefix}{key}", name, content(view), level, key)
         for key, (name, content) in SECTIONS.items()
     ]

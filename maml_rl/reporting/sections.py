@@ -1,4 +1,4 @@
-"""The sections of a page about one run, as blocks."""
+"""The sections of a page about one run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from envs.yaml_text import to_yaml
 from maml_rl.evaluation.curves import (
@@ -17,7 +18,7 @@ from maml_rl.evaluation.curves import (
 )
 from maml_rl.evaluation.result import estimate
 from maml_rl.evaluation.statistics import Values, interquartile_mean
-from maml_rl.reporting.blocks import Block, Bullets, Code, Facts, Hint, Table, Text, drawn
+from maml_rl.reporting.blocks import HTML, drawn
 from maml_rl.reporting.media import Media, gallery
 from maml_rl.reporting.tables import evaluation_table, robust_words
 from maml_rl.runs.data import RunData
@@ -36,7 +37,7 @@ class View(NamedTuple):
     media: Media
 
 
-def _identity(view: View) -> list[Block]:
+def _identity(view: View) -> list[Markup]:
     run, origin = view.run, view.run.provenance
     commit = origin.get("git_commit")
     changed = " with uncommitted changes" if origin.get("git_modified") else ""
@@ -56,7 +57,7 @@ def _identity(view: View) -> list[Block]:
             for number, session in enumerate(run.sessions, 1)
         },
     }
-    return [Facts({name: str(value) for name, value in rows.items()})]
+    return [HTML.facts({name: str(value) for name, value in rows.items()})]
 
 
 def _session(session: Mapping[str, Any]) -> str:
@@ -78,7 +79,7 @@ def _pairs(values: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
-def _results(view: View) -> list[Block]:
+def _results(view: View) -> list[Markup]:
     evaluation = view.run.evaluation
     if evaluation is None:
         return [_missing("It was not evaluated:", view)]
@@ -92,26 +93,26 @@ def _results(view: View) -> list[Block]:
         f"checkpoint {terms.checkpoint}, iteration {iteration}; in brackets, 95 % bootstrap "
         f"intervals over tasks. {robust_words()}"
     )
-    blocks: list[Block] = [Text(words), Table([*header, "interquartile mean"], rows)]
+    blocks: list[Markup] = [HTML.text(words), HTML.table([*header, "interquartile mean"], rows)]
     if evaluation.gain is not None:
         gain = evaluation.gain.written(evaluation.form)
         first = f"{terms.num_episodes} episodes" if evaluation.remembers else "step"
-        blocks.append(Text(f"Gain of the first {first}, per task: {gain}."))
+        blocks.append(HTML.text(f"Gain of the first {first}, per task: {gain}."))
     return blocks
 
 
-def _missing(sentence: str, view: View) -> Hint:
-    return Hint(sentence, command("evaluate", {"run": view.run.path}), "evaluates it.")
+def _missing(sentence: str, view: View) -> Any:
+    return HTML.hint(sentence, command("evaluate", {"run": view.run.path}), "evaluates it.")
 
 
-def _learning(view: View) -> list[Block]:
+def _learning(view: View) -> list[Markup]:
     panels = {
         quantity: lines
         for quantity in ("return", "success")
         if (lines := _learning_lines(view.run, quantity))
     }
     if not panels:
-        return [Text(NO_ITERATION)]
+        return [HTML.text(NO_ITERATION)]
     ends = [f"{name}: {values[-1]:.4g}" for name, (_, values) in panels["return"].items()]
     figure = lines_figure(panels, "million environment steps", columns=2)
     return [drawn(figure, f"Learning curves. At the end, {'; '.join(ends)}.")]
@@ -129,7 +130,7 @@ def _learning_lines(run: RunData, quantity: str) -> Lines:
     return lines
 
 
-def _adaptation(view: View) -> list[Block]:
+def _adaptation(view: View) -> list[Markup]:
     evaluation = view.run.evaluation
     if evaluation is None:
         return [_missing("There is no adaptation curve:", view)]
@@ -138,7 +139,7 @@ def _adaptation(view: View) -> list[Block]:
     return [drawn(adaptation_figure(evaluation), words)]
 
 
-def _tasks(view: View) -> list[Block]:
+def _tasks(view: View) -> list[Markup]:
     evaluation = view.run.evaluation
     if evaluation is None:
         return [_missing("There are no returns per task:", view)]
@@ -153,7 +154,7 @@ def _tasks(view: View) -> list[Block]:
     return [drawn(scatter_figure(evaluation), words)]
 
 
-def _diagnostics(view: View) -> list[Block]:
+def _diagnostics(view: View) -> list[Markup]:
     """A panel for every metric that is no return, success or time."""
     run = view.run
     panels: dict[str, Lines] = {}
@@ -161,7 +162,7 @@ def _diagnostics(view: View) -> list[Block]:
         title, line = panel_of(key)
         panels.setdefault(title, {})[line] = run.column(key)
     if not panels:
-        return [Text(NO_ITERATION)]
+        return [HTML.text(NO_ITERATION)]
     last = [
         f"{title} {' and '.join(f'{values[-1]:.3g}' for _, values in lines.values())}"
         for title, lines in panels.items()
@@ -170,10 +171,10 @@ def _diagnostics(view: View) -> list[Block]:
     return [drawn(lines_figure(panels, "iteration"), words)]
 
 
-def _timing(view: View) -> list[Block]:
+def _timing(view: View) -> list[Markup]:
     parts = _seconds(view.run)
     if not parts:
-        return [Text(NO_ITERATION)]
+        return [HTML.text(NO_ITERATION)]
     iterations, whole = view.run.column("seconds/iteration")
     total = whole.sum()
     rows = [
@@ -189,8 +190,8 @@ def _timing(view: View) -> list[Block]:
     header = ["part", "seconds", "share", "seconds each time (median)"]
     figure = stacked_figure(iterations, parts, "iteration", "seconds")
     return [
-        Text(f"{view.run.env_steps / total:,.0f} environment steps per second in all."),
-        Table(header, rows),
+        HTML.text(f"{view.run.env_steps / total:,.0f} environment steps per second in all."),
+        HTML.table(header, rows),
         drawn(figure, f"Seconds of each iteration by part: {', '.join(shares)} of the whole."),
     ]
 
@@ -209,21 +210,21 @@ def _seconds(run: RunData) -> dict[str, Values]:
     return parts | ({"other": rest} if rest.sum() > 0.005 * whole.sum() else {})
 
 
-def _films(view: View) -> list[Block]:
-    return gallery(view.run, view.media)
+def _films(view: View) -> list[Markup]:
+    return [gallery(view.run, view.media)]
 
 
-def _failed(view: View) -> list[Block]:
-    return [Bullets(view.failed, "bad") if view.failed else Text("Nothing.", "good")]
+def _failed(view: View) -> list[Markup]:
+    return [HTML.bullets(view.failed, "bad") if view.failed else HTML.text("Nothing.", "good")]
 
 
-def _config(view: View) -> list[Block]:
+def _config(view: View) -> list[Markup]:
     text = to_yaml(view.run.config) if view.run.config else "missing"
     name = "config.yaml, with what resuming changed" if view.run.sessions else "config.yaml"
-    return [Code(name, text)]
+    return [HTML.code(name, text)]
 
 
-SECTIONS: dict[str, tuple[str, Callable[[View], list[Block]]]] = {
+SECTIONS: dict[str, tuple[str, Callable[[View], list[Markup]]]] = {
     "what": ("What it is", _identity),
     "results": ("Results", _results),
     "learning": ("Learning curves", _learning),
