@@ -40,59 +40,6 @@ if TYPE_CHECKING:
     from envs.wrappers.trials import Trials
     from envs.wrappers.union import Union
 
-__all__ = [
-    "ASSETS",
-    "AntDir",
-    "AntGoal",
-    "AntHeading",
-    "AntRandParams",
-    "AntVel",
-    "BatchedEnv",
-    "CartPole",
-    "GymnasiumTaskDistribution",
-    "GymnasiumTasks",
-    "HalfCheetahDir",
-    "HalfCheetahRandParams",
-    "HalfCheetahVel",
-    "HeldOut",
-    "HopperRandParams",
-    "HopperVel",
-    "HumanoidDir",
-    "Marker",
-    "MetaworldML1",
-    "MetaworldML10",
-    "MetaworldML45",
-    "MujocoTaskDistribution",
-    "MujocoTaskEnv",
-    "MultiArmedBandit",
-    "Pendulum",
-    "PointNavigation",
-    "PointNavigationCorners",
-    "PointNavigationHalfCircle",
-    "Preset",
-    "RandomMDP",
-    "RandomParameters",
-    "ReacherGoal",
-    "Recorded",
-    "SimulationError",
-    "Splits",
-    "State",
-    "Step",
-    "SwimmerDir",
-    "SwimmerGoal",
-    "Task",
-    "TaskDistribution",
-    "TaskDistributionContract",
-    "TaskObserved",
-    "Tasks",
-    "Trajectories",
-    "Trials",
-    "Union",
-    "UserError",
-    "Walker2dRandParams",
-    "Walker2dVel",
-]
-
 _OTHERS = {
     "envs.wrappers.held_out": ("HeldOut",),
     "envs.wrappers.union": ("Union",),
@@ -109,9 +56,10 @@ _OTHERS = {
     "envs.trajectories": ("Trajectories",),
     "envs.wrappers.trials": ("Trials",),
 }
-_MODULES = {target.partition(":")[2]: target.partition(":")[0] for target in SHIPPED.values()} | {
-    name: module for module, names in _OTHERS.items() for name in names
-}
+_MODULES = {name: module for module, names in _OTHERS.items() for name in names}
+_MODULES |= {target.partition(":")[2]: target.partition(":")[0] for target in SHIPPED.values()}
+
+__all__ = sorted([*_MODULES, "Recorded", "SimulationError", "UserError"])
 
 
 def __getattr__(name: str) -> Any:

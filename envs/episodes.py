@@ -42,6 +42,17 @@ class Trace(NamedTuple):
     rewards: Array  # [T, M, B]
     terminated: Array  # [T, M, B] bool
     truncated: Array  # [T, M, B] bool
+    info: dict[str, Array]  # leaves [T, M, B]
+
+    def each(self, function: Callable[[Array], Array]) -> Trace:
+        """A function of each part; info is left out."""
+        return Trace(
+            function(self.observations),
+            function(self.rewards),
+            function(self.terminated),
+            function(self.truncated),
+            {},
+        )
 
 
 class CheckedEnv:
@@ -51,14 +62,14 @@ class CheckedEnv:
         self, distribution: TaskDistribution, num_tasks: int, slots: int, threads: int = 1
     ) -> None:
         self.distribution, self.shape = distribution, (num_tasks, slots)
+        self.name = name_of(distribution)
         self._call = f"make({num_tasks}, {slots})"
         with calling(distribution, self._call):
             self.unchecked: BatchedEnv = distribution.make(num_tasks, slots, threads)
         for method in ("set_tasks", "reset", "step", "close"):
             if not callable(getattr(self.unchecked, method, None)):
-                name = name_of(distribution)
                 raise ContractError(
-                    f"{name}.{self._call} must return an environment with a method {method}."
+                    f"{self.name}.{self._call} must return an environment with a method {method}."
                 )
 
     def close(self) -> None:
@@ -83,7 +94,7 @@ class CheckedEnv:
 
     def step(self, actions: Array, active: Array) -> Step:
         """Step the rows where `active` [M, B] is true, and check all that comes back."""
-        call, name = f"{self._call}.step(actions, active)", name_of(self.distribution)
+        call, name = f"{self._call}.step(actions, active)", self.name
         given = active.copy()
         with calling(self.distribution, call):
             step = self.unchecked.step(actions.copy(), given)
@@ -124,11 +135,9 @@ class CheckedEnv:
         """
         # longer than forty lines: the loop of an episode reads best in one piece
         steps, size = len(actions), self.distribution.observation_space.shape
-        trace = Trace(
-            np.zeros((steps + 1, *self.shape, *size)),
-            np.zeros((steps, *self.shape)),
-            *np.zeros((2, steps, *self.shape), dtype=bool),
-        )
+        terminated, truncated = np.zeros((2, steps, *self.shape), dtype=bool)
+        observations = np.zeros((steps + 1, *self.shape, *size))
+        trace = Trace(observations, np.zeros((steps, *self.shape)), terminated, truncated, {})
         observations = self.begin(tasks, seeds)
         trace.observations[0] = observations
         active = np.ones(self.shape, dtype=bool)
@@ -147,11 +156,14 @@ class CheckedEnv:
             trace.terminated[t] = active & step.terminated
             if step.truncated is not None:
                 trace.truncated[t] = active & step.truncated
+            for name, leaf in step.info.items():
+                values = trace.info.setdefault(name, np.zeros((steps, *self.shape)))
+                values[t] = np.where(active, leaf, 0)
             active = active & ~trace.terminated[t] & ~trace.truncated[t]
         return trace
 
     def _check_observations(self, call: str, values: Any, active: Array) -> None:
-        name, space = name_of(self.distribution), self.distribution.observation_space
+        name, space = self.name, self.distribution.observation_space
         if not isinstance(values, np.ndarray):
             raise ContractError(f"{name}.{call} must be a numpy array, not {_kind(values)}.")
         check_shape(name, call, values, (*self.shape, *space.shape))
@@ -172,47 +184,52 @@ class CheckedEnv:
             )
 
     def _check_rewards(self, call: str, values: Any, active: Array) -> None:
-        name = name_of(self.distribution)
-        check_shape(name, call, values, self.shape)
+        check_shape(self.name, call, values, self.shape)
         if np.asarray(values).dtype.kind not in "iuf":
-            raise ContractError(f"{name}.{call} must be numbers, not {np.asarray(values).dtype}.")
+            raise ContractError(
+                f"{self.name}.{call} must be numbers, not {np.asarray(values).dtype}."
+            )
         self._check_finite(call, np.isfinite(values), active)
 
     def _check_flags(self, call: str, values: Any) -> None:
-        name = name_of(self.distribution)
-        check_shape(name, call, values, self.shape)
+        check_shape(self.name, call, values, self.shape)
         if np.asarray(values).dtype != bool:
-            raise ContractError(f"{name}.{call} must be bool, not {np.asarray(values).dtype}.")
+            raise ContractError(f"{self.name}.{call} must be bool, not {np.asarray(values).dtype}.")
 
     def _check_finite(self, call: str, finite: Array, active: Array) -> None:
         wrong = np.argwhere(active & ~finite)
         if len(wrong):
             task, slot = wrong[0]
             raise ContractError(
-                f"{name_of(self.distribution)}.{call} must be finite, and is not for task {task}, "
-                f"episode {slot}."
+                f"{self.name}.{call} must be finite, and is not for task {task}, episode {slot}."
             )
 
 
-def traced(distribution: TaskDistribution, tasks: Tasks, seeds: Array, threads: int = 1) -> Trace:
-    """Run the standard actions in a new environment."""
+def traced(
+    distribution: TaskDistribution,
+    tasks: Tasks,
+    seeds: Array,
+    actions: Array | None = None,
+    threads: int = 1,
+    **options: Any,
+) -> Trace:
+    """Run episodes in a new environment; actions and options as `CheckedEnv.run`'s.
+
+    Where no actions are given, they are the first of the standard ones.
+    """
     num_tasks, slots = seeds.shape
-    actions = standard_actions(distribution, compared_steps(distribution), num_tasks, slots)
+    if actions is None:
+        steps = min(distribution.horizon, STEPS)
+        actions = standard_actions(distribution, steps, num_tasks, slots)
     with closing(CheckedEnv(distribution, num_tasks, slots, threads)) as env:
-        return env.run(tasks, seeds, actions)
+        return env.run(tasks, seeds, actions, **options)
 
 
 def info_names(distribution: TaskDistribution) -> set[str]:
     """Names of what a distribution records beside the reward, by trying one step."""
-    with closing(CheckedEnv(distribution, 1, 1)) as env:
-        env.begin(draw_tasks(distribution, 1, np.random.default_rng(0)), row_seeds(1, 1))
-        step = env.step(standard_actions(distribution, 1, 1, 1)[0], np.ones((1, 1), dtype=bool))
-    return set(step.info)
-
-
-def compared_steps(distribution: TaskDistribution) -> int:
-    """Number of steps over which two runs are compared."""
-    return min(distribution.horizon, STEPS)
+    tasks = draw_tasks(distribution, 1, np.random.default_rng(0))
+    actions = standard_actions(distribution, 1, 1, 1)
+    return set(traced(distribution, tasks, row_seeds(1, 1), actions).info)
 
 
 def row_seeds(num_tasks: int, slots: int) -> Array:
@@ -305,13 +322,11 @@ def _near(expected: Array, given: Array) -> Array:
 
 
 @contextmanager
-def calling(
-    distribution: TaskDistribution, call: str, but: type[Exception] = UserError
-) -> Iterator[None]:
+def calling(distribution: TaskDistribution, call: str) -> Iterator[None]:
     """Turn an error of an author's code into one sentence that says where."""
     try:
         yield
-    except (UserError, but):
+    except UserError:
         raise
     except Exception as error:
         raise ContractError(f"{name_of(distribution)}.{call} raised {described(error)}.") from error

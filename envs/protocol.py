@@ -43,6 +43,17 @@ class Step(NamedTuple):
         """Where the episode is over, by the task or by a time limit of its own, [M, B] bool."""
         return self.terminated if self.truncated is None else self.terminated | self.truncated
 
+    def replaced(self, rows: Array, other: Step) -> Step:
+        """This step with the `rows` [M, B] of another one; info as this one has it."""
+        cut_off = [False if step.truncated is None else step.truncated for step in (other, self)]
+        return Step(
+            np.where(rows[..., None], other.observations, self.observations),
+            np.where(rows, other.rewards, self.rewards),
+            np.where(rows, other.terminated, self.terminated),
+            {name: np.where(rows, other.info[name], leaf) for name, leaf in self.info.items()},
+            np.where(rows, *cut_off),
+        )
+
 
 class BatchedEnv(Protocol):
     """M x B environments that step together."""

@@ -14,41 +14,35 @@ from typing import Any, NamedTuple
 
 from envs.arguments import one_of
 from envs.errors import UserError, cause
-from envs.protocol import TaskDistribution, check_complete, check_distribution
+from envs.protocol import TaskDistribution, check_complete, check_distribution, snake_case
 
 ENTRY_POINTS = "maml_rl.task_distributions"
 """The group of entry points under which a package publishes distributions: name = module:Class."""
 
-SHIPPED = {
-    "ant_dir": "envs.tasks.ant:AntDir",
-    "ant_goal": "envs.tasks.ant:AntGoal",
-    "ant_heading": "envs.tasks.ant:AntHeading",
-    "ant_rand_params": "envs.tasks.ant:AntRandParams",
-    "ant_vel": "envs.tasks.ant:AntVel",
-    "cart_pole": "envs.tasks.classic_control:CartPole",
-    "half_cheetah_dir": "envs.tasks.half_cheetah:HalfCheetahDir",
-    "half_cheetah_rand_params": "envs.tasks.half_cheetah:HalfCheetahRandParams",
-    "half_cheetah_vel": "envs.tasks.half_cheetah:HalfCheetahVel",
-    "hopper_rand_params": "envs.tasks.hopper:HopperRandParams",
-    "hopper_vel": "envs.tasks.hopper:HopperVel",
-    "humanoid_dir": "envs.tasks.humanoid:HumanoidDir",
-    "metaworld_ml1": "envs.tasks.metaworld:MetaworldML1",
-    "metaworld_ml10": "envs.tasks.metaworld:MetaworldML10",
-    "metaworld_ml45": "envs.tasks.metaworld:MetaworldML45",
-    "multi_armed_bandit": "envs.tasks.bandit:MultiArmedBandit",
-    "pendulum": "envs.tasks.classic_control:Pendulum",
-    "point_navigation": "envs.tasks.point:PointNavigation",
-    "point_navigation_corners": "envs.tasks.point:PointNavigationCorners",
-    "point_navigation_half_circle": "envs.tasks.point:PointNavigationHalfCircle",
-    "random_mdp": "envs.tasks.random_mdp:RandomMDP",
-    "reacher_goal": "envs.tasks.reacher:ReacherGoal",
-    "swimmer_dir": "envs.tasks.swimmer:SwimmerDir",
-    "swimmer_goal": "envs.tasks.swimmer:SwimmerGoal",
-    "walker2d_rand_params": "envs.tasks.walker2d:Walker2dRandParams",
-    "walker2d_vel": "envs.tasks.walker2d:Walker2dVel",
+CLASSES = {
+    "ant": ("AntDir", "AntGoal", "AntHeading", "AntRandParams", "AntVel"),
+    "bandit": ("MultiArmedBandit",),
+    "classic_control": ("CartPole", "Pendulum"),
+    "half_cheetah": ("HalfCheetahDir", "HalfCheetahRandParams", "HalfCheetahVel"),
+    "hopper": ("HopperRandParams", "HopperVel"),
+    "humanoid": ("HumanoidDir",),
+    "metaworld": ("MetaworldML1", "MetaworldML10", "MetaworldML45"),
+    "point": ("PointNavigation", "PointNavigationCorners", "PointNavigationHalfCircle"),
+    "random_mdp": ("RandomMDP",),
+    "reacher": ("ReacherGoal",),
+    "swimmer": ("SwimmerDir", "SwimmerGoal"),
+    "walker2d": ("Walker2dRandParams", "Walker2dVel"),
 }
-"""Targets by name, as module:Class; the name is the class's in snake case, and conf/env/'s too."""
+"""The shipped classes by their module in `envs.tasks`."""
 
+SHIPPED = dict(
+    sorted(
+        (snake_case(name), f"envs.tasks.{module}:{name}")
+        for module, names in CLASSES.items()
+        for name in names
+    )
+)
+"""Targets by name, as module:Class; the name is the class's in snake case, and conf/env/'s too."""
 
 GYMNASIUM = "envs.backends.gymnasium.distribution:GymnasiumTasks"
 """The class of the name gymnasium, which needs an id and a class that sets tasks."""

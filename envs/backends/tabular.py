@@ -144,27 +144,22 @@ class TabularEnv(TaskEnv):
         self._observation: Array = np.empty(0)
         self._action: int | None = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode; `options={"task": ...}` fixes the task first."""
-        self._begin(seed, options)
+    def _start(self) -> tuple[Array, dict[str, Any]]:
         self._env.set_tasks({name: np.asarray(leaf)[None] for name, leaf in self._task.items()})
         self._observation = self._env.reset([self.np_random])[0, 0]
         self._action = None
-        return self._observation.copy(), self._info({})
+        return self._observation.copy(), {}
 
-    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Take one step with a numbered action."""
+    def _advance(self, action: Any) -> tuple[Array, Any, Any, Any, dict[str, Any]]:
         actions = np.reshape(action, (1, 1))
         step = self._env.step(actions, np.ones((1, 1), dtype=bool))
         self._observation, self._action = step.observations[0, 0], int(actions[0, 0])
         return (
             self._observation.copy(),
-            float(step.rewards[0, 0]),
-            bool(step.terminated[0, 0]),
-            self._timed_out() or bool(step.ended[0, 0] & ~step.terminated[0, 0]),
-            self._info({name: leaf[0, 0] for name, leaf in step.info.items()}),
+            step.rewards[0, 0],
+            step.terminated[0, 0],
+            step.ended[0, 0] & ~step.terminated[0, 0],
+            {name: leaf[0, 0] for name, leaf in step.info.items()},
         )
 
     def render(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import gymnasium
@@ -41,20 +42,34 @@ class TaskEnv(gymnasium.Env[Array, Any]):
         self._task = {name: np.array(leaf) for name, leaf in task.items()}
         self._fixed = True
 
-    def _begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
-        """Seed the generator, and take or draw the task of the next episode."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode; `options={"task": ...}` fixes the task first."""
         super().reset(seed=seed)
         self._steps = 0
         if options and "task" in options:
             self.set_task(options["task"])
         if not self._fixed:
             self._task = task_at(draw_tasks(self.distribution, 1, self.np_random), 0)
+        observation, info = self._start()
+        return observation, self._with_task(info)
 
-    def _timed_out(self) -> bool:
-        """Count a step; whether it is the horizon's."""
+    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Take one step with an action [A] of `action_space`, or a numbered one."""
+        observation, reward, terminated, truncated, info = self._advance(action)
         self._steps += 1
-        return self._steps >= self.distribution.horizon
+        truncated = bool(truncated) or self._steps >= self.distribution.horizon
+        return observation, float(reward), bool(terminated), truncated, self._with_task(info)
 
-    def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Add the task, a copy, to what a step or a reset tells."""
+    @abstractmethod
+    def _start(self) -> tuple[Array, dict[str, Any]]:
+        """Begin an episode of the task: its first observation, and info."""
+
+    @abstractmethod
+    def _advance(self, action: Any) -> tuple[Array, Any, Any, Any, dict[str, Any]]:
+        """Take one step, as Gymnasium's `step`; the horizon is not its affair."""
+
+    def _with_task(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Add the task, a copy, to info."""
         return {**info, "task": {name: leaf.copy() for name, leaf in self._task.items()}}

@@ -1,4 +1,4 @@
-"""The user's part of a distribution: its classes, their names, and the state in self."""
+"""The user's part of a distribution: its classes, their names, and the state that it keeps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import copy
 import inspect
 import itertools
 import pickle
+import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from types import CodeType
 from typing import Any
+
+import numpy as np
 
 from envs.episodes import ContractError, name_of
 from envs.protocol import TaskDistribution
@@ -154,3 +158,33 @@ def _fingerprint(value: Any) -> bytes:
         return pickle.dumps(value)
     except Exception:  # an author's attributes may be of any kind
         return str(id(value)).encode()
+
+
+# Global generators of random numbers.
+
+
+@contextmanager
+def leaving_global_generators(
+    distribution: TaskDistribution, call: str, implies: Iterable[str] = ()
+) -> Iterator[None]:
+    """Raise if numpy's, Python's or torch's global generator was drawn from meanwhile."""
+    before = _global_generators()
+    yield
+    for library, state in _global_generators().items():
+        if state != before.get(library, state):
+            raise ContractError(
+                f"{name_of(distribution)}.{call} draws from {library}'s global generator: draw "
+                f"from the generators it is given, and from nothing else.",
+                implies,
+            )
+
+
+def _global_generators() -> dict[str, Any]:
+    """States of the global generators, by library."""
+    states: dict[str, Any] = {
+        "Python": random.getstate(),
+        "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002
+    }
+    if "torch" in sys.modules:
+        states["torch"] = sys.modules["torch"].get_rng_state().tolist()
+    return states

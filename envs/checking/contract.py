@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 
-from envs.checking.authored import check_names, fresh
+from envs.checking.authored import check_names, fresh, leaving_global_generators
 from envs.checking.drawn import drawn_tasks
-from envs.checking.endings import check_episodes
-from envs.checking.global_generators import leaving_global_generators
-from envs.checking.pictures import check_trajectories
 from envs.checking.promise import EPISODES, Check, Finding, NotApplicableError
 from envs.checking.resets import check_determinism, check_leaks, check_resets
 from envs.checking.single import check_single
-from envs.checking.speed import check_speed
 from envs.checking.steps import (
     check_active,
     check_copies,
@@ -30,7 +26,8 @@ from envs.checking.steps import (
     check_tasks_differ,
 )
 from envs.checking.tasks import check_held_out, check_sampling, check_spaces, check_tasks
-from envs.episodes import CheckedEnv, described, name_of, row_seeds, standard_actions
+from envs.checking.whole import check_episodes, check_speed, check_trajectories
+from envs.episodes import described, name_of, row_seeds, standard_actions, traced
 from envs.errors import UserError
 from envs.protocol import TaskDistribution
 
@@ -45,11 +42,8 @@ def probe(distribution: TaskDistribution) -> None:
     check_spaces(distribution)
     with leaving_global_generators(distribution, "sample(num_tasks, rng)"):
         tasks = drawn_tasks(distribution, 3)
-    with (
-        closing(CheckedEnv(distribution, 3, 2)) as env,
-        leaving_global_generators(distribution, "make(3, 2)"),
-    ):
-        env.run(tasks, row_seeds(3, 2), standard_actions(distribution, 1, 3, 2))
+    with leaving_global_generators(distribution, "make(3, 2)"):
+        traced(distribution, tasks, row_seeds(3, 2), standard_actions(distribution, 1, 3, 2))
 
 
 def check(distribution: TaskDistribution) -> Iterator[Finding]:

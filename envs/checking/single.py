@@ -8,34 +8,21 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.checking.drawn import drawn_tasks
-from envs.checking.promise import LONGEST, NotApplicableError
-from envs.episodes import (
-    ContractError,
-    Trace,
-    calling,
-    compare,
-    compared_steps,
-    name_of,
-    row_seeds,
-    standard_actions,
-    traced,
-)
+from envs.checking.promise import LONGEST, NotApplicableError, Reference
+from envs.episodes import ContractError, calling, compare, name_of, standard_actions
 from envs.errors import NoGymnasiumFormError
-from envs.protocol import Array, Task, TaskDistribution, task_at
+from envs.protocol import Task, TaskDistribution, task_at
 
 
 def check_single(distribution: TaskDistribution) -> str:
     """The Gymnasium form gives the batched form's episodes, and is cut off at the horizon."""
-    tasks, seeds = drawn_tasks(distribution, 2), row_seeds(2, 2)
-    _single(distribution, task_at(tasks, 0)).close()  # is there one?
-    trace = traced(distribution, tasks, seeds)
-    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
+    episodes = Reference(distribution)
+    _single(distribution, task_at(episodes.tasks, 0)).close()  # is there one?
     for task, slot in np.ndindex(2, 2):
-        with closing(_single(distribution, task_at(tasks, task))) as env:
+        with closing(_single(distribution, task_at(episodes.tasks, task))) as env:
             _check_single_spaces(distribution, env)
-            _follow(distribution, env, trace, actions, (task, slot), int(seeds[task, slot]))
-    with closing(_single(distribution, task_at(tasks, 0))) as env:
+            _follow(episodes, env, task, slot)
+    with closing(_single(distribution, task_at(episodes.tasks, 0))) as env:
         _check_time_out(distribution, env)
     return "the Gymnasium environment gives the batched form's episodes"
 
@@ -63,31 +50,21 @@ def _check_single_spaces(distribution: TaskDistribution, env: gymnasium.Env[Any,
             )
 
 
-def _follow(
-    distribution: TaskDistribution,
-    env: gymnasium.Env[Any, Any],
-    trace: Trace,
-    actions: Array,
-    row: tuple[int, int],
-    seed: int,
-) -> None:
+def _follow(episodes: Reference, env: gymnasium.Env[Any, Any], task: int, slot: int) -> None:
     """Drive the single environment with one row's actions; raise where the two differ."""
-    task, slot = row
-    single = Trace(*(np.zeros_like(part[:, task : task + 1, slot : slot + 1]) for part in trace))
+    distribution = episodes.distribution
+    batched = episodes.trace.each(lambda part: part[:, task : task + 1, slot : slot + 1])
+    single = batched.each(np.zeros_like)
     with calling(distribution, "single(task).reset(seed=...)"):
-        single.observations[0, 0, 0] = env.reset(seed=seed)[0]
-    for t in range(len(actions)):
+        single.observations[0, 0, 0] = env.reset(seed=int(episodes.seeds[task, slot]))[0]
+    for t, action in enumerate(episodes.actions[:, task, slot]):
         with calling(distribution, "single(task).step(action)"):
-            answer = env.step(distribution.applied(actions[t, task, slot]))
-            (
-                single.observations[t + 1, 0, 0],
-                single.rewards[t, 0, 0],
-                single.terminated[t, 0, 0],
-            ) = answer[:3]
-        single.truncated[t, 0, 0] = answer[3] and t + 1 < distribution.horizon
-        if single.terminated[t, 0, 0] or single.truncated[t, 0, 0]:
+            observation, reward, terminated, truncated, _ = env.step(distribution.applied(action))
+            single.observations[t + 1], single.rewards[t] = observation, reward
+            single.terminated[t] = terminated
+            single.truncated[t] = truncated and t + 1 < distribution.horizon
+        if single.terminated[t] or single.truncated[t]:
             break
-    batched = Trace(*(part[:, task : task + 1, slot : slot + 1] for part in trace))
     compare(
         f"{name_of(distribution)}.single(task) is not the environment that make builds: for equal "
         f"task, generator and actions",

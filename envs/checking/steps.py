@@ -10,13 +10,11 @@ from gymnasium import spaces
 
 from envs.checking.authored import changed_names, fresh, kept_state
 from envs.checking.drawn import drawn_tasks, same_tasks, some_tasks
-from envs.checking.promise import LONGEST
+from envs.checking.promise import LONGEST, Reference
 from envs.episodes import (
     CheckedEnv,
     ContractError,
-    Trace,
     compare,
-    compared_steps,
     name_of,
     row_seeds,
     standard_actions,
@@ -39,52 +37,37 @@ def check_shapes(distribution: TaskDistribution) -> str:
 
 def check_rows(distribution: TaskDistribution) -> str:
     """Equal rows give equal episodes, wherever they are and whatever is beside them."""
-    name, tasks = name_of(distribution), drawn_tasks(distribution, 3)
-    equal = take_tasks(tasks, np.array([0, 0]))
-    steps = compared_steps(distribution)
-    actions = standard_actions(distribution, steps, 1, 1)
-    actions = np.repeat(np.repeat(actions, 2, axis=1), 3, axis=2)
-    with closing(CheckedEnv(distribution, 2, 3)) as env:
-        trace = env.run(equal, np.full((2, 3), 7), actions)
+    episodes = Reference(distribution)
+    trace = episodes.run(
+        tasks=take_tasks(episodes.tasks, np.array([0, 0])),
+        seeds=np.full((2, 3), 7),
+        actions=np.repeat(np.repeat(episodes.actions[:, :1, :1], 2, axis=1), 3, axis=2),
+    )
     compare(
-        f"{name}.make(2, 3) gives rows of equal task, generator and actions different episodes: "
-        f"unlike task 0, episode 0",
-        Trace(*(np.broadcast_to(part[:, :1, :1], part.shape) for part in trace)),
+        f"{name_of(distribution)}.make(2, 3) gives rows of equal task, generator and actions "
+        f"different episodes: unlike task 0, episode 0",
+        trace.each(lambda part: np.broadcast_to(part[:, :1, :1], part.shape)),
         trace,
         ROWS,
         implies=("single",),
     )
-    two, beside = take_tasks(tasks, np.array([0, 1])), take_tasks(tasks, np.array([0, 2]))
-    first, task = traced(distribution, two, row_seeds(2, 2)), np.array([[True], [False]])
-    compare(
-        f"{name}.make(2, 2) lets a task depend on the others of the batch: beside another task",
-        first,
-        traced(distribution, beside, row_seeds(2, 2)),
+    task = np.array([True, False])
+    episodes.compare(
+        episodes.run(tasks=episodes.tasks_where(task)),
+        ".make(2, 2) lets a task depend on the others of the batch: beside another task",
         ROWS,
-        rows=task,
+        rows=task[:, None],
         implies=MIXED,
     )
     row = np.array([[True, False], [False, False]])
-    with closing(CheckedEnv(distribution, 2, 2)) as env:
-        trace = env.run(two, row_seeds(2, 2), with_other_actions(distribution, steps, row))
-    compare(
-        f"{name}.make(2, 2) lets a row depend on the others' actions or states: beside other "
-        f"actions",
-        first,
-        trace,
+    episodes.compare(
+        episodes.run(actions=episodes.actions_where(row)),
+        ".make(2, 2) lets a row depend on the others' actions or states: beside other actions",
         f"{ROWS}: sum and average over the last axis, as in sum(-1)",
         rows=row,
         implies=MIXED,
     )
     return ROWS
-
-
-def with_other_actions(distribution: TaskDistribution, steps: int, rows: Array) -> Array:
-    """The standard actions in `rows` [M, B], and others everywhere else."""
-    num_tasks, slots = rows.shape
-    actions = standard_actions(distribution, steps, num_tasks, slots)
-    others = standard_actions(distribution, steps, 2 * num_tasks, slots)[:, num_tasks:]
-    return np.where(rows.reshape(rows.shape + (1,) * (actions.ndim - 3)), actions, others)
 
 
 def check_tasks_differ(distribution: TaskDistribution) -> str:
@@ -127,10 +110,10 @@ def differing_parts(
     count = count_tasks(tasks)
     for length, slots in sizes:
         actions = np.repeat(standard_actions(distribution, length, 1, slots), count, axis=1)
-        with closing(CheckedEnv(distribution, count, slots)) as env:
-            trace = env.run(tasks, np.broadcast_to(np.arange(slots), (count, slots)), actions)
-        parts = {"reward": trace.rewards, "observations": trace.observations}
-        differing = [name for name, part in parts.items() if not np.array_equal(part, _first(part))]
+        seeds = np.broadcast_to(np.arange(slots), (count, slots))
+        trace = traced(distribution, tasks, seeds, actions)
+        parts = {"reward": trace.rewards, "observations": trace.observations}  # [T, M, ...]
+        differing = [name for name, part in parts.items() if (part != part[:, :1]).any()]
         if differing:
             break
     return differing, bool(np.ptp(trace.rewards) == 0)
@@ -138,52 +121,47 @@ def differing_parts(
 
 def check_active(distribution: TaskDistribution) -> str:
     """Rows that are not active change nothing for those that are, whatever their actions."""
-    name, tasks, seeds = name_of(distribution), drawn_tasks(distribution, 2), row_seeds(2, 2)
-    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
-    stops = np.array([[len(actions), 1], [2, len(actions)]])
-    garbage = actions.copy()
-    for step, now in enumerate(garbage):
-        if isinstance(distribution.action_space, spaces.Box):
-            now[stops <= step] = np.nan
-    with closing(CheckedEnv(distribution, 2, 2)) as env, np.errstate(invalid="ignore"):
-        trace = env.run(tasks, seeds, garbage, stops)
-    compare(
-        f"{name}.make(2, 2).step(actions, active) is wrong where rows have ended: while others are "
-        f"inactive",
-        traced(distribution, tasks, seeds),
+    episodes = Reference(distribution)
+    steps = len(episodes.actions)
+    stops = np.array([[steps, 1], [2, steps]])
+    with np.errstate(invalid="ignore"):
+        trace = episodes.run(actions=spoilt(distribution, episodes.actions, stops), stops=stops)
+    episodes.compare(
         trace,
+        ".make(2, 2).step(actions, active) is wrong where rows have ended: while others are "
+        "inactive",
         "step the rows where active is true, and let the others change nothing",
-        rows=stops == len(actions),
+        rows=stops == steps,
     )
     return "ended rows change nothing for the others"
 
 
+def spoilt(distribution: TaskDistribution, actions: Array, stops: Array) -> Array:
+    """Actions [T, M, B, A], NaN where a row has stopped [M, B]; numbered ones stay as they are."""
+    if isinstance(distribution.action_space, spaces.Discrete):
+        return actions
+    ended = stops <= np.arange(len(actions))[:, None, None]
+    return np.where(ended[..., None], np.nan, actions).astype(actions.dtype)
+
+
 def check_copies(distribution: TaskDistribution) -> str:
     """Arrays that were returned are the caller's: never changed later, free to be written into."""
-    name, tasks, seeds = name_of(distribution), drawn_tasks(distribution, 2), row_seeds(2, 2)
-    actions = standard_actions(distribution, compared_steps(distribution), 2, 2)
+    name, episodes = name_of(distribution), Reference(distribution)
     with closing(CheckedEnv(distribution, 2, 2)) as env:
-        returned = env.begin(tasks, seeds)
+        returned = env.begin(episodes.tasks, episodes.seeds)
         copied = returned.copy()
-        step = env.step(actions[0], np.ones((2, 2), dtype=bool))
+        step = env.step(episodes.actions[0], np.ones((2, 2), dtype=bool))
         seen = step.observations.copy()
-        env.step(actions[-1], ~step.ended)
+        env.step(episodes.actions[-1], ~step.ended)
         if not np.array_equal(copied, returned) or not np.array_equal(seen, step.observations):
             raise ContractError(
                 f"{name}.make(2, 2).step(actions, active) wrote into observations it had returned "
                 f"before: return new arrays."
             )
-        trace = env.run(tasks, seeds, actions, scribble=True)
-    compare(
-        f"{name}.make(2, 2) returns its own state as observations: after the caller wrote into "
-        f"them",
-        traced(distribution, tasks, seeds),
+        trace = env.run(episodes.tasks, episodes.seeds, episodes.actions, scribble=True)
+    episodes.compare(
         trace,
+        ".make(2, 2) returns its own state as observations: after the caller wrote into them",
         "return copies",
     )
     return "returned arrays are the caller's own"
-
-
-def _first(part: Array) -> Array:
-    """Repeat the first task's part [T, M, ...] for every task."""
-    return np.broadcast_to(part[:, :1], part.shape)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from envs.checking.authored import leaving_global_generators
 from envs.checking.drawn import (
     check_alike,
     check_leaves,
@@ -15,7 +16,6 @@ from envs.checking.drawn import (
     same_tasks,
     spaces_in_words,
 )
-from envs.checking.global_generators import leaving_global_generators
 from envs.checking.promise import NotApplicableError
 from envs.episodes import ContractError, calling, name_of, row_seeds, traced
 from envs.protocol import (

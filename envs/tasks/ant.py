@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -67,8 +66,8 @@ class Ant(FallingBody):
     xml = ASSETS / "ant.xml"
     fields = ("xpos",)
     normal_velocity = True
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 6.0, "elevation": -35.0}
-    presets: ClassVar[Mapping[str, AntPreset]] = {
+    camera = {"distance": 6.0, "elevation": -35.0}
+    presets = {
         "promp": AntPreset(frame_skip=5, horizon=100, action_scale=0.1),
         "finn2017": AntPreset(
             frame_skip=2, horizon=200, control_cost=0.005, survival=0.05, observe_position=True
@@ -119,7 +118,7 @@ class AntHeading(Headings, Ant):
     200 steps). A task is the unit vector {"heading": [M, 2]}.
     """
 
-    presets: ClassVar[Mapping[str, AntPreset]] = {
+    presets = {
         "promp": Ant.presets["promp"],
         "pearl": AntPreset(frame_skip=5, horizon=200),
         "gymnasium": Ant.presets["gymnasium"],
@@ -132,7 +131,7 @@ class AntVel(TargetVelocities, Ant):
     Presets: `finn2017` (the default; survival is its 1 + 0.05), `gymnasium` (Ant-v5's weights).
     """
 
-    presets: ClassVar[Mapping[str, AntVelPreset]] = {
+    presets = {
         "finn2017": AntVelPreset(
             frame_skip=2,
             horizon=200,
@@ -145,6 +144,17 @@ class AntVel(TargetVelocities, Ant):
     preset: AntVelPreset
 
 
+PROMP_GOAL = AntGoalPreset(
+    frame_skip=5,
+    horizon=100,
+    action_scale=0.1,
+    control_cost=0.1,
+    survival=0.0,
+    terminates=False,
+)
+"""ProMP's, PEARL's and VariBAD's ant."""
+
+
 class AntGoal(GoalsToReach, Ant):
     """Walk to a goal in the plane: reward -|p - g|_1 + survival - cost (L1, as in the sources).
 
@@ -154,23 +164,16 @@ class AntGoal(GoalsToReach, Ant):
     weights).
     """
 
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 8.0, "elevation": -45.0}
+    camera = {"distance": 8.0, "elevation": -45.0}
     goal_height = goal_size = 0.2
-    presets: ClassVar[dict[str, AntGoalPreset]] = {
-        "promp": AntGoalPreset(
-            frame_skip=5,
-            horizon=100,
-            action_scale=0.1,
-            control_cost=0.1,
-            survival=0.0,
-            terminates=False,
-        ),
+    presets = {
+        "promp": PROMP_GOAL,
         "finn2017": AntGoalPreset(
             frame_skip=2, horizon=200, control_cost=0.005, survival=4.0 + 0.05, square=True
         ),
         "gymnasium": AntGoalPreset(frame_skip=5, horizon=1000, survival_on_fall=False),
+        "euler": dataclasses.replace(PROMP_GOAL, euler=True),
     }
-    presets = presets | {"euler": dataclasses.replace(presets["promp"], euler=True)}
     preset: AntGoalPreset
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
@@ -202,7 +205,7 @@ class AntRandParams(RandomParameters, Ant):
     of its walker2d and hopper.
     """
 
-    presets: ClassVar[Mapping[str, AntRandParamsPreset]] = {
+    presets = {
         "maml_rl": AntRandParamsPreset(frame_skip=5, horizon=200, action_scale=0.1),
     }
     preset: AntRandParamsPreset

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium import spaces
@@ -41,7 +40,7 @@ class MultiArmedBandit(TabularDistribution):
         horizon: n, pulls per episode; None takes the preset's.
     """
 
-    presets: ClassVar[Mapping[str, BanditPreset]] = {
+    presets = {
         f"k{arms}_n{pulls}": BanditPreset(arms, pulls)
         for arms in (5, 10, 50)
         for pulls in (100, 10, 500)

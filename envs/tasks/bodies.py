@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class FallingPreset(BodyPreset):
 class Body(MujocoTaskDistribution):
     """One of Gymnasium's bodies; by default it moves forward: reward v_x + living."""
 
-    noise: ClassVar[tuple[float, float]] = (0.1, 0.1)  # at the start, of pose and velocity
-    normal_velocity: ClassVar[bool] = False  # the velocity's noise is normal; uniform otherwise
+    noise = (0.1, 0.1)  # at the start, of pose and velocity
+    normal_velocity = False  # the velocity's noise is normal; uniform otherwise
     preset: BodyPreset
 
     def reset(self, rng: np.random.Generator) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from envs.trajectories import Trajectories, distance_run
 class ForwardBackward(Body):
     """A direction along x, {"direction": [M]}: 1 or -1 with probability 1/2."""
 
-    arrow_height: ClassVar[float] = 1.2  # m
+    arrow_height = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw directions, [M]."""
@@ -51,7 +51,7 @@ class Headings(Body):
     The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
     """
 
-    arrow_height: ClassVar[float] = 1.2  # m
+    arrow_height = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw headings, [M, 2]."""
@@ -105,7 +105,7 @@ class TargetVelocities(Body):
     """A velocity along x, {"velocity": [M]} in m/s: uniform on the preset's `velocities`."""
 
     preset: VelocityPreset
-    arrow_height: ClassVar[float] = 1.2  # m
+    arrow_height = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw target velocities, [M] in m/s."""
@@ -139,9 +139,9 @@ class TargetVelocities(Body):
 class Goals:
     """A goal in the plane, {"goal": [M, 2]} in m; where goals are drawn is the body's to say."""
 
-    goal_height: ClassVar[float] = 0.0  # of the sphere's centre, m
-    goal_size: ClassVar[float] = 0.15  # the sphere's radius, m
-    unit: ClassVar[str] = "m"  # of length
+    goal_height = 0.0  # of the sphere's centre, m
+    goal_size = 0.15  # the sphere's radius, m
+    unit = "m"  # of length
 
     def describe(self, task: Task) -> str:
         """The place of the goal."""

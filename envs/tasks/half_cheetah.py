@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
@@ -36,8 +35,8 @@ class HalfCheetah(Body):
     xml = ASSETS / "half_cheetah.xml"
     fields = ("xpos",)
     normal_velocity = True
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 4.0, "azimuth": 90.0, "elevation": -15.0}
-    presets: ClassVar[Mapping[str, HalfCheetahPreset]] = {
+    camera = {"distance": 4.0, "azimuth": 90.0, "elevation": -15.0}
+    presets = {
         "deleu": HalfCheetahPreset(frame_skip=5, horizon=100, action_scale=0.1),
         "finn2017": HalfCheetahPreset(frame_skip=1, horizon=200, action_scale=1.0),
         "promp": HalfCheetahPreset(
@@ -59,7 +58,7 @@ class HalfCheetahDir(ForwardBackward, HalfCheetah):
 class HalfCheetahVel(TargetVelocities, HalfCheetah):
     """Run at a target velocity v*, uniform on `velocities`: reward -|v_x - v*| - cost."""
 
-    presets: ClassVar[Mapping[str, HalfCheetahVelPreset]] = {
+    presets = {
         name: HalfCheetahVelPreset(**dataclasses.asdict(preset), velocities=(0.0, fastest))
         for (name, preset), fastest in zip(
             HalfCheetah.presets.items(), (2.0, 2.0, 3.0), strict=True
@@ -80,7 +79,7 @@ class HalfCheetahRandParams(RandomParameters, HalfCheetah):
     parameters of its walker2d and hopper.
     """
 
-    presets: ClassVar[Mapping[str, HalfCheetahRandParamsPreset]] = {
+    presets = {
         "maml_rl": HalfCheetahRandParamsPreset(
             frame_skip=5, horizon=200, action_scale=0.1, torso_position=False
         ),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
@@ -38,7 +37,7 @@ class HopperVel(UprightVel, Hopper):
     costs and conditions, its velocity term replaced; 1000 steps).
     """
 
-    presets: ClassVar[Mapping[str, UprightVelPreset]] = {
+    presets = {
         "maml_rl": UprightVelPreset(frame_skip=4, horizon=200, action_scale=0.1, **STANDING),
         "gymnasium": UprightVelPreset(frame_skip=4, horizon=1000, **STANDING),
     }
@@ -50,7 +49,7 @@ class HopperRandParams(UprightRandParams, Hopper):
     Presets: `promp` and `pearl`: the hopper of rand_param_envs, with either action scale.
     """
 
-    presets: ClassVar[Mapping[str, UprightRandParamsPreset]] = {
+    presets = {
         "promp": UprightRandParamsPreset(
             frame_skip=4, horizon=200, action_scale=0.1, survival_on_fall=True, **STANDING
         ),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from envs.backends.mujoco.fields import State
 from envs.backends.mujoco.model import ASSETS
@@ -36,8 +35,8 @@ class HumanoidDir(Headings, FallingBody):
 
     xml = ASSETS / "humanoid.xml"
     fields = ("subtree_com", "cinert", "cvel", "qfrc_actuator")
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 5.0, "azimuth": 120.0, "elevation": -20.0}
-    presets: ClassVar[Mapping[str, HumanoidPreset]] = {
+    camera = {"distance": 5.0, "azimuth": 120.0, "elevation": -20.0}
+    presets = {
         "promp": HumanoidPreset(frame_skip=5, horizon=200, action_scale=0.04),
         "pearl": HumanoidPreset(frame_skip=5, horizon=200, action_scale=0.4),
         "gymnasium": HumanoidPreset(frame_skip=5, horizon=1000),

@@ -141,7 +141,7 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
     belongs to one environment.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 80}
 
     def __init__(self, name: str = "reach-v3", render_mode: str | None = None) -> None:
         self.render_mode = render_mode

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -66,7 +65,7 @@ class Point(Goals, MujocoTaskDistribution):
     """A point in the plane: an action is a displacement of at most `reach` in each coordinate."""
 
     xml = Path(__file__).parent.parent / "assets" / "point.xml"
-    camera: ClassVar[Mapping[str, Any]] = {
+    camera = {
         "type": int(mujoco.mjtCamera.mjCAMERA_FREE),
         "distance": 2.0,
         "elevation": -90.0,
@@ -112,7 +111,7 @@ class PointNavigation(Point):
     [-1, 1] are mapped onto the action range.
     """
 
-    presets: ClassVar[Mapping[str, PointPreset]] = {
+    presets = {
         "finn2017": PointPreset(frame_skip=1, horizon=100, action_scale=0.1),
         "pearl": PointPreset(
             frame_skip=1,
@@ -147,8 +146,8 @@ class PointNavigationCorners(Point):
     100 steps; outputs in [-10, 10] are mapped onto the action range.
     """
 
-    camera: ClassVar[Mapping[str, Any]] = {**Point.camera, "distance": 6.0}
-    presets: ClassVar[Mapping[str, CornersPreset]] = {
+    camera = {**Point.camera, "distance": 6.0}
+    presets = {
         "promp": CornersPreset(
             frame_skip=1, horizon=100, action_scale=0.02, reach=0.2, start_range=0.2
         ),
@@ -188,8 +187,8 @@ class PointNavigationHalfCircle(Point):
     encoder, and its test tasks, see the sparse reward.
     """
 
-    camera: ClassVar[Mapping[str, Any]] = {**Point.camera, "distance": 3.0}
-    presets: ClassVar[Mapping[str, HalfCirclePreset]] = {
+    camera = {**Point.camera, "distance": 3.0}
+    presets = {
         "pearl": HalfCirclePreset(frame_skip=1, horizon=20, action_scale=0.1),
     }
     preset: HalfCirclePreset

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -48,14 +47,14 @@ class ReacherGoal(GoalsToReach):
     xml = _arm()
     fields = ("xpos",)
     goal_height, goal_size = HEIGHT, 0.012
-    camera: ClassVar[Mapping[str, Any]] = {
+    camera = {
         "type": int(mujoco.mjtCamera.mjCAMERA_FREE),
         "lookat": (0.0, 0.0, 0.0),
         "distance": 0.9,
         "elevation": -90.0,
         "azimuth": 90.0,
     }
-    presets: ClassVar[Mapping[str, ReacherPreset]] = {
+    presets = {
         "maml_rl": ReacherPreset(frame_skip=2, horizon=50, action_scale=0.1),
         "gymnasium": ReacherPreset(frame_skip=2, horizon=50),
     }

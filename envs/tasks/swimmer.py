@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +38,8 @@ class Swimmer(Body):
     """
 
     xml = ASSETS / "swimmer.xml"
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 8.0, "azimuth": 90.0, "elevation": -60.0}
-    presets: ClassVar[Mapping[str, SwimmerPreset]] = {
+    camera = {"distance": 8.0, "azimuth": 90.0, "elevation": -60.0}
+    presets = {
         "maml_rl": SwimmerPreset(frame_skip=4, horizon=200),
         "gymnasium": SwimmerPreset(frame_skip=4, horizon=1000),
     }
@@ -63,7 +62,7 @@ class SwimmerGoal(GoalsToReach, Swimmer):
     p is the middle of the straight body, qpos's x and y.
     """
 
-    presets: ClassVar[Mapping[str, SwimmerGoalPreset]] = {
+    presets = {
         "maml_rl": SwimmerGoalPreset(frame_skip=4, horizon=200),
         "gymnasium": SwimmerGoalPreset(frame_skip=4, horizon=1000),
     }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from envs.backends.mujoco.fields import State, namespace
 from envs.backends.mujoco.model import ASSETS
@@ -35,7 +34,7 @@ class UprightRandParamsPreset(UprightPreset, RandomParametersPreset):
 class Upright(FallingBody):
     """Gymnasium's planar bodies that must not fall: qpos is x, height, angle, joints."""
 
-    camera: ClassVar[Mapping[str, Any]] = {"distance": 4.0, "azimuth": 90.0, "elevation": -15.0}
+    camera = {"distance": 4.0, "azimuth": 90.0, "elevation": -15.0}
     noise = (0.005, 0.005)
     preset: UprightPreset
 
@@ -78,7 +77,7 @@ class Walker2dVel(UprightVel):
     """
 
     xml = WALKER2D
-    presets: ClassVar[Mapping[str, UprightVelPreset]] = {
+    presets = {
         "promp": UprightVelPreset(
             frame_skip=8,
             horizon=200,
@@ -98,7 +97,7 @@ class Walker2dRandParams(UprightRandParams):
     """
 
     xml = WALKER2D
-    presets: ClassVar[Mapping[str, UprightRandParamsPreset]] = {
+    presets = {
         "promp": UprightRandParamsPreset(
             frame_skip=5, horizon=200, action_scale=0.1, survival_on_fall=True
         ),

@@ -92,7 +92,10 @@ def _details(name: str, options: Mapping[str, Any]) -> Iterator[Table | Text]:
 
 def _side_by_side(presets: Mapping[str, Any]) -> Table:
     """Tabulate the presets' numbers; a number that a preset lacks is left empty."""
-    numbers = {name: _numbers(preset) for name, preset in presets.items()}
+    numbers = {
+        name: dict(vars(preset)) if dataclasses.is_dataclass(preset) else {"value": preset}
+        for name, preset in presets.items()
+    }
     table = Table(title="presets, the default first", title_justify="left")
     table.add_column("argument")
     for name in numbers:
@@ -100,14 +103,6 @@ def _side_by_side(presets: Mapping[str, Any]) -> Table:
     for key in dict.fromkeys(key for row in numbers.values() for key in row):
         table.add_row(key, *(_written(row.get(key, "")) for row in numbers.values()))
     return table
-
-
-def _numbers(preset: Any) -> dict[str, Any]:
-    if dataclasses.is_dataclass(preset):
-        return {field.name: getattr(preset, field.name) for field in dataclasses.fields(preset)}
-    if hasattr(preset, "_asdict"):
-        return dict(preset._asdict())
-    return dict(preset) if isinstance(preset, Mapping) else {"value": preset}
 
 
 def _written(value: Any) -> Text:

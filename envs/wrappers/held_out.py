@@ -1,4 +1,4 @@
-"""A distribution that is tested on tasks held out from training."""
+"""A distribution that is tested on tasks held out from training; what combined ones must share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from envs.arguments import integer_at_least
 from envs.episodes import compare, row_seeds, traced
 from envs.errors import ArgumentError, UserError
-from envs.protocol import TaskDistribution, draw_tasks
-from envs.wrappers.agreement import check_alike, check_horizon
+from envs.protocol import TaskDistribution, check_distribution, draw_tasks
 from envs.wrappers.wrapped import Wrapped
 
 
@@ -28,7 +28,7 @@ class HeldOut(Wrapped):
     def __init__(
         self, train: TaskDistribution, test: TaskDistribution, horizon: int | None = None
     ) -> None:
-        check_horizon(horizon, check_alike({"train": train, "test": test}))
+        shared_horizon({"train": train, "test": test}, horizon)
         super().__init__(train)
         self.train, self.held_out, self.name = train, test, f"{train.name}_held_out"
         shapes, other = (_leaf_shapes(distribution) for distribution in (train, test))
@@ -39,6 +39,38 @@ class HeldOut(Wrapped):
                 "test",
             )
         _check_same_steps(train, test)
+
+
+def shared_horizon(named: Mapping[str, TaskDistribution], given: int | None) -> int:
+    """The horizon of distributions that are made into one, which must have equal spaces too.
+
+    Args:
+        named: the distributions, by the arguments that they were given as.
+        given: the horizon that was asked for; None takes theirs.
+
+    Raises:
+        UserError: naming one that is no distribution, two that differ, and in what, or a horizon
+            that is not theirs.
+    """
+    for key, member in named.items():
+        check_distribution(key, member)
+    (first, reference), *rest = named.items()
+    for part in ("observation_space", "action_space", "horizon"):
+        for key, member in rest:
+            if getattr(member, part) != getattr(reference, part):
+                raise ArgumentError(
+                    f"{first} and {key} must have the same {part}, but {reference.name} has "
+                    f"{getattr(reference, part)} and {member.name} has {getattr(member, part)}: "
+                    f"choose distributions on one body, with one preset.",
+                    first,
+                )
+    if given is not None and integer_at_least("horizon", given) != reference.horizon:
+        raise ArgumentError(
+            f"horizon={given} must be the horizon of the distributions combined, which is "
+            f"{reference.horizon}: give it to each of them.",
+            "horizon",
+        )
+    return reference.horizon
 
 
 def _check_same_steps(train: TaskDistribution, test: TaskDistribution) -> None:

@@ -124,12 +124,10 @@ class _TrialEnv(gymnasium.Wrapper[Array, Any, Array, Any]):
         return seen, reward, terminated and last, ended and not terminated, info
 
     def _seen(self, observation: Array, action: Any, reward: float, begins: bool) -> Array:
-        space = self._trials.distribution.action_space
-        size = self._trials.observation_space.shape[0] - len(observation) - 2
-        before = np.zeros(size)
-        if action is not None:
-            applied = int(action) if isinstance(space, spaces.Discrete) else np.asarray(action)
-            before = self._trials.remembered(np.asarray(applied))
+        if action is None:
+            before = np.zeros(flatdim(self._trials.distribution.action_space))
+        else:
+            before = self._trials.remembered(np.asarray(action))
         return self._trials.extended(
             np.asarray(observation), before, np.asarray(reward), np.asarray(begins)
         )
@@ -164,7 +162,7 @@ class _BatchedTrials:
         self._number, self._time, self._total = np.zeros((3, *self.shape), dtype=np.int64)
         self._over = np.zeros(self.shape, dtype=bool)
         nothing = np.zeros(self.shape)
-        before = np.zeros((*self.shape, *self._sizes()))
+        before = np.zeros((*self.shape, flatdim(self._trials.distribution.action_space)))
         return self._trials.extended(self._start(0), before, nothing, nothing + 1)
 
     def step(self, actions: Array, active: Array) -> Step:
@@ -200,11 +198,6 @@ class _BatchedTrials:
     def _made(self) -> BatchedEnv:
         return self._trials.distribution.make(*self.shape, self._threads)
 
-    def _sizes(self) -> tuple[int]:
-        """Count of the numbers that encode an action."""
-        size = self._trials.distribution.observation_space.shape[0]
-        return (self._trials.observation_space.shape[0] - size - 2,)
-
     def _start(self, number: int) -> Array:
         """The first observations of an episode, [M, B, O], begun for all rows at once."""
         if number not in self._holding:
@@ -230,7 +223,7 @@ class _BatchedTrials:
         for number in numbers if len(numbers) else list(self._holding)[:1]:
             rows = active & (self._number == number)
             step = self._holding[number][0].step(actions, rows)
-            joined = step if joined is None else _joined(joined, step, rows)
+            joined = step if joined is None else joined.replaced(rows, step)
         assert joined is not None
         return joined._replace(observations=joined.observations.copy(), info=dict(joined.info))
 
@@ -245,17 +238,3 @@ class _BatchedTrials:
         wide = active.reshape(*active.shape, *(1,) * (actions.ndim - 2))
         taken = np.where(wide, actions, 0)
         return self._trials.remembered(self._trials.applied(taken))
-
-
-def _joined(first: Step, second: Step, rows: Array) -> Step:
-    """Take `rows` [M, B] from the other step."""
-    truncated = None
-    if first.truncated is not None and second.truncated is not None:
-        truncated = np.where(rows, second.truncated, first.truncated)
-    return Step(
-        np.where(rows[..., None], second.observations, first.observations),
-        np.where(rows, second.rewards, first.rewards),
-        np.where(rows, second.terminated, first.terminated),
-        {name: np.where(rows, second.info[name], leaf) for name, leaf in first.info.items()},
-        truncated,
-    )

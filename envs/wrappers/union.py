@@ -26,7 +26,7 @@ from envs.protocol import (
     held_out,
 )
 from envs.trajectories import Trajectories
-from envs.wrappers.agreement import check_alike, check_horizon
+from envs.wrappers.held_out import shared_horizon
 
 MEMBER = "member"
 """The leaf of a union's tasks that says whose each task is, [M]."""
@@ -56,8 +56,8 @@ class Union(TaskDistribution):
         named = members if isinstance(members, Mapping) else dict(enumerate(members))
         if not named:
             raise ArgumentError("members is empty; a union needs a distribution.", "members")
-        self.horizon = check_alike({f"members.{key}": member for key, member in named.items()})
-        check_horizon(horizon, self.horizon)
+        keyed = {f"members.{key}": member for key, member in named.items()}
+        self.horizon = shared_horizon(keyed, horizon)
         self.members = list(named.values())
         self.name = (
             f"union_of_{'_and_'.join(dict.fromkeys(member.name for member in named.values()))}"
@@ -204,14 +204,13 @@ class BatchedUnion:
         """Begin a new episode in every row from its own generator; observations [M, B, O]."""
         generators = list(rngs)
         unused = np.random.default_rng(0)  # for a member's rows that are another's: not looked at
-        seen: Array | None = None
+        self._seen = np.zeros((), self.union.observation_space.dtype)
         for index, mine in self._rows.items():
             rows = np.repeat(mine, self.shape[1])
             chosen = [rng if row else unused for rng, row in zip(generators, rows, strict=True)]
-            seen = _where(mine, self._envs[index].reset(chosen), seen)
-        assert seen is not None  # there is a task, so there is a member
-        self._seen = seen
-        return seen.copy()
+            begun = self._envs[index].reset(chosen)
+            self._seen = np.where(mine[:, None, None], begun, self._seen)
+        return self._seen.copy()
 
     def step(self, actions: Array, active: Array) -> Step:
         """Step each member's own rows among the `active` ones with `actions` [M, B, ...].
@@ -219,24 +218,16 @@ class BatchedUnion:
         Info holds the records that every member has: a rate of success over only some tasks would
         be wrong.
         """
-        seen, info = self._seen, dict[str, Array]()
-        rewards, ended = np.zeros(self.shape), np.zeros(self.shape, dtype=bool)
-        cut: Array | None = None
-        for index, mine in self._rows.items():
-            running = active & mine[:, None]
-            if not running.any():
-                continue
-            step = self._envs[index].step(actions, running)
-            seen = _where(mine, step.observations, seen)
-            rewards, ended = (
-                _where(mine, step.rewards, rewards),
-                _where(mine, step.terminated, ended),
-            )
-            cut = cut if step.truncated is None else _where(mine, step.truncated, cut)
-            for name in self.union.recorded:
-                info[name] = _where(mine, step.info[name], info.get(name))
-        self._seen = seen
-        return Step(seen.copy(), rewards, ended, info, cut)
+        joined: Step | None = None
+        running = {index: active & mine[:, None] for index, mine in self._rows.items()}
+        stepped = [index for index, rows in running.items() if rows.any()]
+        for index in stepped or list(running)[:1]:
+            step = self._envs[index].step(actions, running[index])
+            step = step._replace(info={name: step.info[name] for name in self.union.recorded})
+            joined = step if joined is None else joined.replaced(running[index], step)
+        assert joined is not None  # there is a task, so there is a member
+        self._seen = np.where(active[..., None], joined.observations, self._seen)
+        return joined._replace(observations=self._seen.copy())
 
     def close(self) -> None:
         """Free every member's simulations."""
@@ -261,13 +252,6 @@ def _chosen(shown: Sequence[Trajectories | None], member: Array) -> Trajectories
     return dataclasses.replace(present[0], values=values, targets=np.stack(targets)[member, row])
 
 
-def _where(mine: Array, values: Array, other: Array | None) -> Array:
-    """The tasks [M] that are `mine` from `values` [M, ...], the rest from `other` (None: 0)."""
-    values = np.asarray(values)
-    rows = mine.reshape(-1, *(1,) * (values.ndim - 1))
-    return np.where(rows, values, values.dtype.type(0) if other is None else other)
-
-
 class UnionEnv(TaskEnv):
     """One task of a union as a Gymnasium environment: that of the task's member.
 
@@ -290,21 +274,14 @@ class UnionEnv(TaskEnv):
         self._env: gymnasium.Env[Array, Any] | None = None  # of the episode's member
         self.metadata = self._envs[0].metadata
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode; `options={"task": ...}` fixes the task first."""
-        self._begin(seed, options)
+    def _start(self) -> tuple[Array, dict[str, Any]]:
         index, leaves = self.distribution.member_of(self._task)
         self._env = self._envs[index]
         self._env.unwrapped.np_random = self.np_random  # one stream, whichever member is next
-        observation, info = self._env.reset(options={"task": leaves})
-        return observation, self._info(info)
+        return self._env.reset(options={"task": leaves})
 
-    def step(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
-        """Take one step of the member's environment."""
-        observation, reward, terminated, truncated, info = self._current("step").step(action)
-        return observation, reward, terminated, truncated, self._info(info)
+    def _advance(self, action: Any) -> tuple[Array, Any, bool, bool, dict[str, Any]]:
+        return self._current("step").step(action)
 
     def render(self) -> Any:
         """Draw the member's environment; None where no mode was chosen."""

@@ -299,7 +299,7 @@ class GymnasiumTaskEnv(TaskEnv):
     """One task of a Gymnasium task distribution as a Gymnasium environment.
 
     Observations are flat; actions are the environment's own (`action_scale` belongs to the batched
-    form), flat too.
+    form), flat too, and clipped to the action space.
     """
 
     def __init__(
@@ -312,27 +312,15 @@ class GymnasiumTaskEnv(TaskEnv):
         self.env = distribution.build(render_mode)
         self.metadata = self.env.metadata
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode; `options={"task": ...}` fixes the task first."""
-        self._begin(seed, options)
+    def _start(self) -> tuple[Array, dict[str, Any]]:
         start = self.distribution.begin(self.env, self._task, episode_seed(self.np_random))
-        return start.astype(self.observation_space.dtype), self._info({})
+        return start.astype(self.observation_space.dtype), {}
 
-    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Apply `action`, [A] clipped to the action space or a number, for one step."""
+    def _advance(self, action: Any) -> tuple[Array, Any, Any, Any, dict[str, Any]]:
         if isinstance(self.action_space, spaces.Box):
             action = np.clip(action, self.action_space.low, self.action_space.high)
-        action = self.distribution.native(action)
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return (
-            observation.astype(self.observation_space.dtype),
-            float(reward),
-            bool(terminated),
-            self._timed_out() or bool(truncated),
-            self._info(info),
-        )
+        observation, *rest = self.env.step(self.distribution.native(action))
+        return observation.astype(self.observation_space.dtype), *rest
 
     def render(self) -> Any:
         """Picture of the environment; None where no mode was chosen.

@@ -53,11 +53,7 @@ class MujocoTaskEnv(TaskEnv):
         self._size = (width, height)
         self._renderer: Any = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
-        """Begin an episode; `options={"task": ...}` fixes the task first."""
-        self._begin(seed, options)
+    def _start(self) -> tuple[Array, dict[str, Any]]:
         if self.distribution.varies:
             self.close()  # the renderer draws the task's model
             self.model = self.distribution.task_model(self._task)
@@ -69,10 +65,9 @@ class MujocoTaskEnv(TaskEnv):
         with quiet_mujoco():
             mujoco.mj_forward(self.model, self.data)
         self._check_memory()
-        return self.distribution.observe(self._state()), self._info({})
+        return self.distribution.observe(self._state()), {}
 
-    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Apply `action` [A] of the native action space for one control step."""
+    def _advance(self, action: Array) -> tuple[Array, Any, Any, Any, dict[str, Any]]:
         distribution, before = self.distribution, self._state()
         applied = np.clip(action, self.action_space.low, self.action_space.high)
         for field, value in distribution.control(before, applied).items():
@@ -84,10 +79,10 @@ class MujocoTaskEnv(TaskEnv):
         after = self._state()
         return (
             distribution.observe(after),
-            float(distribution.reward(before, applied, after, self._task)),
-            bool(distribution.terminated(after, self._task)),
-            self._timed_out(),
-            self._info(distribution.info(before, applied, after, self._task)),
+            distribution.reward(before, applied, after, self._task),
+            distribution.terminated(after, self._task),
+            False,
+            distribution.info(before, applied, after, self._task),
         )
 
     def render(self) -> Any:

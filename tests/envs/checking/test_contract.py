@@ -904,7 +904,7 @@ def moved(step, by):
 
 
 def test_speed_that_is_slow_is_called_so(monkeypatch):
-    monkeypatch.setattr("envs.checking.speed.SLOW", 1e12)
+    monkeypatch.setattr("envs.checking.whole.SLOW", 1e12)
     assert checking.check_speed(Track(), 0.01).endswith("CPU-second, which is slow")
 
 
