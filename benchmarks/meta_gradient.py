@@ -64,7 +64,7 @@ def ways(
 
     def way(inner: InnerLoop, size: int) -> Callable[[], torch.Tensor]:
         return lambda: PostAdaptationObjective(
-            policy, inner, steps, keep_graphs=False, tasks_per_group=size
+            policy, inner, steps, fisher_share=0.0, tasks_per_group=size
         ).losses_and_gradients(meta)[1]
 
     return {

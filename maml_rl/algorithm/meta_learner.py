@@ -222,7 +222,7 @@ class MetaLearner(Recorded):
             self.policy,
             self.inner,
             [step.to(self.device) for step in experience.steps],
-            keep_graphs=self.outer.keeps_graphs,
+            fisher_share=self.outer.fisher_share,
             terms=[*self.outer.terms(state), *self._terms(experience)],
             fixed=fixed,
         )

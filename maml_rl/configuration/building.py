@@ -48,7 +48,7 @@ NODES = {  # what a class named by a stored configuration must offer, by node
     "inner": ("adapt", "step", "meta_parameters"),
     "inner.loss": ("__call__",),
     "inner.update": ("learned",),
-    "outer": ("check", "terms", "update", "keeps_graphs", "differentiates"),
+    "outer": ("check", "terms", "update", "fisher_share", "differentiates"),
     "algorithm": ("collect", "outer_step"),
     "sampler": ("collector",),
     "trainer": ("run", "resume"),

@@ -84,12 +84,14 @@ class Case:
         tasks_per_group: int | None = None,
         graph_budget: int = 2**30,
         terms: Sequence[Term] = (post_adaptation_surrogate,),
+        fisher_share: float = 1.0,
     ) -> PostAdaptationObjective:
         """The objective on the collected rollouts, through this case's inner loop or another."""
         return PostAdaptationObjective(
             self.policy,
             inner or self.inner,
             self.steps,
+            fisher_share,
             tasks_per_group=tasks_per_group,
             graph_budget=graph_budget,
             terms=terms,

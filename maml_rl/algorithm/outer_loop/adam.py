@@ -29,7 +29,7 @@ class Adam(Recorded):
         schedule: of the learning rate over the run: "constant", or to 0 "linear" or "cosine".
     """
 
-    keeps_graphs = False
+    fisher_share = 0.0
     differentiates = True
 
     def __init__(

@@ -7,6 +7,7 @@ results do not depend on the size of a group.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -120,7 +121,8 @@ class PostAdaptationObjective:
         policy: runs stacked parameters.
         inner: the inner loop that is differentiated through.
         steps: K + 1, the last of the adapted policies.
-        keep_graphs: keep the graphs of a gradient for Fisher-vector products, within the budget.
+        fisher_share: of the tasks, the first ones, whose Fisher matrices are averaged. The graphs
+            of their gradients are kept for the products, within the budget.
         tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
         graph_budget: bytes of graphs that may be kept between products; graphs beyond it are
             recomputed, with the same result. None takes `graph_memory` of the rollouts' device, on
@@ -134,7 +136,7 @@ class PostAdaptationObjective:
         policy: Policy,
         inner: InnerLoop,
         steps: Sequence[AdaptationStep],
-        keep_graphs: bool = True,
+        fisher_share: float = 1.0,
         tasks_per_group: int | None = None,
         graph_budget: int | None = None,
         terms: Sequence[Term] = (post_adaptation_surrogate,),
@@ -146,9 +148,11 @@ class PostAdaptationObjective:
         self.num_tasks, horizon, slots = rewards.shape
         size, memory = (self.num_tasks, horizon, slots), graph_memory(rewards.device)
         self.tasks_per_group = tasks_per_group or group_size(policy, *size, memory)
-        whole = graph_bytes(policy, *size, len(steps), rewards.element_size())
+        self._fisher_tasks = math.ceil(fisher_share * self.num_tasks)
+        shape = (self._fisher_tasks, horizon, slots)
+        whole = graph_bytes(policy, *shape, len(steps), rewards.element_size())
         budget = graph_budget if graph_budget is not None else memory or GRAPH_BUDGET
-        self._keep = keep_graphs and whole <= budget
+        self._keep = whole <= budget
         self._parts = {  # cut once, not at every product
             start: [step.tasks(start, start + self._count(start)) for step in steps]
             for start in self._starts()
@@ -169,7 +173,7 @@ class PostAdaptationObjective:
         losses, rows = [], []
         for start in self._starts():
             group = self._group(start)
-            grads = _grad(group.losses.sum(), list(group.rows.values()), self._keep)
+            grads = _grad(group.losses.sum(), list(group.rows.values()), self._keeps(start))
             losses.append(group.losses.detach())
             rows.append(_flatten_rows(grads))
             del group
@@ -211,9 +215,12 @@ class PostAdaptationObjective:
         J the derivative of the adapted policies' distributions in the meta-parameters and F the
         Fisher information of the distributions. J is applied in forward mode through the inner
         loop, F exactly, J' through the kept graph: no third derivatives are needed.
+
+        With a `fisher_share` below 1 it is the mean of the first tasks' divergences.
         """
-        rows = [self._group_product(start, vector) for start in self._starts()]
-        return torch.cat(rows).sum(0) / self.num_tasks
+        starts = [start for start in self._starts() if start < self._fisher_tasks]
+        rows = [self._group_product(start, vector) for start in starts]
+        return torch.cat(rows).sum(0) / self._fisher_tasks
 
     def release(self) -> None:
         """Free the kept graphs."""
@@ -235,7 +242,7 @@ class PostAdaptationObjective:
         # as a number's gradient: with `grad_outputs` torch imports sympy, which takes half a second
         pairs = zip(group.distribution, cotangent, strict=True)
         weighed = torch.stack([(part * weight.detach()).sum() for part, weight in pairs]).sum()
-        return _flatten_rows(_grad(weighed, list(group.rows.values()), self._keep))
+        return _flatten_rows(_grad(weighed, list(group.rows.values()), self._keeps(start)))
 
     def _group(self, start: int) -> _Group:
         """The graph of the tasks from `start`, new or stored."""
@@ -248,7 +255,7 @@ class PostAdaptationObjective:
         replayed = self._replay(start, rows)
         distribution, rollout, _ = replayed.last
         group = _Group(rows, self._losses(replayed), distribution, rollout.mask)
-        if self._keep:
+        if self._keeps(start):
             self._groups[start] = group
         return group
 
@@ -266,11 +273,18 @@ class PostAdaptationObjective:
             self._references[start] = [detached(distribution) for distribution, _, _ in policies]
         return replayed
 
-    def _starts(self) -> range:
-        return range(0, self.num_tasks, self.tasks_per_group)
+    def _keeps(self, start: int) -> bool:
+        """Whether the graph of the tasks from `start` is kept for Fisher products."""
+        return self._keep and start < self._fisher_tasks
+
+    def _starts(self) -> list[int]:
+        """First tasks of the groups; a group has either Fisher products or none."""
+        size, fisher = self.tasks_per_group, self._fisher_tasks
+        return [*range(0, fisher, size), *range(fisher, self.num_tasks, size)]
 
     def _count(self, start: int) -> int:
-        return min(self.tasks_per_group, self.num_tasks - start)
+        end = self._fisher_tasks if start < self._fisher_tasks else self.num_tasks
+        return min(self.tasks_per_group, end - start)
 
 
 def _grad(loss: Tensor, leaves: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:

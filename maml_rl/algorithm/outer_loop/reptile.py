@@ -26,7 +26,7 @@ class Reptile(Recorded):
         schedule: of the step size over the run: "constant", or to 0 "linear" or "cosine".
     """
 
-    keeps_graphs = False
+    fisher_share = 0.0
     differentiates = False
 
     def __init__(self, step_size: float = 0.5, schedule: str = "constant") -> None:

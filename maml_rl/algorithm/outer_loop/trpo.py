@@ -64,9 +64,11 @@ class TRPO(Recorded):
         line_search_steps: sizes tried.
         backtrack_ratio: of one size to the one before.
         schedule: of `max_kl` over the run: "constant", or to 0 "linear" or "cosine".
+        fisher_share: of the tasks, whose Fisher matrices are averaged: the first ones, rounded up.
+            The products take most of an outer step's time. The gradient and the line search are of
+            all tasks.
     """
 
-    keeps_graphs = True
     differentiates = True
 
     def __init__(
@@ -77,12 +79,14 @@ class TRPO(Recorded):
         line_search_steps: int = 15,
         backtrack_ratio: float = 0.8,
         schedule: str = "constant",
+        fisher_share: float = 1.0,
     ) -> None:
         self.max_kl = number("max_kl", max_kl, above=0)
         self.cg_iterations = integer_at_least("cg_iterations", cg_iterations)
         self.damping = number("damping", damping, least=0)
         self.line_search_steps = integer_at_least("line_search_steps", line_search_steps)
         self.backtrack_ratio = number("backtrack_ratio", backtrack_ratio, above=0, most=0.99)
+        self.fisher_share = number("fisher_share", fisher_share, above=0, most=1)
         self.schedule = SCHEDULES[one_of("schedule", schedule, SCHEDULES)]
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:

@@ -58,7 +58,7 @@ def direction_metrics(name: str, rows: Tensor) -> dict[str, float]:
 class OuterOptimizer(Protocol):
     """Improves the meta-parameters on the objective of one iteration."""
 
-    keeps_graphs: bool  # whether it multiplies by the Fisher matrix
+    fisher_share: float  # of the tasks, whose Fisher matrices it multiplies by; 0 for none
     differentiates: bool  # whether it follows the gradient of the outer loss
 
     def check(self, inner: InnerLoop, policy: Policy) -> None:

@@ -10,6 +10,7 @@ from maml_rl.algorithm.inner_loop.learn2learn import Learn2LearnMAML, Learn2Lear
 from maml_rl.algorithm.inner_loop.loop import InnerLoop
 from maml_rl.algorithm.inner_loop.update_rules import MetaSGD
 from maml_rl.algorithm.outer_loop.objectives import (
+    PostAdaptationObjective,
     flatten,
     graph_memory,
     group_size,
@@ -184,6 +185,25 @@ def test_results_are_bit_identical_for_every_group_size(size):
     moved = unflatten(flatten(case.meta) - 0.1 * vector, case.meta)
     for one, other in zip(whole.measure(moved), grouped.measure(moved), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+@pytest.mark.parametrize("budget", [0, 2**30])
+def test_a_share_of_the_tasks_has_fisher_matrices(size, budget):
+    case = Case(InnerLoop(1, 0.3), num_tasks=5, dtype=torch.float32)
+    shared = case.objective(fisher_share=0.4, tasks_per_group=size, graph_budget=budget)
+    losses, rows = shared.losses_and_gradients(case.meta)
+    whole = case.objective()
+    assert torch.equal(torch.cat(whole.losses_and_gradients(case.meta)[:1]), losses)
+    assert torch.equal(whole.losses_and_gradients(case.meta)[1], rows)
+    # the mean of the first two tasks' Fisher matrices: 0.4 of 5
+    vector = rows.mean(0)
+    first = PostAdaptationObjective(
+        case.policy, case.inner, [step.tasks(0, 2) for step in case.steps], fixed=case.fixed
+    )
+    first.losses_and_gradients(case.meta)
+    assert torch.equal(shared.fisher_vector_product(vector), first.fisher_vector_product(vector))
+    assert whole.fisher_vector_product(vector).sub(shared.fisher_vector_product(vector)).any()
 
 
 def test_graphs_recomputed_beyond_the_budget_give_the_same_bits():

@@ -135,6 +135,8 @@ def test_a_zero_gradient_leaves_the_parameters():
         ({"damping": -1}, "^damping"),
         ({"line_search_steps": 1.5}, "^line_search_steps"),
         ({"backtrack_ratio": 1.0}, "^backtrack_ratio"),
+        ({"fisher_share": 0}, "^fisher_share"),
+        ({"fisher_share": 1.1}, "^fisher_share"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, name):
