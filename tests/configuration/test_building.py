@@ -73,7 +73,7 @@ def test_requirements_of_a_run_are_read_where_they_once_were(tmp_path):
         (["algorithm.standardize_advantages=1"], "must be true or false, not 1"),
         (["inner=meta_sgd", "+inner.update.foo=1"], "inner.update.foo is unknown"),
         (["outer._target_=maml_rl.algorithm.inner_loop.update_rules.SGD",
-          "~outer.max_kl", "~outer.cg_iterations",
+          "~outer.max_kl", "~outer.cg_iterations", "~outer.fisher_share",
           "~outer.damping", "~outer.line_search_steps", "~outer.backtrack_ratio",
           "~outer.schedule"],
          "does not fit there: it has no check"),

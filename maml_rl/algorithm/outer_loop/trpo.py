@@ -69,6 +69,7 @@ class TRPO(Recorded):
             all tasks.
     """
 
+    fisher_share = 1.0
     differentiates = True
 
     def __init__(
