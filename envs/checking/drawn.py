@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
 
 from envs.episodes import ContractError, calling, name_of
 from envs.protocol import TaskDistribution, Tasks, count_tasks, draw_tasks, stored_tasks, take_tasks
@@ -12,18 +13,15 @@ from envs.protocol import TaskDistribution, Tasks, count_tasks, draw_tasks, stor
 def spaces_in_words(distribution: TaskDistribution) -> str:
     """Sizes of the observations and of the actions."""
     acted = distribution.action_space
-    actions = f"{acted.n} numbered" if isinstance(acted, spaces.Discrete) else _size(acted)
-    return f"{_size(distribution.observation_space)} observations, {actions} actions"
+    numbered = " numbered" if isinstance(acted, spaces.Discrete) else ""
+    observed = flatdim(distribution.observation_space)
+    return f"{observed} observations, {flatdim(acted)}{numbered} actions"
 
 
-def _size(space: spaces.Box) -> str:
-    return str(int(np.prod(space.shape)))
-
-
-def parameters(distribution: TaskDistribution, num_tasks: int = 200) -> str:
-    """The parts of a task: names, shapes and the range seen in samples."""
+def parameters(distribution: TaskDistribution) -> str:
+    """The parts of a task: names, shapes and the range seen in 200 samples."""
     finite = distribution.finite_tasks()
-    tasks = drawn_tasks(distribution, num_tasks) if finite is None else finite
+    tasks = drawn_tasks(distribution, 200) if finite is None else finite
     ranges = []
     for name, leaf in tasks.items():
         values = np.asarray(leaf)

@@ -35,6 +35,7 @@ class Body(MujocoTaskDistribution):
     """One of Gymnasium's bodies; by default it moves forward: reward v_x + living."""
 
     noise = (0.1, 0.1)  # at the start, of pose and velocity
+    arrow_height = 1.2  # of the arrow that shows a direction or a velocity in pictures, m
     normal_velocity = False  # the velocity's noise is normal; uniform otherwise
     preset: BodyPreset
 

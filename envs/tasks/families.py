@@ -22,8 +22,6 @@ from envs.trajectories import Trajectories, distance_run
 class ForwardBackward(Body):
     """A direction along x, {"direction": [M]}: 1 or -1 with probability 1/2."""
 
-    arrow_height = 1.2  # m
-
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw directions, [M]."""
         return {"direction": rng.choice([1.0, -1.0], size=num_tasks)}
@@ -50,8 +48,6 @@ class Headings(Body):
 
     The vector and not its angle is the task: an oracle reads it, and angles jump at a full turn.
     """
-
-    arrow_height = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw headings, [M, 2]."""
@@ -105,7 +101,6 @@ class TargetVelocities(Body):
     """A velocity along x, {"velocity": [M]} in m/s: uniform on the preset's `velocities`."""
 
     preset: VelocityPreset
-    arrow_height = 1.2  # m
 
     def sample(self, num_tasks: int, rng: np.random.Generator) -> Tasks:
         """Draw target velocities, [M] in m/s."""

@@ -94,11 +94,8 @@ class RandomMDP(TabularDistribution):
         shape = Rectangle(corner, self.actions, 1, fill=False, clip_on=False, zorder=3, **OUTLINE)
         axes.add_patch(shape)
         axes.set(xlabel="action", ylabel="state", xticks=range(self.actions))
-        axes.set(yticks=range(self.states), title=_last(action))
-
-
-def _last(action: int | None) -> str:
-    return "start" if action is None else f"after action {action}"
+        title = "start" if action is None else f"after action {action}"
+        axes.set(yticks=range(self.states), title=title)
 
 
 class BatchedRandomMDP(BatchedTabular):

@@ -40,15 +40,19 @@ def read(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     Raises:
         UserError: quoting the one that cannot be read.
     """
-    names = [part for part in arguments if "=" not in part]
-    for name in names:
-        if name.startswith("-"):
-            raise UserError(f"{name} is unknown; write options as key=value, or --help alone.")
-    options = {}
+    names, options = [], {}
     for part in arguments:
         key, equals, text = part.partition("=")
-        if equals:
-            options[key.lstrip("+")] = _value(part, text)
+        if not equals:
+            if part.startswith("-"):
+                raise UserError(f"{part} is unknown; write options as key=value, or --help alone.")
+            names.append(part)
+            continue
+        try:
+            options[key.lstrip("+")] = from_yaml(text)
+        except ValueError as error:
+            message = f"cannot read {part!r}: write key=value, the value as in YAML."
+            raise UserError(message) from error
     return names, options
 
 
@@ -62,10 +66,3 @@ def one_name(names: Sequence[str], usage: str) -> str:
         given = f"not {' '.join(names)}" if names else "and there is none"
         raise UserError(f"give one name or target, {given}: {usage}")
     return names[0]
-
-
-def _value(part: str, text: str) -> Any:
-    try:
-        return from_yaml(text)
-    except ValueError as error:
-        raise UserError(f"cannot read {part!r}: write key=value, the value as in YAML.") from error

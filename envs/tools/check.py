@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from envs.checking import check
 from envs.errors import UserError
@@ -50,16 +49,13 @@ def _check_shipped(name: str) -> int:
     return status
 
 
-def _report(name: str, distribution: Any) -> int:
+def _report(name: str, distribution: TaskDistribution) -> int:
     """Print a line for each check; return the exit status."""
-    print(name + _chosen(distribution), flush=True)
+    preset = f", preset {distribution.preset_name}" if distribution.preset_name else ""
+    print(f"{name}{preset}", flush=True)
     wrong = 0
     for finding in check(distribution):
         wrong += finding.status == "wrong"
         print(f"  {finding.status:8}{finding.check:14}{finding.sentence}", flush=True)
     print(f"{wrong} of the checks went wrong" if wrong else "all is well")
     return int(wrong > 0)
-
-
-def _chosen(distribution: TaskDistribution) -> str:
-    return f", preset {distribution.preset_name}" if distribution.preset_name else ""

@@ -69,50 +69,10 @@ class CategoricalMLP(MLP):
 
     Without hidden layers and bias, on one-hot observations, it is a table of logits.
 
-    Args:
-        observation_size: O.
-        action_size: A, the number of actions.
-        hidden_sizes: units of each hidden layer.
-        activation: "tanh", "relu", "elu", "gelu", "silu", "softplus", or a function's dotted path.
-        context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
-        normalize_observations: by running mean and variance, frozen within an iteration.
-        bias: of the layers.
-        memory_size: units of a gated recurrent unit between the observations and the layers, which
-            may then be none; 0 for a policy that remembers nothing.
-        layer_normalization: normalize the outputs of hidden layers before the activation.
-        initialization: of the weights, "glorot" or "orthogonal".
-        output_gain: factor of the last layer's weights at the start.
+    Arguments are those of `MLP`, with A the number of actions.
     """
 
     discrete = True
-
-    def __init__(
-        self,
-        observation_size: int,
-        action_size: int,
-        hidden_sizes: Sequence[int] = (64, 64),
-        activation: str = "tanh",
-        context_size: int = 0,
-        normalize_observations: bool = False,
-        bias: bool = True,
-        memory_size: int = 0,
-        layer_normalization: bool = False,
-        initialization: str = "glorot",
-        output_gain: float = 1.0,
-    ) -> None:
-        super().__init__(
-            observation_size,
-            action_size,
-            hidden_sizes,
-            activation,
-            context_size,
-            normalize_observations,
-            bias,
-            memory_size,
-            layer_normalization,
-            initialization,
-            output_gain,
-        )
 
     def from_outputs(self, params: Params, outputs: Tensor) -> Categorical:
         """Distributions with the outputs as logits."""

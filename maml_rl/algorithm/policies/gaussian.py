@@ -74,20 +74,11 @@ class GaussianMLP(MLP):
     As a module it is one policy; `distribution` runs M policies on stacked parameters, whose names
     are the module's own.
 
+    Arguments beside these two are those of `MLP`; only with a memory may there be no hidden layer.
+
     Args:
-        observation_size: O.
-        action_size: A.
-        hidden_sizes: units of each hidden layer.
-        activation: "tanh", "relu", "elu", "gelu", "silu", "softplus", or a function's dotted path.
         initial_std: standard deviation at the start.
         minimum_std: floor of the standard deviation.
-        context_size: values appended to every observation that may adapt (CAVIA); 0 for none.
-        normalize_observations: by running mean and variance, frozen within an iteration.
-        memory_size: units of a gated recurrent unit between the observations and the layers, which
-            may then be none; 0 for a policy that remembers nothing.
-        layer_normalization: normalize the outputs of hidden layers before the activation.
-        initialization: of the weights, "glorot" or "orthogonal".
-        output_gain: factor of the last layer's weights at the start.
     """
 
     discrete = False

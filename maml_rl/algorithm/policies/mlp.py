@@ -17,6 +17,7 @@ from maml_rl.algorithm.policies.recurrent import GatedUnit, gated_unit
 from maml_rl.algorithm.rollout import Params, Rollout
 
 LAYER_EPSILON = 1e-5  # torch.nn.LayerNorm's
+STATISTICS = ("observation_mean", "observation_variance", "observation_count")
 NO_LAYERS = ("context", "log_std")  # parameters of neither head nor body
 INITIALIZATIONS = {"glorot": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
 CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
@@ -34,7 +35,7 @@ class MLP(Recorded, nn.Module):
     Args:
         observation_size: O.
         action_size: A.
-        hidden_sizes: units of each hidden layer.
+        hidden_sizes: units of each hidden layer; there may be none.
         activation: "tanh", "relu", "elu", "gelu", "silu", "softplus", or a function's dotted path.
         context_size: values appended to every observation, parameters of the policy; 0 for none.
         normalize_observations: by running mean and variance, frozen within an iteration.
@@ -52,8 +53,8 @@ class MLP(Recorded, nn.Module):
         self,
         observation_size: int,
         action_size: int,
-        hidden_sizes: Sequence[int],
-        activation: str,
+        hidden_sizes: Sequence[int] = (64, 64),
+        activation: str = "tanh",
         context_size: int = 0,
         normalize_observations: bool = False,
         bias: bool = True,
@@ -144,18 +145,11 @@ class MLP(Recorded, nn.Module):
         """
         if not self.normalize_observations:
             return {}
-        mean, variance, count = (params[f"observation_{name}"] for name in _STATISTICS)
+        mean, variance, count = (params[name] for name in STATISTICS)
         for rollout in rollouts:
-            mean, variance, count = merge_moments(
-                mean, variance, count, rollout.observations[rollout.mask > 0].double()
-            )
-        return dict(
-            zip(
-                (f"observation_{name}" for name in _STATISTICS),
-                (mean, variance, count),
-                strict=True,
-            )
-        )
+            rows = rollout.observations[rollout.mask > 0].double()
+            mean, variance, count = merge_moments(mean, variance, count, rows)
+        return dict(zip(STATISTICS, (mean, variance, count), strict=True))
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
         """Outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
@@ -251,9 +245,7 @@ class MLP(Recorded, nn.Module):
         """Action distribution of this one policy, the module, for [1, T, B, O]."""
         named = itertools.chain(self.named_parameters(), self.named_buffers())
         params = {name: leaf[None] for name, leaf in named}
-        rows = self._normalized(params, observations.flatten(1, 2)).unflatten(
-            1, observations.shape[1:3]
-        )
+        rows = self._rows(params, observations)
         if self.recurrent:
             rows, _ = gated_unit(params, rows, None, None)
         if self._has_context:
@@ -273,9 +265,6 @@ def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
     for name, leaf in list(layer.named_parameters()):
         setattr(layer, name, nn.Parameter(torch.empty(leaf.shape)))
     return layer
-
-
-_STATISTICS = ("mean", "variance", "count")
 
 
 def merge_moments(
