@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,20 +107,31 @@ def stored_runs(experiment: str) -> list[RunData]:
 
 
 def comparison_of(task: str) -> Comparison:
-    """Compare the kept runs of all algorithms on a task: results/<task>_<algorithm>/seed_<n>.json.
+    """Compare the kept runs of all algorithms on a task."""
+    return _comparison(RESULTS, task)
+
+
+@cache
+def _comparison(results: Path, task: str) -> Comparison:
+    """A comparison, computed once for its tables and its figure."""
+    return compare_groups(groups_of(task, results))
+
+
+def groups_of(task: str, results: Path) -> list[Group]:
+    """The kept runs of all algorithms on a task: <results>/<task>_<algorithm>/seed_<n>.json.
 
     Those of the task itself are MAML's with TRPO, where it has no folder of its own.
     """
     groups = []
     for algorithm, label in ALGORITHMS.items():
-        folder = RESULTS / f"{task}_{algorithm}"
+        folder = results / f"{task}_{algorithm}"
         if algorithm == "maml_trpo" and not folder.is_dir():
-            folder = RESULTS / task
+            folder = results / task
         paths = sorted(folder.glob("seed_*.json"))
         runs = [read_run(path) for path in paths if path.stem.removeprefix("seed_").isdigit()]
         if runs:
             groups.append(Group(label, {}, runs))
-    return compare_groups(groups)
+    return groups
 
 
 def comparison_block(task: str) -> str:
@@ -137,7 +149,7 @@ def comparison_block(task: str) -> str:
 
 def learning_block(task: str) -> str:
     """Write the return on training tasks after the inner steps trained with, by env steps."""
-    groups = comparison_of(task).groups
+    groups = groups_of(task, RESULTS)
     longest = max(run.env_steps for group in groups for run in group.runs) / 1e6
     marks = [mark for mark in MARKS if mark <= longest + 0.1]
     rows = []

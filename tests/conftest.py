@@ -3,6 +3,8 @@
 Imports that take seconds are in the fixtures: pytest-xdist's own process needs none of them.
 """
 
+import os
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +86,39 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compiled_once():
+    """Let processes that tests start keep the bytecode of our modules, as Python does."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nodes_read_once():
+    """Let Hydra read each file of conf/, and of its own package, once: composing takes 40 % less.
+
+    The nodes that a test writes, and those that it registers, are read as ever.
+    """
+    from hydra._internal.config_repository import ConfigRepository
+    from hydra.core.object_type import ObjectType
+
+    from maml_rl.commands.paths import config_directory
+
+    lasting = {f"file://{config_directory()}", "pkg://hydra.conf"}
+    load, read = ConfigRepository.load_config, {}
+
+    def load_config(repository, config_path):
+        source = repository._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or f"{source.scheme()}://{source.path}" not in lasting:
+            return load(repository, config_path)
+        if config_path not in read:
+            read[config_path] = pickle.dumps(load(repository, config_path))
+        return pickle.loads(read[config_path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", load_config)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def plain_commands(monkeypatch):
     """Let hints name programs as the README does, wherever the tests run."""
@@ -146,6 +181,11 @@ def evaluate_cli(call, request, monkeypatch):
 
     if "drawn" not in request.fixturenames:
         monkeypatch.setattr(Figure, "savefig", _save_empty)
+        monkeypatch.setattr("maml_rl.evaluation.curves._keep_dollars", lambda figure: None)
+        monkeypatch.setattr(
+            "maml_rl.commands.evaluation_files.adaptation_plot",
+            lambda path, title, result: _save_empty(None, path),
+        )
     return lambda *arguments: call(evaluate_command, *arguments)
 
 

@@ -16,8 +16,10 @@ tasks are resampled within each, so that what strata differ by does not widen an
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ Resampler = Callable[[Sequence[Values], np.random.Generator, int], list[Values]]
 RESAMPLES = 10_000
 TAIL = 0.2  # share of a run's tasks in its lower tail
 MOST_VALUES = 4_000_000  # resampled at once: 32 MB
+DRAWS = 32  # kept: up to a few MB each
 
 
 def bootstrap_generator() -> np.random.Generator:
@@ -124,17 +127,32 @@ def resample_runs_and_tasks(
     over tasks alone; with few it is too narrow, by a factor of sqrt((N - 1) / N) in the runs' part.
     Tasks are resampled within `strata`.
     """
-    columns = np.concatenate(
-        [
-            members[rng.integers(len(members), size=(count, 1, len(members)))]
-            for members in stratum_members(strata, groups[0].shape[1])
-        ],
-        axis=2,
-    )
+    num_tasks = groups[0].shape[1]
+    labels = None if strata is None else tuple(strata)
+    state = pickle.dumps(rng)
+    columns, rows, after = _drawn_places(state, count, tuple(map(len, groups)), num_tasks, labels)
+    rng.bit_generator.state = after
     return [
-        scores[rng.integers(len(scores), size=(count, len(scores), 1)), columns]
-        for scores in groups
+        scores.ravel().take(chosen * num_tasks + columns)
+        for scores, chosen in zip(groups, rows, strict=True)
     ]
+
+
+@lru_cache(maxsize=DRAWS)
+def _drawn_places(
+    state: bytes, count: int, sizes: tuple[int, ...], num_tasks: int, strata: Strata | None
+) -> tuple[NDArray[np.intp], list[NDArray[np.intp]], Any]:
+    """Tasks [R, 1, M] and each group's runs [R, N_i, 1] of R resamples, and the generator's state.
+
+    Every number has the same generator by default, so that a table's cells share their draws.
+    """
+    rng: np.random.Generator = pickle.loads(state)
+    columns = [
+        members[rng.integers(len(members), size=(count, 1, len(members)))]
+        for members in stratum_members(strata, num_tasks)
+    ]
+    rows = [rng.integers(size, size=(count, size, 1)) for size in sizes]
+    return np.concatenate(columns, axis=2), rows, rng.bit_generator.state
 
 
 def stratified(strata: Strata | None) -> Resampler:

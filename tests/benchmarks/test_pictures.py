@@ -15,7 +15,8 @@ from tests.support.paths import ROOT
 from tests.support.run_files import png_size
 
 TINY = ("trainer.env_steps=1", "trainer.num_tasks=2", "trainer.num_episodes=2",
-        "trainer.validation_tasks=2", "logger.progress=false")  # fmt: skip
+        "trainer.validation_tasks=2", "trainer.validation_episodes=1", "env.horizon=20",
+        "logger.progress=false", "logger.tensorboard=false")  # fmt: skip
 PLACES = ("README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 
 

@@ -406,10 +406,6 @@ def test_in_a_process(run_copy, work):
     out, err = run.communicate(timeout=60)
     assert (run.returncode, err) == (0, "")
     assert out.splitlines()[-1] == "trajectories: run/evaluation/trajectories.png"
-    run = process("run=nowhere", cwd=work, program="evaluate.py")
-    out, err = run.communicate(timeout=60)
-    assert (run.returncode, out) == (2, "")
-    assert err == f"error: run=nowhere: {NO_SUCH_RUN}\n"
 
 
 def test_a_grid_of_tasks_is_evaluated_in_order(work, drawn, evaluate_cli):

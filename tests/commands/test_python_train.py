@@ -14,6 +14,7 @@ from tests.support.paths import ROOT
 from tests.support.run_files import assert_same_meta, load, read_metrics, repeatable
 
 SMALL = ("logger.tensorboard=false", "logger.progress=false", "sampler.threads=1")
+SHORT = ("trainer.iterations=1", "trainer.validate_every=9", "env.horizon=3")
 EXAMPLE = re.search(r"## Train\n\n```python\n(.*?)```", (ROOT / "docs/python.md").read_text(), re.S)
 
 
@@ -81,11 +82,12 @@ def test_another_environment_than_the_run_began_with(work, train_cli, evaluate_c
     text = HOP.replace("PointPreset", source)
     (work / "far_tasks.py").write_text(text.format(horizon=5))
     options = ("experiment=smoke", *SMALL, "hydra.run.dir=run", "env.horizon=null")
-    outcome = train_cli(*options, "env._target_=far_tasks.Far", "env.preset=mine")
+    own = ("env._target_=far_tasks.Far", "env.preset=mine", "trainer.iterations=1")
+    outcome = train_cli(*options, *own)
     assert (outcome.status, outcome.err) == (0, "")
     numbers = json.loads((work / "run/provenance.json").read_text())["environment"]
     assert (numbers["horizon"], numbers["preset"]["horizon"]) == (5, 5)
-    assert train_cli("resume=run", "trainer.iterations=3").status == 0
+    assert train_cli("resume=run", "trainer.iterations=2").status == 0
     sys.modules.pop("far_tasks")
     (work / "far_tasks.py").write_text(text.format(horizon=60))
     words = "horizon was 5 and is 60 now, preset.horizon was 5 and is 60 now"
@@ -111,7 +113,7 @@ def test_jobs_of_a_sweep_that_would_share_a_folder_are_refused(work, train_cli):
     )
     assert list(work.iterdir()) == []
     names = ("hydra.sweep.dir=sw", "hydra.sweep.subdir=seed_${seed}")
-    assert train_cli(*sweep, *names).status == 0
+    assert train_cli(*sweep, *names, *SHORT).status == 0
     assert sorted(path.name for path in (work / "sw").iterdir() if path.is_dir()) == [
         "seed_1",
         "seed_2",
@@ -158,12 +160,9 @@ def test_a_failed_job_in_another_process_fails_the_sweep(
     monkeypatch.setitem(plugins.class_name_to_class, name, forking.ForkingLauncher)
     (work / "nan_tasks.py").write_text(NAN)
     outcome = train_cli(
-        *("experiment=smoke", *SMALL, "--config-dir=mine", "hydra/launcher=forking", "--multirun"),
-        *(
-            "env._target_=nan_tasks.Nan",
-            "hydra.sweep.dir=sw",
-            f"trainer.num_tasks={values}",
-        ),
+        *("experiment=smoke", *SMALL, *SHORT, "--config-dir=mine", "hydra/launcher=forking"),
+        *("--multirun", "env._target_=nan_tasks.Nan", "hydra.sweep.dir=sw"),
+        f"trainer.num_tasks={values}",
     )
     assert outcome.status == status
     for module in ("nan_tasks", "hydra_plugins.forking"):
@@ -213,7 +212,7 @@ def test_a_configuration_can_ask_for_a_sweep(work):
 
 
 def test_glob_and_interval_sweeps(work, train_cli):
-    sweep = ("experiment=smoke", *SMALL, "--multirun", "hydra.sweep.dir=sw")
+    sweep = ("experiment=smoke", *SMALL, *SHORT, "--multirun", "hydra.sweep.dir=sw")
     assert train_cli(*sweep, "algorithm=glob(maml_*)").status == 0
     names = [
         str(OmegaConf.load(path / ".hydra/config.yaml").algorithm.name)

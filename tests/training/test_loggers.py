@@ -21,6 +21,7 @@ from tests.support.written_runs import line
 CHOICES = ("wandb", "mlflow")
 NAMES = {"wandb": "Weights & Biases", "mlflow": "MLflow"}
 SMOKE = ("experiment=smoke", "logger.progress=false", "sampler.threads=1")
+SHORT = (*SMOKE, "trainer.iterations=1", "trainer.validate_every=9")
 
 
 class Runs(dict):
@@ -168,11 +169,12 @@ def test_the_nodes_are_these_classes():
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_a_tracker_gets_what_metrics_jsonl_has_and_changes_nothing_else(choice, runs, work):
-    train(compose("config", [*SMOKE]), work / "plain")
+def test_a_tracker_gets_what_metrics_jsonl_has_and_changes_nothing_else(
+    choice, runs, trained_run, work
+):
     train(compose("config", [*SMOKE, f"logger={choice}"]), work / "run")
-    assert repeatable(read_metrics("run")) == repeatable(read_metrics("plain"))
-    assert_same_meta("run/checkpoints/last.pt", "plain/checkpoints/last.pt")
+    assert repeatable(read_metrics("run")) == repeatable(read_metrics(trained_run))
+    assert_same_meta("run/checkpoints/last.pt", trained_run / "checkpoints/last.pt")
     assert runs.only.logged == given("run")
     assert iterations(runs.only) == [1, 2]
     assert runs.only.ended == [0]
@@ -183,7 +185,7 @@ def test_a_tracker_gets_what_metrics_jsonl_has_and_changes_nothing_else(choice, 
 
 
 def test_weights_and_biases_is_begun_offline_in_the_run_folder(runs, work, train_cli):
-    assert train_cli(*SMOKE, "logger=wandb", "seed=7", "hydra.run.dir=my/run").status == 0
+    assert train_cli(*SHORT, "logger=wandb", "seed=7", "hydra.run.dir=my/run").status == 0
     (begun,) = runs.only.begun
     assert (begun["mode"], begun["project"], begun["name"]) == ("offline", "maml_rl", "my/run")
     assert os.path.samefile(begun["dir"], "my/run")
@@ -198,7 +200,7 @@ def test_weights_and_biases_is_begun_offline_in_the_run_folder(runs, work, train
 
 
 def test_mlflow_is_begun_in_a_database_in_the_run_folder(runs, work, train_cli):
-    assert train_cli(*SMOKE, "logger=mlflow", "seed=7", "hydra.run.dir=my/run").status == 0
+    assert train_cli(*SHORT, "logger=mlflow", "seed=7", "hydra.run.dir=my/run").status == 0
     (begun,) = runs.only.begun
     assert begun["uri"] == f"sqlite:///{work}/my/run/mlflow.db"
     assert begun["name"] == "my/run"
@@ -218,7 +220,7 @@ def test_mlflow_is_begun_in_a_database_in_the_run_folder(runs, work, train_cli):
 def test_mlflow_takes_a_server_and_an_experiment_that_is_there(runs, work):
     options = ("logger=mlflow", "logger.tracking_uri=http://there:5000", "logger.experiment=mine")
     for name in ("one", "two"):
-        train(compose("config", [*SMOKE, *options]), work / name)
+        train(compose("config", [*SHORT, *options]), work / name)
     assert [run.begun[0]["uri"] for run in runs.values()] == ["http://there:5000"] * 2
     assert [run.begun[0]["experiment"] for run in runs.values()] == ["7", "7"]
     assert sys.modules["mlflow"].MlflowClient.experiments == {"mine": None}
@@ -256,7 +258,7 @@ def test_a_run_begun_without_a_tracker_goes_on_with_one(runs, work, train_cli):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_runs_of_a_sweep_are_runs_of_their_own(choice, runs, work, train_cli):
-    options = (*SMOKE, f"logger={choice}", "hydra.sweep.dir=sweep", "trainer.iterations=1")
+    options = (*SHORT, f"logger={choice}", "hydra.sweep.dir=sweep")
     assert train_cli("--multirun", "seed=1,2", *options).status == 0
     assert len(runs) == 2
     for number, run in enumerate(runs.values()):
@@ -334,7 +336,7 @@ def test_a_missing_package_is_named_with_its_extra(
 def test_a_run_is_read_where_the_package_is_missing(
     choice, runs, work, train_cli, evaluate_cli, monkeypatch
 ):
-    assert train_cli(*SMOKE, f"logger={choice}", "hydra.run.dir=run").status == 0
+    assert train_cli(*SHORT, f"logger={choice}", "hydra.run.dir=run").status == 0
     monkeypatch.setitem(sys.modules, choice, None)
     assert stored_config(RunFolder(work / "run")).logger._target_.startswith(
         "maml_rl.training.loggers."
@@ -364,10 +366,9 @@ def test_wrong_options_are_named(make, words, runs):
 
 def test_groups_and_tags_are_chosen(runs, work, train_cli, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_GROUP", "of the day")
-    run = (*SMOKE, "trainer.iterations=1")
-    assert train_cli(*run, "logger=wandb", "logger.tags=[mine]", "hydra.run.dir=a").status == 0
-    assert train_cli(*run, "logger=wandb", "logger.group=abc", "hydra.run.dir=b").status == 0
-    assert train_cli(*run, "logger=mlflow", "+logger.tags.by=me", "hydra.run.dir=c").status == 0
+    assert train_cli(*SHORT, "logger=wandb", "logger.tags=[mine]", "hydra.run.dir=a").status == 0
+    assert train_cli(*SHORT, "logger=wandb", "logger.group=abc", "hydra.run.dir=b").status == 0
+    assert train_cli(*SHORT, "logger=mlflow", "+logger.tags.by=me", "hydra.run.dir=c").status == 0
     one, other, mlflow = (run.begun[0] for run in runs.values())
     assert (one["group"], one["tags"][-1]) == ("of the day", "mine")
     assert other["group"] == "abc"

@@ -168,24 +168,32 @@ def test_threads_do_not_change_the_result(tmp_path):
 
 
 def test_env_steps_stop_the_run_at_the_iteration_that_reaches_them(tmp_path):
-    train_smoke(tmp_path / "long", "trainer.iterations=6")
+    short = ("outer.cg_iterations=1", "trainer.validate_every=9")
+    train_smoke(tmp_path / "long", *short, "trainer.iterations=5")
     steps = [line["env_steps"] for line in read_metrics(tmp_path / "long")]
     for limit, expected in [(steps[2], 3), (steps[2] + 1, 4), (steps[2] - 1, 3), (1, 1)]:
         path = tmp_path / str(limit)
-        train_smoke(path, "trainer.iterations=null", f"trainer.env_steps={limit}")
+        train_smoke(path, *short, "trainer.iterations=null", f"trainer.env_steps={limit}")
         assert [line["iteration"] for line in read_metrics(path)] == list(range(1, expected + 1))
     path = tmp_path / "both"
-    train_smoke(path, "trainer.iterations=2", f"trainer.env_steps={steps[3]}")
+    train_smoke(path, *short, "trainer.iterations=2", f"trainer.env_steps={steps[3]}")
     assert len(read_metrics(path)) == 2
 
 
+@pytest.fixture(scope="module", params=["maml_trpo", "maml_adam"])
+def interrupted(request, tmp_path_factory):
+    """Overrides, a run of four iterations, and one that was stopped after the first two."""
+    folder = tmp_path_factory.mktemp(request.param)
+    overrides = (f"algorithm={request.param}", "inner=meta_sgd", "trainer.validate_every=2")
+    for name, iterations in (("whole", 4), ("half", 2)):
+        train_smoke(folder / name, *overrides, f"trainer.iterations={iterations}")
+    return overrides, folder / "whole", folder / "half"
+
+
 @pytest.mark.parametrize("damage", ["none", "killed while writing", "a line too many"])
-@pytest.mark.parametrize("algorithm", ["maml_trpo", "maml_adam"])
-def test_resuming_is_exact(algorithm, damage, tmp_path):
-    overrides = (f"algorithm={algorithm}", "inner=meta_sgd", "trainer.validate_every=2")
-    train_smoke(tmp_path / "whole", *overrides, "trainer.iterations=4")
-    path = tmp_path / "parts"
-    train_smoke(path, *overrides, "trainer.iterations=2")
+def test_resuming_is_exact(interrupted, damage, tmp_path):
+    overrides, whole, half = interrupted
+    path = shutil.copytree(half, tmp_path / "parts")
     if damage == "killed while writing":
         with (path / "metrics.jsonl").open("a") as file:
             file.write('{"iteration": 3, "env_st')
@@ -195,9 +203,9 @@ def test_resuming_is_exact(algorithm, damage, tmp_path):
         with (path / "metrics.jsonl").open("a") as file:
             file.write('{"iteration": 3}\n{"iteration": 4}\n')
     go_on(path, *overrides, "trainer.iterations=4")
-    assert repeatable(read_metrics(path)) == repeatable(read_metrics(tmp_path / "whole"))
+    assert repeatable(read_metrics(path)) == repeatable(read_metrics(whole))
     for name in ("last", "best", "iteration_000004"):
-        one, other = (tmp_path / run / f"checkpoints/{name}.pt" for run in ("whole", "parts"))
+        one, other = (run / f"checkpoints/{name}.pt" for run in (whole, path))
         assert_same_meta(one, other)
         first, second = load(one), load(other)
         for key in ("iteration", "env_steps", "best_validation"):
@@ -320,7 +328,7 @@ def test_a_signal_becomes_a_request_and_the_handlers_come_back(number):
 
 
 def test_a_stop_gives_up_the_iteration_under_way(tmp_path):
-    run = trainer(tmp_path, "trainer.iterations=50")
+    run = trainer(tmp_path, "trainer.iterations=50", "outer.cg_iterations=1")
     show = run.logger.show
 
     def stop_after_three(metrics, fraction):
