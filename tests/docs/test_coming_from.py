@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 
 import pytest
 import yaml
@@ -78,16 +79,19 @@ def test_every_option_exists_with_the_default_that_the_page_says(named):
         assert node[name] == yaml.safe_load(value), key
 
 
+@cache
+def built(overrides):
+    return build_distribution(compose("config", overrides.split()))
+
+
 @pytest.mark.parametrize("overrides", ENVIRONMENTS)
 def test_every_environment_builds(overrides):
-    config = compose("config", overrides.split())
     wanted = re.match(r"env=(\w+)", overrides).group(1)
-    assert build_distribution(config).name == wanted
+    assert built(overrides).name == wanted
 
 
 def test_the_environments_are_the_ones_described():
-    built = [build_distribution(compose("config", overrides.split())) for overrides in ENVIRONMENTS]
-    cheetah, velocity, point, *ants = built[:6]
+    cheetah, velocity, point, *ants = (built(overrides) for overrides in ENVIRONMENTS[:6])
     # pytorch-maml-rl: outputs span [-10, 10], 100 steps of five times 0.01 s
     assert (cheetah.action_scale, cheetah.horizon, cheetah.frame_skip) == (0.1, 100, 5)
     assert cheetah.observation_space.shape == (8 + 9 + 3,)
