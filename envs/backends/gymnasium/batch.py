@@ -28,7 +28,7 @@ from envs.protocol import Array, Step, Tasks, check_count, task_at
 if TYPE_CHECKING:
     from envs.backends.gymnasium.distribution import GymnasiumTaskDistribution
 
-PATIENCE = 5.0  # seconds that a process has to end by itself
+PATIENCE = 5.0  # seconds in which the status of a process that ended becomes known
 
 
 class BatchedGymnasium:
@@ -52,10 +52,10 @@ class BatchedGymnasium:
         self.distribution, self.shape = distribution, (num_tasks, slots)
         self._total = num_tasks * slots
         self._size = -(-self._total // min(threads, self._total))  # rows of a block, rounded up
-        self._blocks = range(-(-self._total // self._size))
+        count = -(-self._total // self._size)
+        self._blocks = range(count)
         builders = [
-            partial(_Block, distribution, self._size, slots, index, len(self._blocks))
-            for index in self._blocks
+            partial(_Block, distribution, self._size, slots, index, count) for index in self._blocks
         ]
         self._waiting = False  # for an answer, which may never come if this is true afterwards
         self._vector: SyncVectorEnv | AsyncVectorEnv = (
@@ -109,10 +109,10 @@ class BatchedGymnasium:
 
     def close(self) -> None:
         """End the processes and close the environments."""
-        if isinstance(self._vector, SyncVectorEnv) or not self._waiting:
-            self._vector.close()
-        else:
+        if isinstance(self._vector, AsyncVectorEnv) and self._waiting:
             self._end(self._vector)
+        else:
+            self._vector.close()
 
     def _part(self, rows: Any, block: int) -> Any:
         """Rows of one block."""
@@ -183,12 +183,8 @@ class BatchedGymnasium:
     def _end(vector: AsyncVectorEnv) -> None:
         """End all processes at once."""
         for process in vector.processes:
-            process.terminate()
-        for process in vector.processes:
-            process.join(PATIENCE)
-            if process.is_alive():
-                process.kill()
-                process.join()
+            process.kill()
+            process.join()
         for pipe in vector.parent_pipes:
             if pipe is not None:
                 pipe.close()
