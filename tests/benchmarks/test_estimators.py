@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import estimators
-from benchmarks.estimators import (
+from benchmarks.derivatives import (
     Estimator,
     Problem,
     TableBaseline,
