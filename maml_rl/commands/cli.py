@@ -14,6 +14,7 @@ import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -115,6 +116,18 @@ def parse_overrides(overrides: Sequence[str], loader: ConfigLoader | None = None
             f"cannot read {error.override!r}: write key=value, and quote a value that holds "
             f"special characters, as in \"key='a=b'\"."
         ) from error
+
+
+def compose_run(overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """Compose a run's configuration, and Hydra's node for it, which its resolvers then read.
+
+    Raises:
+        UserError: as `compose`.
+    """
+    composed = compose("config", overrides, with_hydra=True)
+    HydraConfig.instance().set_config(composed)
+    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    return config, composed.hydra
 
 
 def compose(name: str, overrides: Sequence[str], with_hydra: bool = False) -> DictConfig:

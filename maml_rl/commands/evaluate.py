@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from envs.errors import UserError
-from envs.protocol import TaskDistribution, Tasks, count_tasks
+from envs.protocol import count_tasks
 from maml_rl.commands.cli import compose, parse_overrides
 from maml_rl.commands.evaluation_files import film, write_evaluation
 from maml_rl.commands.evaluation_options import Request, checked
@@ -123,7 +123,9 @@ def _result(request: Request, evaluation: Evaluation) -> EvaluationResult:
         values = request.grid.values
         trained_range = distribution.grid(len(values)).values[[0, -1]]
         grid = Grid(request.grid.parameter, values.tolist(), trained_range.tolist())
-    return summarized(_terms(request), evaluation, _optimum(distribution, request.tasks), grid)
+    optimal = distribution.optimal_return(request.tasks)
+    optimal_return = None if optimal is None else np.asarray(optimal).tolist()
+    return summarized(_terms(request), evaluation, optimal_return, grid)
 
 
 def _terms(request: Request) -> Terms:
@@ -146,12 +148,6 @@ def _terms(request: Request) -> Terms:
         trials=None if trials is None else options.trials,
         trained_episodes=None if trials is None else trials.episodes,
     )
-
-
-def _optimum(distribution: TaskDistribution, tasks: Tasks) -> list[float] | None:
-    """Each task's return under a policy that knows it, [M]; None where that is not known."""
-    optimal = distribution.optimal_return(tasks)
-    return None if optimal is None else list(np.asarray(optimal).tolist())
 
 
 def _print_notes(request: Request) -> None:

@@ -76,8 +76,16 @@ def checked(run: str, options: DictConfig) -> Request:
         trained = trained.varied(**inner)
     except ArgumentError as error:
         raise error.within("inner") from error
-    no_film = _no_film(options.video, trained)
-    if no_film is not None:
+    no_film = None
+    try:
+        if options.video:
+            _check_film(
+                trained.distribution, trained.learner.name, f"video={options.video}".lower()
+            )
+    except UserError as error:
+        if options.video != "auto":  # which films what can be filmed
+            raise
+        no_film = str(error)
         options.video = False  # for every run of a comparison: a second try may end the process
     source, grid = trained.source(options.split), _grid(options, trained.distribution)
     tasks = _tasks(trained, options) if grid is None else grid.tasks
@@ -157,23 +165,6 @@ def _grid(options: DictConfig, distribution: TaskDistribution) -> TaskGrid | Non
     count = options.num_tasks
     count = GRID_TASKS if count is None else integer_at_least("num_tasks", count, 2)
     return distribution.grid(count, limits)
-
-
-def _no_film(video: object, trained: Trained) -> str | None:
-    """Why there can be no film, where video=auto films what can be filmed; None where it can.
-
-    Raises:
-        UserError: where a film must be and cannot.
-    """
-    if not video:
-        return None
-    try:
-        _check_film(trained.distribution, trained.learner.name, f"video={video}".lower())
-    except UserError as error:
-        if video != "auto":
-            raise
-        return str(error)
-    return None
 
 
 def _check_film(distribution: TaskDistribution, algorithm: str, asked: str) -> None:

@@ -18,7 +18,7 @@ ANY_PYTHON = (
 def train_main() -> None:
     """Run `train.py` on the process's arguments."""
     with _quiet_interrupt():
-        if asks_for_completion(sys.argv[1:]):
+        if {"-sc", "--shell-completion"} & set(sys.argv[1:]):
             complete()
             return
         from maml_rl.commands.cli import guarded
@@ -27,29 +27,18 @@ def train_main() -> None:
         guarded(train_command)
 
 
-def asks_for_completion(arguments: Sequence[str]) -> bool:
-    """Whether a shell asks for completions, or for the script that asks for them."""
-    return bool({"-sc", "--shell-completion"} & set(arguments))
-
-
 def complete() -> None:
-    """Let Hydra answer a shell, without importing torch or any environment."""
-    from hydra import version
-    from hydra._internal.utils import _run_hydra, get_args_parser
+    """Let Hydra answer a shell that asks for completions, or for the script that asks for them.
 
-    from maml_rl.commands.paths import config_directory
+    Neither torch nor any environment is imported.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from maml_rl.commands.hydra_app import run
 
     _name_python_plainly()
-    version.setbase("1.3")
-    parser, written = get_args_parser(), StringIO()
-    with redirect_stdout(written):
-        _run_hydra(
-            args=parser.parse_args(),
-            args_parser=parser,
-            task_function=lambda config: None,
-            config_path=str(config_directory()),
-            config_name="config",
-        )
+    with redirect_stdout(StringIO()) as written:
+        run(get_args_parser().parse_args(), lambda config: None)
     print(written.getvalue().replace(*ANY_PYTHON), end="")
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
-from maml_rl.commands.cli import compose, parse_overrides, warn
+from maml_rl.commands.cli import compose, compose_run, parse_overrides, warn
 from maml_rl.commands.train import check_folder, ended, resume
 from maml_rl.configuration.building import build_run, configuration_files, rehearse_tasks
 from maml_rl.configuration.user_classes import adapted_overrides
@@ -37,10 +34,8 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
         resume(str(path), chosen)
         return load(path)
     options = adapted_overrides(parse_overrides(overrides), lambda lines: compose("config", lines))
-    composed = compose("config", options, with_hydra=True)
-    HydraConfig.instance().set_config(composed)
-    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    path = Path(composed.hydra.run.dir if folder is None else folder)
+    config, hydra = compose_run(options)
+    path = Path(hydra.run.dir if folder is None else folder)
     check_folder(path, "hydra.run.dir" if folder is None else "folder")
     trainer, initialization = build_run(config, path)
     warn(rehearse_tasks(trainer.distribution))

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
-from maml_rl.commands.cli import compose, parse_overrides, status_of, warn
+from maml_rl.commands.cli import compose, compose_run, parse_overrides, status_of, warn
 from maml_rl.commands.hydra_app import recorded_returns, run, run_single
 from maml_rl.commands.paths import config_directory
 from maml_rl.configuration.building import (
@@ -158,11 +158,8 @@ def check(overrides: list[str], job: int | None) -> Checked:
         UserError: in the words of the part that refused its arguments.
     """
     number = [] if job is None else [f"hydra.job.num={job}"]
-    composed = compose("config", [*overrides, *number], with_hydra=True)
-    HydraConfig.instance().set_config(composed)
-    config = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    config, chosen = compose_run([*overrides, *number])
     trainer, _ = build_run(config, Path())
-    chosen = composed.hydra
     path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
     check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
     warning = rehearse_tasks(trainer.distribution)

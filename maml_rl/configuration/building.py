@@ -266,7 +266,7 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
     """
     cls = _class(name, str(node._target_))
     parameters = inspect.signature(cls).parameters
-    known = arguments(cls)
+    known, of_project = arguments(cls), str(cls.__module__).startswith(("maml_rl.", "envs."))
     values = {}
     for key, value in ((str(key), value) for key, value in node.items() if key != "_target_"):
         if key not in known.defaults and value is None:
@@ -280,8 +280,8 @@ def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:
                 f"{name}.{key} is unknown: {cls.__name__} takes {takes} (~{name}.{key} "
                 f"takes a value away)."
             )
-        if value is None and _keeps_default(cls, known.defaults.get(key)):
-            continue
+        if value is None and known.defaults.get(key) is not None and not of_project:
+            continue  # null keeps the default; only the project's classes refuse it
         values[key] = _value(f"{name}.{key}", value)
         if key in parameters and not isinstance(value, DictConfig):
             _check_type(f"{name}.{key}", value, str(parameters[key].annotation))
@@ -318,11 +318,6 @@ def arguments_of(node: str, elsewhere: Collection[str] = ()) -> Iterator[None]:
         yield
     except ArgumentError as error:
         raise error.within(node, elsewhere) from error
-
-
-def _keeps_default(built: Any, default: Any) -> bool:
-    """Whether null keeps the default of an argument; only the project's classes refuse null."""
-    return default is not None and not str(built.__module__).startswith(("maml_rl.", "envs."))
 
 
 def _value(name: str, value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.lines import Line2D
 from maml_rl.evaluation.curves import (
     COLOURS,
     FEW_TICKS,
+    Overlay,
     Style,
     draw_quantity,
     estimates_of,
@@ -25,8 +25,7 @@ from maml_rl.evaluation.curves import (
     style,
     thinned,
 )
-from maml_rl.evaluation.result import Estimate, Point
-from maml_rl.evaluation.statistics import Values
+from maml_rl.evaluation.result import Estimate
 
 OTHERS = "#b4b4b4"  # groups that are not in colour
 MOST_COLOURED = 7  # groups of a comparison; of more, the best ones, and all others in small panels
@@ -34,17 +33,6 @@ SMALL_COLUMNS = 6
 LEGEND_COLUMNS = 3
 LEGEND_CHARACTERS = 180  # side by side
 FEWEST_FOR_FAR = 5  # groups
-
-
-class Overlay(NamedTuple):
-    """One group of runs in a comparison."""
-
-    label: str
-    runs: list[tuple[Values, Values]]  # learning curve of each: env steps [I], return [I]
-    mean: tuple[Values, Values] | None  # their mean; None where nothing was trained
-    curve: Sequence[Point]  # adaptation curve with intervals over runs and tasks
-    within: Sequence[Point] | None = None  # every episode, of learners with memory
-    success: Sequence[Estimate] | None = None  # success rate at each point of the curve
 
 
 def comparison_figure(overlays: Sequence[Overlay], title: str) -> Figure:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -157,23 +156,18 @@ def _draw_curves(axes: Axes, result: EvaluationResult) -> None:
     axes.legend()
 
 
-class Drawn(Protocol):
-    """The drawn quantities of a result, or of a group of runs."""
+class Overlay(NamedTuple):
+    """One group of runs in a comparison."""
 
-    @property
-    def curve(self) -> Sequence[Point]:
-        """Returns by inner step."""
-        ...
+    label: str
+    runs: list[tuple[Values, Values]]  # learning curve of each: env steps [I], return [I]
+    mean: tuple[Values, Values] | None  # their mean; None where nothing was trained
+    curve: Sequence[Point]  # adaptation curve with intervals over runs and tasks
+    within: Sequence[Point] | None = None  # every episode, of learners with memory
+    success: Sequence[Estimate] | None = None  # success rate at each point of the curve
 
-    @property
-    def within(self) -> Sequence[Point] | None:
-        """Returns by episode; of learners with memory."""
-        ...
 
-    @property
-    def success(self) -> Sequence[Estimate] | None:
-        """Success rates by inner step."""
-        ...
+Drawn = EvaluationResult | Overlay
 
 
 def quantities(results: Sequence[Drawn], remembers: bool) -> list[str]:
@@ -311,7 +305,8 @@ def lines_figure(
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    figure = new_figure(11 if columns > 1 else 8, (2.4 if columns > 1 else 4) * rows)
+    width, height = (11, 2.4) if columns > 1 else (8, 4)
+    figure = new_figure(width, height * rows)
     grid = grid_of(figure, rows, columns, len(panels))
     for axes, (title, lines) in zip(grid, panels.items(), strict=True):
         for number, (label, (x, y)) in enumerate(lines.items()):
@@ -333,14 +328,11 @@ def stacked_figure(x: Values, parts: Mapping[str, Values], xlabel: str, ylabel: 
     figure = new_figure(8, 3)
     axes = figure.subplots()
     thin = {label: thinned(x, values) for label, values in parts.items()}
-    positions = next(iter(thin.values()))[0]
-    colours = list(itertools.islice(itertools.cycle(COLOURS), len(parts)))
-    axes.stackplot(
-        positions, *(y for _, y in thin.values()), labels=list(thin), colors=colours, alpha=0.8
-    )
+    positions, heights = next(iter(thin.values()))[0], [y for _, y in thin.values()]
+    axes.stackplot(positions, *heights, labels=list(thin), colors=COLOURS, alpha=0.8)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(x=0)
-    whole = np.sum([y for _, y in thin.values()], axis=0)
+    whole = np.sum(heights, axis=0)
     top = CUT * float(np.median(whole))
     if whole.max() > top > 0:
         axes.set_ylim(0, top)

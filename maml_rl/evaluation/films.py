@@ -70,7 +70,10 @@ def record(
         UserError: if the environment cannot be drawn.
     """
     with ExitStack() as stack:
-        envs = [_opened(stack, distribution, task) for _ in stages]
+        envs = [
+            stack.enter_context(closing(drawn_environment(distribution, task, SIZE)))
+            for _ in stages
+        ]
         episodes = [
             episode(env, distribution, policy, params, seed)
             for env, params in zip(envs, stages.values(), strict=True)
@@ -83,11 +86,6 @@ def record(
     with replacing(path.with_suffix(".gif")) as partial:
         write_gif(partial, film.small, rate / stride)
     return film.returns
-
-
-def _opened(stack: ExitStack, distribution: Any, task: Task) -> gymnasium.Env[Any, Any]:
-    """An environment of a task that draws itself; it is closed with the stack."""
-    return stack.enter_context(closing(drawn_environment(distribution, task, SIZE)))
 
 
 class _Film:

@@ -92,14 +92,16 @@ def within_strata(result: EvaluationResult) -> EvaluationResult:
 
 def _renewed(curve: Curve, strata: Strata | None, earned: Values | None = None) -> Curve:
     """A curve with new intervals; `earned` [N, M] is the sum of the returns before each point."""
-    points = []
-    for point in curve:
-        interval = bootstrap_interval(np.array(point.per_task), strata=strata)
-        sums = point.cumulative
-        if sums is not None and earned is not None:
-            sums = _over_tasks(earned[point.number], strata)
-        points.append(replace(point, ci95=interval, cumulative=sums))
-    return tuple(points)
+    return tuple(
+        replace(
+            point,
+            ci95=bootstrap_interval(np.array(point.per_task), strata=strata),
+            cumulative=point.cumulative
+            if point.cumulative is None or earned is None
+            else _over_tasks(earned[point.number], strata),
+        )
+        for point in curve
+    )
 
 
 def _strata_of_groups(result: EvaluationResult) -> list[str] | None:

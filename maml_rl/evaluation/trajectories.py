@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
@@ -23,17 +22,14 @@ from envs.protocol import (
 )
 from envs.trajectories import Trajectories, shown_of
 from maml_rl.algorithm.rollout import Rollout
-from maml_rl.evaluation.curves import BEFORE, stage_colour
+from maml_rl.evaluation.curves import BEFORE, new_figure, stage_colour
 from maml_rl.wording import after, counted
 
 PANELS = 6  # tasks in a figure of trajectories, at most
 COLUMNS = 3
 EPISODES = 5  # single episodes drawn of a stage, at most
 MOST_NUMBERS = 6  # of a task that is drawn by pairs of its first three
-FAINT = {
-    True: 0.12,
-    False: 0.3,
-}  # in the plane and over time, of the lines of single episodes: 1 is opaque
+FAINT = {True: 0.12, False: 0.3}  # opacity of single episodes' lines, in the plane and over time
 DRAWS = 1000  # tasks drawn to show what is trained on
 GOAL: dict[str, Any] = {"marker": "*", "s": 130, "color": "#ffc20a", "edgecolor": "black"}
 COURSE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1.2}
@@ -100,10 +96,13 @@ def trajectory_figure(
         return None
     panels = chosen_tasks(distribution, tasks) if panels is None else panels
     figure, axes = _panels(len(panels))
-    ran = [_ran(rollout) for rollout in rollouts]
+    ran, last = [_ran(rollout) for rollout in rollouts], len(stages) - 1
     for panel, index in zip(axes, panels, strict=True):
         panel.set_title(distribution.describe(task_at(tasks, index)), fontsize=10)
-        _draw_task(panel, stages, ran, index)
+        for step, stage in enumerate(stages):
+            thin = EPISODES if step in (0, last) else 0
+            _draw_stage(panel, stage, ran[step], index, stage_colour(step, last), thin)
+        _draw_target(panel, stages[0], index)
     _name_axes(axes, stages[0])
     if stages[0].in_plane:
         _square(axes)
@@ -127,17 +126,6 @@ def _ran(rollout: Rollout) -> Array:
     """The moments that episodes reached, of T + 1 with their start, [M, T + 1, B] bool."""
     mask = rollout.mask.numpy() > 0
     return np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
-
-
-def _draw_task(
-    axes: Axes, stages: Sequence[Trajectories], ran: Sequence[Array], index: int
-) -> None:
-    """Draw one task's episodes of every stage, and its target."""
-    last = len(stages) - 1
-    for step, stage in enumerate(stages):
-        thin = EPISODES if step in (0, last) else 0
-        _draw_stage(axes, stage, ran[step], index, stage_colour(step, last), thin)
-    _draw_target(axes, stages[0], index)
 
 
 def _draw_stage(
@@ -180,8 +168,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     """Lay out panels of the same scale."""
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
-    figure = Figure(figsize=(1 + 3.4 * columns, 1.1 + 3.3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1 + 3.4 * columns, 1.1 + 3.3 * rows)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     axes = list(grid.flat)
     for unused in axes[count:]:
@@ -192,19 +179,16 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
 def _name_axes(axes: Sequence[Axes], shown: Trajectories) -> None:
     """Set the names of the axes, at the left and below."""
     unit = f", {shown.unit}" if shown.unit else ""
-    across, upwards = (
-        (f"x{unit}", f"y{unit}") if shown.in_plane else ("time, s", f"{shown.label}{unit}")
-    )
-    for panel in axes:
-        panel.set(xlabel=across, ylabel=upwards)
-        panel.grid(alpha=0.25)
-    for panel in axes[:-COLUMNS]:
-        panel.set_xlabel("")
-    for panel in axes[-COLUMNS:]:
-        panel.tick_params(labelbottom=True)  # where the row below is not full
+    across, upwards = f"x{unit}", f"y{unit}"
+    if not shown.in_plane:
+        across, upwards = "time, s", f"{shown.label}{unit}"
     for index, panel in enumerate(axes):
-        if index % COLUMNS:
-            panel.set_ylabel("")
+        panel.grid(alpha=0.25)
+        if index % COLUMNS == 0:
+            panel.set_ylabel(upwards)
+    for panel in axes[-COLUMNS:]:
+        panel.set_xlabel(across)
+        panel.tick_params(labelbottom=True)  # where the row below is not full
 
 
 def _square(axes: Sequence[Axes]) -> None:
@@ -259,8 +243,7 @@ def task_figure(title: str, distribution: TaskDistribution, splits: Splits) -> F
     numbers = [_numbers(tasks) for tasks in (drawn, splits.validation, splits.test)]
     pairs = list(itertools.combinations(range(min(3, len(names))), 2))
     width = 6.4 if len(pairs) < 2 else 4.6 * len(pairs)
-    figure = Figure(figsize=(width, 4.0 if not pairs else 6.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(width, 6.0 if pairs else 4.0)
     panels = figure.subplots(1, max(1, len(pairs)), squeeze=False)[0]
     if not pairs:
         _draw_histogram(panels[0], names, *numbers)
@@ -315,4 +298,4 @@ def _draw_scatter(axes: Axes, names: Sequence[str], drawn: Array, *stored: Array
 
 
 def _counted(label: str, values: Array) -> str:
-    return f"{label}, {len(values)} task{'s' if len(values) > 1 else ''}"
+    return f"{label}, {counted(len(values), 'task')}"

@@ -41,7 +41,10 @@ def compare(
     """
     if out.exists() and not (out.is_dir() and os.access(out, os.W_OK)):
         raise UserError(f"out={out} cannot be made or written to: name another folder.")
-    runs = [_readable(folder) for folder in folders]
+    runs = [read_run(folder) for folder in folders]
+    for run in runs:
+        if not run.config:
+            raise UserError(f"{run.path}: {run.faults[0]}")
     check_same_environment(runs)
     runs = [_evaluated(run, evaluate, again) for run in runs]
     comparison = compared(runs)
@@ -54,13 +57,6 @@ def compare(
     except OSError as error:
         raise UserError(f"out={out} cannot be made or written to: {error.strerror}.") from error
     return comparison
-
-
-def _readable(folder: Path) -> RunData:
-    run = read_run(folder)
-    if not run.config:
-        raise UserError(f"{folder}: {run.faults[0]}")
-    return run
 
 
 def _evaluated(run: RunData, evaluate: Callable[[RunData], None] | None, again: bool) -> RunData:

@@ -25,7 +25,6 @@ from maml_rl.evaluation.storage import (
     robust_json,
 )
 from maml_rl.reporting.groups import Group
-from maml_rl.runs.data import RunData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,9 +110,7 @@ def statistics_of(group: Group, first: Group, steps: int) -> GroupStatistics:
 def _point(group: Group, first: Group, step: int) -> GroupPoint:
     scores, success = group.returns(step), group.success(step)
     seen, strata = group.env_steps(step), group.strata
-    pairs, strata_of_pairs = ([], []) if group is first else _pairs(group, first, step)
     worse = estimate(lowered(scores, group.returns(0)), mean, strata) if step else None
-    shares = improvement(pairs, strata=strata_of_pairs) if pairs else None
     return GroupPoint(
         **vars(estimate(scores, mean, strata)),
         number=step,
@@ -125,7 +122,7 @@ def _point(group: Group, first: Group, step: int) -> GroupPoint:
         per_run=scores.mean(axis=1),
         success=None if success is None else estimate(success, mean, strata),
         success_iqm=None if success is None else estimate(success, interquartile_mean, strata),
-        improvement=None if shares is None else Estimate(*shares),
+        improvement=None if group is first else _improvement(group, first, step),
     )
 
 
@@ -151,19 +148,20 @@ def _within(group: Group) -> list[Point] | None:
     ]
 
 
-def _pairs(
-    group: Group, first: Group, step: int
-) -> tuple[list[tuple[Values, Values]], list[Strata | None]]:
-    """Returns of runs that met the same test tasks, and the strata of those; empty without any."""
-    by_set: list[dict[str, list[RunData]]] = [{}, {}]
-    for runs, side in zip(by_set, (group, first), strict=True):
-        for name, run in zip(side.task_sets, side.runs, strict=True):
-            runs.setdefault(name, []).append(run)
-    shared = [name for name in by_set[1] if name in by_set[0]]
-    returns = [
-        [np.stack([run.evaluated.returns[step] for run in runs[name]]) for runs in by_set]
-        for name in shared
-    ]
-    return [(left, right) for left, right in returns], [
-        by_set[1][name][0].evaluated.strata for name in shared
-    ]
+def _improvement(group: Group, first: Group, step: int) -> Estimate | None:
+    """Probability of improvement over the first group, by runs that met the same test tasks.
+
+    None where there are no such runs.
+    """
+    pairs: list[tuple[Values, Values]] = []
+    strata: list[Strata | None] = []
+    for tasks in dict.fromkeys(first.task_sets):
+        ours, theirs = (
+            [run for run, met in zip(side.runs, side.task_sets, strict=True) if met == tasks]
+            for side in (group, first)
+        )
+        if ours:
+            returns = [[run.evaluated.returns[step] for run in runs] for runs in (ours, theirs)]
+            pairs.append((np.stack(returns[0]), np.stack(returns[1])))
+            strata.append(theirs[0].evaluated.strata)
+    return Estimate(*improvement(pairs, strata=strata)) if pairs else None

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from envs.errors import UserError
 from maml_rl.evaluation.statistics import Strata, Values
 from maml_rl.runs.data import RunData
+from maml_rl.runs.folder import flat
 from maml_rl.wording import command
 
 SIZES = ("num_tasks", "num_episodes")
@@ -101,7 +102,7 @@ def check_same_environment(runs: Sequence[RunData]) -> None:
                 f"runs of different environments cannot be overlaid: {first.path} is of "
                 f"{first.env}, {run.path} of {run.env}."
             )
-        given, other = (_flat(side.config.get("env"), "env.") for side in (run, first))
+        given, other = (flat(side.config.get("env", {}), "env.") for side in (run, first))
         for key in dict.fromkeys([*other, *given]):
             if not _same(given.get(key), other.get(key)):
                 raise UserError(
@@ -147,39 +148,39 @@ def _goes_on(*runs: RunData) -> bool:
 
 def grouped(runs: Sequence[RunData]) -> list[Group]:
     """Group runs by algorithm, and by the settings but the seed that differ within an algorithm."""
-    by_algorithm: dict[str, list[RunData]] = {}
-    for run in runs:
-        by_algorithm.setdefault(run.algorithm, []).append(run)
-    groups = []
-    for algorithm, members_of in by_algorithm.items():
-        flat = [_compared_settings(run.config) for run in members_of]
-        keys = [
-            key
-            for key in dict.fromkeys(key for settings in flat for key in settings)
-            if not all(_same(settings.get(key), flat[0].get(key)) for settings in flat)
+    groups: list[Group] = []
+    for algorithm in dict.fromkeys(run.algorithm for run in runs):
+        settings_of = [
+            (run, _compared_settings(run.config)) for run in runs if run.algorithm == algorithm
         ]
-        members: dict[str, list[int]] = {}
-        for index, settings in enumerate(flat):
-            text = json.dumps([_plain(settings.get(key)) for key in keys], default=str)
-            members.setdefault(text, []).append(index)
-        values = [{key: flat[indices[0]].get(key) for key in keys} for indices in members.values()]
-        labels = _labels(algorithm, values)
-        for label, settings, indices in zip(labels, values, members.values(), strict=True):
-            groups.append(Group(label, settings, [members_of[index] for index in indices]))
-    order = {id(run): number for number, run in enumerate(runs)}
-    return sorted(groups, key=lambda group: order[id(group.runs[0])])
+        first = settings_of[0][1]
+        differing = [
+            key
+            for key in dict.fromkeys(key for _, settings in settings_of for key in settings)
+            if not all(_same(settings.get(key), first.get(key)) for _, settings in settings_of)
+        ]
+        members: dict[str, list[RunData]] = {}
+        values: dict[str, dict[str, Any]] = {}
+        for run, settings in settings_of:
+            chosen = {key: settings.get(key) for key in differing}
+            text = json.dumps([_plain(value) for value in chosen.values()], default=str)
+            members.setdefault(text, []).append(run)
+            values.setdefault(text, chosen)
+        labels = _labels(algorithm, list(values.values()))
+        groups += map(Group, labels, values.values(), members.values())
+    return sorted(groups, key=lambda group: runs.index(group.runs[0]))
 
 
 def _compared_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that distinguish algorithms; the place where a run began is a yes or no."""
-    flat = {
+    settings = {
         key: value
-        for key, value in _flat(config, "").items()
+        for key, value in flat(config).items()
         if not any(key == name or key.startswith(f"{name}.") for name in NOT_COMPARED)
     }
-    if flat.get("init_from") is not None:
-        flat["init_from"] = "a run"
-    return flat
+    if settings.get("init_from") is not None:
+        settings["init_from"] = "a run"
+    return settings
 
 
 def _labels(algorithm: str, values: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -190,13 +191,6 @@ def _labels(algorithm: str, values: Sequence[Mapping[str, Any]]) -> list[str]:
         if len(set(labels)) == len(labels):
             break
     return labels
-
-
-def _flat(node: Any, prefix: str) -> dict[str, Any]:
-    """Values of nested mappings by their dotted keys; lists are values."""
-    if not isinstance(node, Mapping):
-        return {prefix.rstrip("."): node}
-    return {k: v for name, part in node.items() for k, v in _flat(part, f"{prefix}{name}.").items()}
 
 
 def _plain(value: Any) -> Any:

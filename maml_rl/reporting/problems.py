@@ -20,8 +20,7 @@ def problems(run: RunData) -> list[str]:
     return [
         *run.faults,
         *_unfinished(run),
-        *_broken_checkpoints(run),
-        *_broken_tasks(run),
+        *_broken_files(run),
         *_evaluation_problems(run),
         *_metric_problems(run),
         *_origin_problems(run),
@@ -75,9 +74,9 @@ def _reason(stopped: Path) -> str:
         return "stopped.json, which cannot be read."
 
 
-def _broken_checkpoints(run: RunData) -> Iterator[str]:
+def _broken_files(run: RunData) -> Iterator[str]:
     if not (run.path / CONFIG).is_file():
-        return  # kept in results/, without weights
+        return  # kept in results/, without weights and tasks
     names = run.folder.checkpoint_names()
     if not names:
         yield "There is no checkpoint."
@@ -86,11 +85,6 @@ def _broken_checkpoints(run: RunData) -> Iterator[str]:
             load_checkpoint(run.folder.checkpoint(name))
         except CheckpointError as error:
             yield f"Damaged checkpoint: {error}"
-
-
-def _broken_tasks(run: RunData) -> Iterator[str]:
-    if not (run.path / CONFIG).is_file():
-        return  # kept in results/, without tasks
     try:
         run.folder.read_splits()
     except UserError as error:

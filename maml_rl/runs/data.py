@@ -189,13 +189,14 @@ def read_run(path: Path) -> RunData:
         return _compact_run(path)
     faults: list[str] = []
     origin = _json_object(path / "provenance.json", faults)
+    overrides = _loaded(path / ".hydra/overrides.yaml")
     return RunData(
         path=path,
         config=_config(_loaded(path / CONFIG), CONFIG, _changed(origin, faults), faults),
         metrics=_metrics(path / "metrics.jsonl", faults),
-        evaluation=_evaluation(_evaluation_file(path), faults),
+        evaluation=_evaluation(path, faults),
         provenance=origin,
-        overrides=_overrides(path / ".hydra/overrides.yaml"),
+        overrides=[str(line) for line in overrides] if isinstance(overrides, list) else [],
         faults=faults,
     )
 
@@ -257,7 +258,7 @@ def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
 
 
 def _loaded(file: Path) -> Any:
-    """A configuration as it is stored; None where it cannot be read."""
+    """The content of a YAML file; None where it cannot be read."""
     try:
         return from_yaml(file.read_text())
     except (OSError, ValueError):
@@ -281,13 +282,6 @@ def _config(
         faults.append(f"{name} is not whole: it has no {missing[0]}.")
         return {}
     return {str(key): value for key, value in config.items()}
-
-
-def _overrides(file: Path) -> list[str]:
-    try:
-        return [str(line) for line in from_yaml(file.read_text())]
-    except (OSError, ValueError, TypeError):  # the configuration says it all
-        return []
 
 
 def _metrics(file: Path, faults: list[str]) -> list[dict[str, Any]]:
@@ -320,13 +314,10 @@ def _json_object(file: Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def _evaluation_file(path: Path) -> Path:
+def _evaluation(path: Path, faults: list[str]) -> EvaluationResult | None:
     """The last evaluation of a run; of an initialization that ships, else the one beside it."""
     last = RunFolder(path).evaluation / "evaluation.json"
-    return last if last.is_file() else path / EVALUATION
-
-
-def _evaluation(file: Path, faults: list[str]) -> EvaluationResult | None:
+    file = last if last.is_file() else path / EVALUATION
     content = _json_object(file, faults)
     if not content:
         return None

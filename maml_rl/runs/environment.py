@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from envs.protocol import TaskDistribution
+from maml_rl.runs.folder import flat
 
 ALWAYS = ("name", "horizon", "frame_skip", "action_scale", "dt", "preset", "model")
 SPACES = ("observation_space", "action_space")
@@ -49,18 +50,10 @@ def environment_difference(
     stored, now = provenance.get("environment"), environment_numbers(distribution)
     if not isinstance(stored, Mapping):
         return None
-    before, after = dict(_flat(stored)), dict(_flat(now))
+    before, after = flat(stored), flat(now)
     differing = [key for key in before if key in after and before[key] != after[key]]
     words = [f"{key} was {before[key]} and is {after[key]} now" for key in differing[:3]]
     return ", ".join(words) or None
-
-
-def _flat(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in numbers.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _plain(value: Any) -> Any:

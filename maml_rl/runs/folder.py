@@ -168,11 +168,10 @@ class RunFolder:
         try:
             data = json.loads(self.tasks.read_text())
             splits = Splits(*(tasks_from_json(data[name]) for name in Splits._fields))
-            valid = all(_are_tasks(tasks) for tasks in splits)
+            if not all(_are_tasks(tasks) for tasks in splits):
+                raise ValueError("these are no tasks")
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.") from error
-        if not valid:
-            raise UserError(f"{self.tasks} is damaged: it should hold the run's tasks.")
         return splits
 
     def write_provenance(self, seed: int, extra: Mapping[str, Any]) -> None:
@@ -242,6 +241,15 @@ def apply_changes(config: dict[str, Any], changed: Mapping[str, Any]) -> None:
                 f"provenance.json is damaged: {key}={value}, which it says was changed on "
                 f"resuming, does not fit the run's configuration."
             ) from error
+
+
+def flat(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys; lists are values."""
+    values: dict[str, Any] = {}
+    for name, part in node.items():
+        key = f"{prefix}{name}"
+        values |= flat(part, f"{key}.") if isinstance(part, Mapping) else {key: part}
+    return values
 
 
 def _put(node: Any, path: Sequence[str], value: Any) -> None:

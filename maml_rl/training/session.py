@@ -67,7 +67,11 @@ class Session:
             raise CheckpointError(f"{path} holds {sorted(content)}, which is no run's progress.")
         progress = Progress(**content)
         check_architecture(progress.meta, initial, path)
-        self._check_metrics(progress)
+        metrics = self.folder.metrics
+        if (metrics.stat().st_size if metrics.exists() else 0) < progress.metrics_bytes:
+            raise UserError(
+                f"{metrics} is shorter than at the last checkpoint. {self._other_checkpoints()}"
+            )
         difference = environment_difference(self.folder.read_provenance(), distribution)
         if difference is not None:
             raise UserError(
@@ -76,13 +80,6 @@ class Session:
             )
         self._resumed = {"iteration": progress.iteration, "changed": dict(changed or {})}
         return progress
-
-    def _check_metrics(self, progress: Progress) -> None:
-        metrics = self.folder.metrics
-        if (metrics.stat().st_size if metrics.exists() else 0) < progress.metrics_bytes:
-            raise UserError(
-                f"{metrics} is shorter than at the last checkpoint. {self._other_checkpoints()}"
-            )
 
     def _other_checkpoints(self) -> str:
         names = [name for name in self.folder.checkpoint_names() if name != "last"]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from envs.errors import ArgumentError
+from maml_rl.runs.folder import flat
 from maml_rl.training.loggers.run_logger import Metrics, RunLogger, Sink
 from maml_rl.training.loggers.stored import (
-    flat,
-    known_run,
+    known_runs,
     labels,
     quiet,
     remember_run,
@@ -58,48 +58,34 @@ class MlflowLogger(RunLogger):
 
     def sinks(self, folder: Path, start: int | None) -> dict[str, Callable[[], Sink]]:
         """Add MLflow."""
-
-        def opened() -> Mlflow:
-            return Mlflow(folder, self.experiment, self.tracking_uri, self.tags, start is not None)
-
-        return super().sinks(folder, start) | {"MLflow": opened}
+        added = {"MLflow": lambda: Mlflow(self, folder, start is not None)}
+        return super().sinks(folder, start) | added
 
 
 class Mlflow:
     """A run of MLflow, new or continued.
 
     Args:
+        options: experiment, store and tags.
         folder: of the run.
-        experiment: of MLflow.
-        tracking_uri: None is the database in the run folder.
-        tags: of a run that is begun.
         training: whether the run is being trained; otherwise results are added to it.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        experiment: str,
-        tracking_uri: str | None,
-        tags: Mapping[str, str],
-        training: bool,
-    ) -> None:
+    def __init__(self, options: MlflowLogger, folder: Path, training: bool) -> None:
         self._mlflow: Any = import_module("mlflow")
         self._entities: Any = import_module("mlflow.entities")
         self._training = training
-        uri = tracking_uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+        uri = options.tracking_uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
         with quiet("mlflow", "alembic"):
             self._client = self._mlflow.MlflowClient(tracking_uri=uri)
-            known = known_run(folder, "mlflow")
-            self._run = known or self._begun(folder, experiment, tracking_uri is None, tags)
+            self._run = known_runs(folder).get("mlflow") or self._begun(options, folder)
             if training:
                 self._client.update_run(self._run, status="RUNNING")
         remember_run(folder, "mlflow", self._run)
 
-    def _begun(
-        self, folder: Path, experiment: str, in_folder: bool, tags: Mapping[str, str]
-    ) -> str:
+    def _begun(self, options: MlflowLogger, folder: Path) -> str:
         """Begin a run with the configuration as its parameters; return its id."""
+        in_folder, experiment = options.tracking_uri is None, options.experiment
         artifacts = (folder / "mlartifacts").resolve().as_uri() if in_folder else None
         try:
             number = self._client.create_experiment(experiment, artifact_location=artifacts)
@@ -108,11 +94,11 @@ class Mlflow:
         named = labels(folder)
         label_tags = {} if named is None else {**named._asdict(), "group": named.group}
         run: str = self._client.create_run(
-            number, run_name=title(folder), tags={**label_tags, **tags}
+            number, run_name=title(folder), tags={**label_tags, **options.tags}
         ).info.run_id
         params = [
             self._entities.Param(key, str(value))
-            for key, value in flat(stored_configuration(folder))
+            for key, value in flat(stored_configuration(folder)).items()
         ]
         for first in range(0, len(params), 100):  # as many as it takes at a time
             self._client.log_batch(run, params=params[first : first + 100])

@@ -60,27 +60,15 @@ def title(folder: Path) -> str:
     return "/".join(folder.resolve().parts[-2:])
 
 
-def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a nested dictionary with their dotted keys."""
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def known_run(folder: Path, tracker: str) -> str | None:
-    """The id of the tracker's run that belongs to a run folder; None where there is none."""
+def known_runs(folder: Path) -> dict[str, str]:
+    """The ids of the trackers' runs that belong to a run folder, by tracker."""
     path = folder / "trackers.json"
-    known: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-    return known.get(tracker)
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
 def remember_run(folder: Path, tracker: str, run_id: str) -> None:
     """Keep the id of the tracker's run in the run folder."""
-    path = folder / "trackers.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    write_json(path, known | {tracker: run_id})
+    write_json(folder / "trackers.json", known_runs(folder) | {tracker: run_id})
 
 
 def require(choice: str, modules: Sequence[str]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.yaml_text import to_yaml
-from maml_rl.training.loggers.stored import flat, stored_configuration
+from maml_rl.runs.folder import flat
+from maml_rl.training.loggers.stored import stored_configuration
 
 COMPARED = ("adaptation_gain", "return/step_", "success/step_", "validation/")
 
@@ -30,7 +31,7 @@ class TensorBoard:
         self._session_end: Any = None
         if start == 0:
             config = stored_configuration(folder)
-            self._settings = dict(flat(config))
+            self._settings = flat(config)
             lines = to_yaml(config).splitlines()
             # indented by four: a block of code in Markdown
             self._writer.add_text("configuration", "\n".join(f"    {line}" for line in lines), 0)

@@ -13,7 +13,7 @@ from envs.arguments import one_of
 from envs.errors import ArgumentError
 from maml_rl.training.loggers.run_logger import Metrics, RunLogger, Sink
 from maml_rl.training.loggers.stored import (
-    known_run,
+    known_runs,
     labels,
     remember_run,
     require,
@@ -63,36 +63,32 @@ class WandbLogger(RunLogger):
 
     def sinks(self, folder: Path, start: int | None) -> dict[str, Callable[[], Sink]]:
         """Add Weights & Biases."""
-
-        def opened() -> Wandb:
-            return Wandb(folder, self.project, self.mode, self.group, self.tags)
-
-        return super().sinks(folder, start) | {"Weights & Biases": opened}
+        return super().sinks(folder, start) | {"Weights & Biases": lambda: Wandb(self, folder)}
 
 
 class Wandb:
     """A run of Weights & Biases, new or continued, with a segment for each session."""
 
-    def __init__(
-        self, folder: Path, project: str, mode: str, group: str | None, tags: Sequence[str]
-    ) -> None:
+    def __init__(self, options: WandbLogger, folder: Path) -> None:
         self._wandb: Any = import_module("wandb")
-        known, named = known_run(folder, "wandb"), labels(folder)
+        known, named = known_runs(folder).get("wandb"), labels(folder)
         run_id = known or uuid.uuid4().hex[:12]
         self._run = self._wandb.init(
-            project=project,
+            project=options.project,
             id=run_id,
             name=title(folder),
-            group=group or os.environ.get("WANDB_RUN_GROUP") or (named.group if named else None),
-            tags=[*(named[:2] if named else ()), *tags],
+            group=options.group
+            or os.environ.get("WANDB_RUN_GROUP")
+            or (named.group if named else None),
+            tags=[*(named[:2] if named else ()), *options.tags],
             job_type="training",
             config=stored_configuration(folder),
             dir=str(folder),
-            mode=mode,
-            resume="allow" if mode == "online" and known else None,
+            mode=options.mode,
+            resume="allow" if options.mode == "online" and known else None,
             reinit="create_new",
             settings=self._wandb.Settings(
-                silent=mode == "offline",  # online it may have to ask who is there
+                silent=options.mode == "offline",  # online it may have to ask who is there
                 console="off",
                 disable_git=True,
                 disable_code=True,
