@@ -12,10 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from envs.errors import UserError
 from envs.protocol import count_tasks
 from maml_rl.commands.cli import compose, parse_overrides
-from maml_rl.commands.evaluation_files import film, write_evaluation
+from maml_rl.commands.evaluation_files import film, track_evaluation, write_evaluation
 from maml_rl.commands.evaluation_options import Request, checked
 from maml_rl.commands.paths import config_directory
-from maml_rl.commands.tracking import track_evaluation
 from maml_rl.evaluation.protocol import Evaluation, evaluate
 from maml_rl.evaluation.result import EvaluationResult, Grid, Terms
 from maml_rl.evaluation.summary import summarized

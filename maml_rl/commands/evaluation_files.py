@@ -1,19 +1,23 @@
-"""The files of `evaluate.py`: numbers, pictures, episodes and films."""
+"""The files of `evaluate.py`: numbers, pictures, episodes and films; reports to trackers."""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
+from envs.errors import UserError, one_line
 from envs.protocol import Tasks, count_tasks, take_tasks, task_at
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.rollout import Params
 from maml_rl.commands.evaluation_options import Request
+from maml_rl.configuration.building import build_logger
+from maml_rl.configuration.stored import stored_config
 from maml_rl.evaluation.curves import adaptation_plot, save_png
 from maml_rl.evaluation.films import record
 from maml_rl.evaluation.protocol import Evaluation
@@ -32,12 +36,14 @@ from maml_rl.evaluation.trajectories import (
 from maml_rl.files import write_json
 from maml_rl.randomness import Key
 from maml_rl.reporting.tables import evaluation_title
-from maml_rl.runs.data import DAMAGES, FILM_TITLES
+from maml_rl.runs.data import DAMAGES, FILM_TITLES, read_run
+from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Sampler
 from maml_rl.trained.rollout_files import save_rollouts
 from maml_rl.wording import number_format, shown
 
 FILMED = 2  # tasks of a distribution that has many
+PICTURES = (".png", ".gif")  # that trackers take
 
 
 def write_evaluation(
@@ -166,3 +172,47 @@ def _percent() -> Callable[[float], None]:
             print(f" {10 * tenths} %", end="", flush=True)
 
     return show
+
+
+def track_evaluation(folder: RunFolder, since: float) -> None:
+    """Report a run's evaluation, and the new pictures in its folder, to its logger.
+
+    A tracker whose package is missing here costs a line of warning.
+
+    Args:
+        folder: of the run.
+        since: seconds since the epoch at which the evaluation began.
+    """
+    run = read_run(folder.path)
+    try:
+        logger = build_logger(stored_config(folder))
+    except UserError as error:
+        print(f"warning: the evaluation was not logged: {one_line(error)}", file=sys.stderr)
+        return
+    if logger is None or run.evaluation is None:
+        return
+    iteration = run.evaluation.terms.iteration
+    steps = [int(row["env_steps"]) for row in run.metrics if row["iteration"] == iteration]
+    pictures = {
+        f"evaluation/{file.stem}": file
+        for file in sorted(folder.evaluation.iterdir())
+        if file.suffix in PICTURES and file.stat().st_mtime >= since
+    }
+    logger.add_evaluation(folder.path, (steps or [0])[-1], results(run.evaluation), pictures)
+
+
+def results(evaluation: EvaluationResult) -> dict[str, float]:
+    """Return, its tail, success and tasks made worse of each step, and the gain of the first."""
+    values = {
+        f"evaluation/{quantity}/step_{point.number}": point.mean
+        for quantity, curve in (("return", evaluation.curve), ("success", evaluation.success))
+        for point in curve or ()
+    }
+    tails = {"return_lower_fifth": evaluation.lower_fifth, "share_worse": evaluation.share_worse}
+    for name, estimates in tails.items():
+        for step, estimate in enumerate(estimates):
+            if estimate is not None:
+                values[f"evaluation/{name}/step_{step}"] = estimate.mean
+    if evaluation.gain is not None:
+        values["evaluation/gain/step_1"] = evaluation.gain.mean
+    return values

@@ -28,29 +28,28 @@ def adapted_overrides(
         overrides: of one run or of several.
         compose: gives the configuration of overrides.
     """
-    lines = [str(override.input_line) for override in overrides]
     targets = {
         node: str(override.value())
         for node in NODES
         for override in overrides
         if override.key_or_group == f"{node}._target_" and not override.is_sweep_override()
     }
-    touched = [_concerns(override, targets) for override in overrides]
-    if not any(touched):
-        return lines
+    concerned = [override for override in overrides if _concerns(override, targets)]
+    if not concerned:
+        return [str(override.input_line) for override in overrides]
     config = compose(
-        [  # without a sweep's several values too: composing takes one
-            line
-            for line, concerned, override in zip(lines, touched, overrides, strict=True)
-            if not concerned and not override.is_sweep_override()
+        [
+            str(override.input_line)
+            for override in overrides
+            if override not in concerned and not override.is_sweep_override()  # of several values
         ]
     )
     taken = {
         node: accepted for node, target in targets.items() if (accepted := _arguments(node, target))
     }
     adapted = [
-        _adapted(override, line, config, taken) if concerned else line
-        for override, line, concerned in zip(overrides, lines, touched, strict=True)
+        _adapted(override, config, taken) if override in concerned else str(override.input_line)
+        for override in overrides
     ]
     given = [override.key_or_group for override in overrides]
     return [line for line in adapted if line] + _taken_away(config, taken, given)
@@ -109,13 +108,13 @@ def _is_dictionary(override: Override) -> bool:
     return not override.is_sweep_override() and isinstance(override.value(), dict)
 
 
-def _adapted(override: Override, line: str, config: DictConfig, taken: dict[str, Arguments]) -> str:
+def _adapted(override: Override, config: DictConfig, taken: dict[str, Arguments]) -> str:
     """An override in the form for Hydra; empty where nothing is left to do.
 
     Raises:
         UserError: naming an argument that a user's class does not take.
     """
-    key = override.key_or_group
+    key, line = override.key_or_group, str(override.input_line)
     node, _, name = key.partition(".")
     if override.is_delete():
         parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else None

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,29 +89,29 @@ def record(
     return film.returns
 
 
+@dataclass
 class _Film:
     """The frames of episodes side by side; a small copy of every n-th and of the last is kept.
 
     A long film is therefore never in memory as a whole.
     """
 
-    def __init__(
-        self, episodes: Sequence[Iterator[Moment]], stages: Sequence[str], title: str, stride: int
-    ) -> None:
-        self._episodes, self._stages, self._title = episodes, stages, title
-        self._stride = stride
-        self.small: list[Array] = []
-        self.returns: list[float] = []
+    episodes: Sequence[Iterator[Moment]]
+    stages: Sequence[str]
+    title: str
+    stride: int  # n
+    small: list[Array] = field(default_factory=list)
+    returns: list[float] = field(default_factory=list)
 
     def frames(self, most: int, progress: Callable[[float], None]) -> Iterator[Array]:
         """Yield the frames, `most` where no episode ends early."""
         largest = 0.0  # return so far, which sets the number of decimals
-        for index, moments in enumerate(together(self._episodes)):
+        for index, moments in enumerate(together(self.episodes)):
             self.returns = [moment.total for moment in moments]
             largest = max(largest, *map(abs, self.returns))
-            frame = compose(moments, self._stages, self._title, number_format([largest]))
+            frame = compose(moments, self.stages, self.title, number_format([largest]))
             progress(index / most)
-            written = index % self._stride == 0
+            written = index % self.stride == 0
             if written:
                 self.small.append(shrunk(frame, GIF_WIDTH))
             yield frame

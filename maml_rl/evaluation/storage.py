@@ -31,7 +31,12 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
         **{name: value for name, value in vars(result.terms).items() if value != {}},
         "grid": None if result.grid is None else vars(result.grid),
         **{name: getattr(result, name) for name in AS_THEY_ARE},
-        "curve": [_returns_json(result, point) for point in result.curve],
+        "curve": [  # with the statistics that follow from the returns of all tasks
+            task_point_json(point) | robust_json(tail, worse)
+            for point, tail, worse in zip(
+                result.curve, result.lower_fifth, result.share_worse, strict=True
+            )
+        ],
         **{
             name: [task_point_json(point, name) for point in curve]
             for name, curve in curves.items()
@@ -43,16 +48,8 @@ def to_json(result: EvaluationResult) -> dict[str, Any]:
             for label, curve in result.groups.items()
         },
     }
-    strata = None if result.strata is None else list(result.strata)
-    return {name: value for name, value in content.items() if value is not None} | {
-        "strata": strata
-    }
-
-
-def _returns_json(result: EvaluationResult, point: TaskPoint) -> dict[str, Any]:
-    """A point of the returns of all tasks, with the statistics that follow from them."""
-    tail, worse = result.lower_fifth[point.number], result.share_worse[point.number]
-    return task_point_json(point) | robust_json(tail, worse)
+    content = {name: value for name, value in content.items() if value is not None}
+    return content | {"strata": None if result.strata is None else list(result.strata)}
 
 
 def robust_json(lower_fifth: Estimate, share_worse: Estimate | None) -> dict[str, Any]:

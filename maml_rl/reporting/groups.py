@@ -129,7 +129,10 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
     check_same_environment(runs)
     first = runs[0]
     for run in runs[1:]:
-        for key in ("split", *SIZES, *CHANGED, *(["later_scale"] if _goes_on(run, first) else [])):
+        further = any(  # beyond the steps that a run was trained with
+            side.evaluated.steps > side.evaluated.terms.trained_steps for side in (run, first)
+        )
+        for key in ("split", *SIZES, *CHANGED, *(["later_scale"] if further else [])):
             given, value = (str(_option(side, key)).replace(" ", "") for side in (run, first))
             if given != value:
                 written = "null" if value == "None" else value
@@ -139,11 +142,6 @@ def check_equal_terms(runs: Sequence[RunData]) -> None:
                     f"{run.path} was evaluated with {key}={given}, {first.path} with "
                     f"{key}={value}: {alike} evaluates it alike."
                 )
-
-
-def _goes_on(*runs: RunData) -> bool:
-    """Whether a run was evaluated beyond the steps that it was trained with."""
-    return any(run.evaluated.steps > run.evaluated.terms.trained_steps for run in runs)
 
 
 def grouped(runs: Sequence[RunData]) -> list[Group]:

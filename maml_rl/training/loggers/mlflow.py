@@ -91,11 +91,8 @@ class Mlflow:
             number = self._client.create_experiment(experiment, artifact_location=artifacts)
         except self._mlflow.MlflowException:  # of that name there is one: of other runs
             number = self._client.get_experiment_by_name(experiment).experiment_id
-        named = labels(folder)
-        label_tags = {} if named is None else {**named._asdict(), "group": named.group}
-        run: str = self._client.create_run(
-            number, run_name=title(folder), tags={**label_tags, **options.tags}
-        ).info.run_id
+        tags = {**labels(folder), **options.tags}
+        run: str = self._client.create_run(number, run_name=title(folder), tags=tags).info.run_id
         params = [
             self._entities.Param(key, str(value))
             for key, value in flat(stored_configuration(folder)).items()

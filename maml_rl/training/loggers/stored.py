@@ -13,26 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from envs.errors import ArgumentError, UserError
 from envs.protocol import snake_case
 from envs.yaml_text import from_yaml
 from maml_rl.files import write_json
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
-
-
-class Labels(NamedTuple):
-    """Labels by which runs are found and grouped."""
-
-    environment: str
-    algorithm: str
-    seed: str
-
-    @property
-    def group(self) -> str:
-        """Runs that differ by their seeds are of one group."""
-        return f"{self.environment}, {self.algorithm}"
 
 
 def stored_configuration(folder: Path) -> dict[str, Any]:
@@ -45,14 +32,19 @@ def stored_configuration(folder: Path) -> dict[str, Any]:
     return config
 
 
-def labels(folder: Path) -> Labels | None:
-    """A run's environment, algorithm and seed; None where its configuration lacks them."""
+def labels(folder: Path) -> dict[str, str]:
+    """A run's environment, algorithm, seed and group, by which trackers find it.
+
+    Runs that differ by their seeds are of one group. Empty where the configuration lacks a part.
+    """
     config = stored_configuration(folder)
     try:
         environment = snake_case(str(config["env"]["_target_"]).rpartition(".")[2])
-        return Labels(environment, str(config["algorithm"]["name"]), str(config["seed"]))
+        algorithm, seed = str(config["algorithm"]["name"]), str(config["seed"])
     except (KeyError, TypeError):
-        return None
+        return {}
+    names = {"environment": environment, "algorithm": algorithm, "seed": seed}
+    return names | {"group": f"{environment}, {algorithm}"}
 
 
 def title(folder: Path) -> str:

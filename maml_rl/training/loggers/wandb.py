@@ -71,16 +71,14 @@ class Wandb:
 
     def __init__(self, options: WandbLogger, folder: Path) -> None:
         self._wandb: Any = import_module("wandb")
-        known, named = known_runs(folder).get("wandb"), labels(folder)
+        known, names = known_runs(folder).get("wandb"), labels(folder)
         run_id = known or uuid.uuid4().hex[:12]
         self._run = self._wandb.init(
             project=options.project,
             id=run_id,
             name=title(folder),
-            group=options.group
-            or os.environ.get("WANDB_RUN_GROUP")
-            or (named.group if named else None),
-            tags=[*(named[:2] if named else ()), *options.tags],
+            group=options.group or os.environ.get("WANDB_RUN_GROUP") or names.get("group"),
+            tags=[*(names[key] for key in ("environment", "algorithm") if names), *options.tags],
             job_type="training",
             config=stored_configuration(folder),
             dir=str(folder),
