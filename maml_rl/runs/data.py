@@ -192,7 +192,7 @@ def read_run(path: Path) -> RunData:
     overrides = _loaded(path / ".hydra/overrides.yaml")
     return RunData(
         path=path,
-        config=_config(_loaded(path / CONFIG), CONFIG, _changed(origin, faults), faults),
+        config=_config(_loaded(path / CONFIG), CONFIG, origin, faults),
         metrics=_metrics(path / "metrics.jsonl", faults),
         evaluation=_evaluation(path, faults),
         provenance=origin,
@@ -212,8 +212,7 @@ def _compact_run(path: Path) -> RunData:
         evaluation = None if stored is None else from_json(stored)
     except DAMAGES:
         return RunData(path, {}, [], None, {}, [], [f"{path.name} is damaged: it holds no run."])
-    changed = _changed(origin, faults)
-    config = _config(config, path.name, changed, faults)
+    config = _config(config, path.name, origin, faults)
     return RunData(path, config, metrics, evaluation, origin, overrides, faults)
 
 
@@ -249,14 +248,6 @@ def keep_run(run: Path, path: Path, clean: Callable[[str], str] = str) -> None:
     write_compact_run(path, content)
 
 
-def _changed(origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
-    try:
-        return changed_settings(origin)
-    except (AttributeError, TypeError, KeyError):
-        faults.append("provenance.json is damaged: what was changed on resuming is unknown.")
-        return {}
-
-
 def _loaded(file: Path) -> Any:
     """The content of a YAML file; None where it cannot be read."""
     try:
@@ -265,13 +256,13 @@ def _loaded(file: Path) -> Any:
         return None
 
 
-def _config(
-    stored: Any, name: str, changed: Mapping[str, Any], faults: list[str]
-) -> dict[str, Any]:
+def _config(stored: Any, name: str, origin: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
     """The configuration with what was changed when the run was resumed; `name` is its file's."""
     config = stored if isinstance(stored, dict) else {}
     try:
-        apply_changes(config, changed)
+        apply_changes(config, changed_settings(origin))
+    except (AttributeError, TypeError, KeyError):
+        faults.append("provenance.json is damaged: what was changed on resuming is unknown.")
     except UserError:
         config = {}
     if not config:
