@@ -19,7 +19,7 @@ RUN ?= outputs/half_cheetah_dir/promp/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
 PARALLEL := --numprocesses auto --dist worksteal # as many processes as cores
 
-.PHONY: setup train demo test quick docs results figures bench format metaworld
+.PHONY: setup train demo test mypy pytest quick docs results figures bench format metaworld
 
 setup: $(STAMP)
 
@@ -51,8 +51,13 @@ $(VENV)/.metaworld: $(STAMP)
 test: setup metaworld
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory --jobs 2 mypy pytest # beside each other: mypy is one process
+
+mypy:
+	$(BIN)/mypy
+
+pytest:
 	$(BIN)/python -m pytest $(PARALLEL) --cov
 
 quick: setup

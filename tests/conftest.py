@@ -103,16 +103,17 @@ def nodes_read_once():
 
     from maml_rl.commands.paths import config_directory
 
-    lasting = {f"file://{config_directory()}", "pkg://hydra.conf"}
+    lasting = {f"file://{config_directory()}", "pkg://conf", "pkg://hydra.conf"}
     load, read = ConfigRepository.load_config, {}
 
     def load_config(repository, config_path):
         source = repository._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or f"{source.scheme()}://{source.path}" not in lasting:
+        place = source and f"{source.scheme()}://{source.path}"
+        if place not in lasting:
             return load(repository, config_path)
-        if config_path not in read:
-            read[config_path] = pickle.dumps(load(repository, config_path))
-        return pickle.loads(read[config_path])
+        if (place, config_path) not in read:
+            read[place, config_path] = pickle.dumps(load(repository, config_path))
+        return pickle.loads(read[place, config_path])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigRepository, "load_config", load_config)

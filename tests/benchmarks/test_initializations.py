@@ -10,6 +10,7 @@ import maml_rl
 from benchmarks import initializations, results
 from benchmarks.initializations import keep_initialization, learning_curve, stored_evaluation
 from envs.errors import UserError
+from maml_rl.commands.evaluate import evaluate_command
 from maml_rl.commands.report import report_command
 from maml_rl.evaluation.storage import to_json
 from maml_rl.runs.checkpoint import digest
@@ -27,11 +28,20 @@ def shipped(tmp_path, monkeypatch):
     return tmp_path / "pretrained"
 
 
+@pytest.fixture(scope="module")
+def evaluated_run(trained_run, tmp_path_factory):
+    """A trained run with an evaluation."""
+    path = shutil.copytree(trained_run, tmp_path_factory.mktemp("evaluated") / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)
+        assert evaluate_command(EVALUATED) == 0
+    return path
+
+
 @pytest.fixture
-def evaluated(run_copy, evaluate_cli):
-    """A trained run with an evaluation: ./run."""
-    assert evaluate_cli(*EVALUATED).status == 0
-    return run_copy
+def evaluated(evaluated_run, work):
+    """A copy of it: ./run."""
+    return shutil.copytree(evaluated_run, work / "run")
 
 
 def contents(folder):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -122,10 +123,13 @@ def test_a_folder_is_named_without_signs_that_hydra_reads():
         assert override.value() == f"runs/{name}"
 
 
-def test_a_study_runs_what_is_due_and_goes_on(tmp_path, monkeypatch):
+def test_a_study_goes_on_with_what_is_due(tmp_path, monkeypatch):
     sizes = ("experiment=smoke", "algorithm=promp")
     study = Study(sizes, 200, {"lambda": {"1.0": ["algorithm.gae_lambda=1.0"]}}, seeds=(7,))
     monkeypatch.setitem(STUDIES, "tiny", study)
+    (tmp_path / "kept").mkdir()
+    base = json.dumps(asdict(kept("base", "base", 7)))
+    (tmp_path / "kept/tiny.jsonl").write_text(f"{base}\n")
     for _ in range(2):  # the second time there is nothing to do
         learning.run("tiny", tmp_path / "runs", tmp_path / "kept")
     runs = kept_runs("tiny", tmp_path / "kept")
@@ -133,6 +137,9 @@ def test_a_study_runs_what_is_due_and_goes_on(tmp_path, monkeypatch):
         ("base", "base", 7),
         ("lambda", "1.0", 7),
     ]
-    rows = (tmp_path / "runs/tiny/base_base_7/metrics.jsonl").read_text().splitlines()
-    assert runs[0].env_steps[-1] == json.loads(rows[-1])["env_steps"] >= 200
-    assert runs[0].cpu_seconds > 0
+    assert runs[0] == kept("base", "base", 7)
+    (path,) = (tmp_path / "runs/tiny").iterdir()
+    rows = (path / "metrics.jsonl").read_text().splitlines()
+    assert runs[1].env_steps[-1] == json.loads(rows[-1])["env_steps"] >= 200
+    assert {"algorithm.gae_lambda=1.0", "seed=7"} < set(runs[1].overrides)
+    assert runs[1].cpu_seconds > 0

@@ -456,14 +456,20 @@ def test_the_sections_in_a_browser(tmp_path):
     assert "<td>maml_trpo</td><td>2</td><td>12</td>" in dom
 
 
+@pytest.fixture(scope="module")
+def kept_page(tmp_path_factory):
+    """The page of a kept run."""
+    folder = tmp_path_factory.mktemp("page")
+    return report([ROOT / "results/half_cheetah_dir/seed_0.json"], folder / "page.html")
+
+
 @needs_browser
 @pytest.mark.parametrize(("light", "background"), [(0, (21, 25, 29)), (1, (255, 255, 255))])
-def test_the_page_on_a_dark_and_on_a_light_screen(tmp_path, light, background):
-    page = report([ROOT / "results/half_cheetah_dir/seed_0.json"], tmp_path / "page.html")
+def test_the_page_on_a_dark_and_on_a_light_screen(kept_page, tmp_path, light, background):
     picture = tmp_path / "page.png"
     shown = (f"--screenshot={picture}", "--window-size=1000,1800")
     _, console, requests = browse(
-        page, tmp_path, *shown, f"--blink-settings=preferredColorScheme={light}"
+        kept_page, tmp_path, *shown, f"--blink-settings=preferredColorScheme={light}"
     )
     assert (console, requests) == ([], set())
     pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3)
