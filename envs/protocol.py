@@ -355,6 +355,14 @@ def stored_tasks(distribution: TaskDistribution, count: int, rng: np.random.Gene
     return take_tasks(finite, np.arange(count) % size)
 
 
+def some_tasks(distribution: TaskDistribution, most: int, rng: np.random.Generator) -> Tasks:
+    """The first `most` of finite tasks, each once; so many drawn from `rng` otherwise."""
+    finite = distribution.finite_tasks()
+    if finite is None:
+        return draw_tasks(distribution, most, rng)
+    return {name: np.array(leaf[:most]) for name, leaf in finite.items()}
+
+
 def tasks_to_json(tasks: Tasks) -> dict[str, list[Any]]:
     """Write tasks as lists, exactly (JSON keeps a float64 to the bit)."""
     return {name: np.asarray(leaf).tolist() for name, leaf in tasks.items()}

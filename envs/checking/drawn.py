@@ -7,7 +7,7 @@ from gymnasium import spaces
 from gymnasium.spaces.utils import flatdim
 
 from envs.episodes import ContractError, calling, name_of
-from envs.protocol import TaskDistribution, Tasks, count_tasks, draw_tasks, stored_tasks, take_tasks
+from envs.protocol import TaskDistribution, Tasks, count_tasks, draw_tasks
 
 
 def spaces_in_words(distribution: TaskDistribution) -> str:
@@ -38,17 +38,6 @@ def drawn_tasks(distribution: TaskDistribution, count: int, seed: int = 0) -> Ta
         tasks = draw_tasks(distribution, count, np.random.default_rng(seed))
     check_leaves(distribution, f"sample({count}, rng)", tasks)
     return tasks
-
-
-def some_tasks(distribution: TaskDistribution, most: int) -> Tasks:
-    """All tasks, or `most` of them where they are more."""
-    finite = distribution.finite_tasks()
-    if finite is None:
-        return drawn_tasks(distribution, most)
-    count = count_tasks(finite)
-    return take_tasks(
-        stored_tasks(distribution, count, np.random.default_rng(0)), slice(min(count, most))
-    )
 
 
 def check_leaves(distribution: TaskDistribution, method: str, tasks: Tasks) -> None:

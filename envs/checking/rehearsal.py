@@ -8,12 +8,11 @@ import numpy as np
 
 from envs.checking.authored import authored_parts, check_names, fresh
 from envs.checking.contract import check
-from envs.checking.drawn import some_tasks
 from envs.checking.promise import Reference
 from envs.checking.steps import differing_parts, spoilt
 from envs.checking.tasks import check_sampling
 from envs.episodes import CheckedEnv, ContractError, name_of
-from envs.protocol import TaskDistribution, count_tasks
+from envs.protocol import TaskDistribution, count_tasks, some_tasks
 
 STEPS = 5  # of the episodes that are repeated
 SPARSE_STEPS = 100  # that are taken where no reward tells tasks apart in those
@@ -44,7 +43,7 @@ def rehearse(distribution: TaskDistribution) -> str | None:
                         raise ContractError(finding.sentence) from None
                 raise
     distribution = fresh(distribution)
-    tasks = some_tasks(distribution, 8)
+    tasks = some_tasks(distribution, 8, np.random.default_rng(0))
     steps = min(distribution.horizon, SPARSE_STEPS)
     differing, _ = differing_parts(distribution, tasks, ((min(steps, STEPS), 4), (steps, 8)))
     if differing:

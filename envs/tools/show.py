@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from envs.arguments import integer_at_least
 from envs.errors import UserError
-from envs.protocol import Array, Tasks, count_tasks, draw_tasks, stored_tasks, task_at
+from envs.protocol import Array, Tasks, count_tasks, some_tasks, task_at
 from envs.registry import build
 from envs.tools.arguments import one_name, read
 from envs.tools.pictures import (
@@ -60,7 +60,7 @@ def show_command(arguments: Sequence[str]) -> int:
     steps = integer_at_least("steps", options.pop("steps", STEPS[out.suffix]), 0)
     choose_renderer()  # before anything imports MuJoCo
     distribution = build(name, options)
-    tasks = _tasks(distribution, count, seed)
+    tasks = some_tasks(distribution, count, np.random.default_rng(seed))
     frames, rate = film(distribution, tasks, min(steps, distribution.horizon), size, seed)
     _write(out, frames, rate)
     print(f"{count_tasks(tasks)} tasks of {distribution.name}: {out}")
@@ -120,15 +120,6 @@ def _action(distribution: Any, rng: np.random.Generator) -> Any:
     if isinstance(space, spaces.Discrete):
         return int(rng.integers(int(space.n)))
     return applied(distribution, rng.standard_normal(space.shape).astype(np.float32))
-
-
-def _tasks(distribution: Any, count: int, seed: int) -> Tasks:
-    """Draw tasks; where there are few, take each once."""
-    rng, finite = np.random.default_rng(seed), distribution.finite_tasks()
-    if finite is None:
-        return draw_tasks(distribution, count, rng)
-    tasks = stored_tasks(distribution, count_tasks(finite), rng)
-    return {name: leaf[:count] for name, leaf in tasks.items()}
 
 
 def _file(out: Any) -> Path:

@@ -114,10 +114,12 @@ def test_films_are_written_as_gif_and_mp4(run):
 
 
 def test_few_tasks_are_shown_once_each():
-    drawn = show._tasks(build("half_cheetah_dir"), 4, 0)
+    drawn = show.some_tasks(build("half_cheetah_dir"), 4, np.random.default_rng(0))
     assert drawn["direction"].tolist() == [1.0, -1.0]
-    assert show._tasks(build("half_cheetah_dir"), 1, 0)["direction"].tolist() == [1.0]
-    other = show._tasks(build("half_cheetah_vel"), 3, 5)["velocity"]
+    assert show.some_tasks(build("half_cheetah_dir"), 1, np.random.default_rng(0))[
+        "direction"
+    ].tolist() == [1.0]
+    other = show.some_tasks(build("half_cheetah_vel"), 3, np.random.default_rng(5))["velocity"]
     assert np.array_equal(other, np.random.default_rng(5).uniform(0.0, 2.0, size=3))
 
 
@@ -192,7 +194,7 @@ def test_goals_are_drawn_in_a_process_of_its_own(work):
     assert done.stdout == "2 tasks of point_navigation: point_navigation.png\n"
     with Image.open(work / "point_navigation.png") as picture:
         pixels = np.asarray(picture).astype(int)
-    tasks = show._tasks(build("point_navigation"), 2, 1)
+    tasks = show.some_tasks(build("point_navigation"), 2, np.random.default_rng(1))
     for index in range(2):
         part = pixels[8:136, 8 + 136 * index : 136 + 136 * index]
         green = np.argwhere(part[..., 1] > part[..., [0, 2]].max(-1) + 40)
