@@ -165,6 +165,19 @@ def enumerated(statistic, rows, columns):
     return np.sort([statistic(SMALL[np.ix_(r, c)]) for r in rows for c in columns])
 
 
+def test_draws_that_are_kept_are_those_of_the_generator_and_leave_it_where_drawing_does():
+    runs, tasks = X.shape
+    generators = rng(3), rng(3), rng(3)
+    columns = generators[0].integers(tasks, size=(50, 1, tasks))
+    expected = X[generators[0].integers(runs, size=(50, runs, 1)), columns]
+    for own in generators[1:]:  # drawn, and taken from what was kept
+        (found,) = resample_runs_and_tasks([X], own, 50)
+        np.testing.assert_array_equal(found, expected)
+    (other,) = resample_runs_and_tasks([X], generators[1], 50)
+    assert (other != expected).any()
+    assert generators[0].bit_generator.state == generators[2].bit_generator.state
+
+
 def test_the_distribution_of_resamples_against_enumeration():
     # two runs and two tasks: 4 draws of runs x 4 draws of tasks
     draws = list(itertools.product(range(2), repeat=2))
