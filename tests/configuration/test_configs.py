@@ -112,6 +112,19 @@ def test_what_the_papers_used_is_a_preset(problem):
     assert tuned.trainer.task_sampling == "balanced"
 
 
+def test_the_long_run_of_half_cheetah_is_the_short_one_with_a_schedule():
+    short, long = (
+        OmegaConf.to_container(compose("config", [f"experiment=half_cheetah_dir{name}"]))
+        for name in ("", "_long")
+    )
+    assert long["trainer"]["env_steps"] == 12_000_000
+    assert (short["outer"]["schedule"], long["outer"]["schedule"]) == ("constant", "linear")
+    long["outer"]["schedule"] = "constant"
+    for name in ("env_steps", "validate_every"):
+        long["trainer"][name] = short["trainer"][name]
+    assert long == short
+
+
 def test_an_algorithm_sets_inner_and_outer_together_and_the_command_line_wins():
     assert smoke_config("algorithm=maml_adam").outer._target_ == "maml_rl.algorithm.outer_loop.Adam"
     config = smoke_config("algorithm=maml_adam", "outer=trpo", "inner=meta_sgd")
