@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -148,7 +149,8 @@ class PostAdaptationObjective:
         self.num_tasks, horizon, slots = rewards.shape
         size, memory = (self.num_tasks, horizon, slots), graph_memory(rewards.device)
         self.tasks_per_group = tasks_per_group or group_size(policy, *size, memory)
-        self._fisher_tasks = math.ceil(fisher_share * self.num_tasks)
+        # as the decimal that was written: in binary 0.55 of 20 tasks is more than 11
+        self._fisher_tasks = math.ceil(Fraction(str(fisher_share)) * self.num_tasks)
         shape = (self._fisher_tasks, horizon, slots)
         whole = graph_bytes(policy, *shape, len(steps), rewards.element_size())
         budget = graph_budget if graph_budget is not None else memory or GRAPH_BUDGET

@@ -206,6 +206,19 @@ def test_a_share_of_the_tasks_has_fisher_matrices(size, budget):
     assert whole.fisher_vector_product(vector).sub(shared.fisher_vector_product(vector)).any()
 
 
+@pytest.mark.parametrize(("share", "tasks"), [(0.55, 11), (0.51, 11), (1e-9, 1), (1.0, 20)])
+def test_a_share_is_rounded_up_as_it_is_written(share, tasks):
+    case = Case(InnerLoop(1, 0.3), num_tasks=20, num_episodes=2, horizon=2)
+    shared = case.objective(fisher_share=share)
+    _, rows = shared.losses_and_gradients(case.meta)
+    first = PostAdaptationObjective(
+        case.policy, case.inner, [step.tasks(0, tasks) for step in case.steps], fixed=case.fixed
+    )
+    first.losses_and_gradients(case.meta)
+    vector = rows.mean(0)
+    assert torch.equal(shared.fisher_vector_product(vector), first.fisher_vector_product(vector))
+
+
 def test_graphs_recomputed_beyond_the_budget_give_the_same_bits():
     case = Case(InnerLoop(1, 0.3), num_tasks=5, dtype=torch.float32)
     kept = case.objective(tasks_per_group=2)
