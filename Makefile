@@ -17,6 +17,7 @@ STAMP := $(VENV)/.set-up
 LEARN2LEARN = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["learn2learn"])')
 RUN ?= outputs/half_cheetah_dir/promp/$(shell date +%Y-%m-%d_%H-%M-%S)
 ARGS ?=
+COVERAGE := $(VENV)/coverage.json
 PARALLEL := --numprocesses auto --dist worksteal # as many processes as cores
 
 .PHONY: setup train demo test mypy pytest quick docs results figures bench format metaworld
@@ -58,7 +59,8 @@ mypy:
 	$(BIN)/mypy
 
 pytest:
-	$(BIN)/python -m pytest $(PARALLEL) --cov
+	$(BIN)/python -m slipcover --json --out $(COVERAGE) -m pytest $(PARALLEL)
+	$(BIN)/python -m slipcover --merge $(COVERAGE) --out $(COVERAGE) --skip-covered --fail-under 95
 
 quick: setup
 	$(BIN)/ruff format --check .

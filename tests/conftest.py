@@ -48,18 +48,12 @@ SLOW = (
     "tests/training/test_trainer.py",
 )
 
-# Costly tests whose lines other tests run as well. Coverage, which doubles the time of what it
-# traces, leaves them out: the beginnings of their names, a line each.
-UNTRACED = tuple(Path(__file__).with_name("untraced.txt").read_text().split())
-
 
 def pytest_collection_modifyitems(items):
-    """Mark the slow tests, and those that coverage leaves out."""
+    """Mark the slow tests."""
     for item in items:
         if item.nodeid.startswith(SLOW) or SLOW_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
-        if item.nodeid.startswith(UNTRACED):
-            item.add_marker(pytest.mark.no_cover)
 
 
 @dataclass

@@ -74,13 +74,3 @@ def test_checks_of_arguments_know_no_key_of_a_configuration():
         if isinstance(name, ast.Constant) and " " not in name.value and "." in name.value
     ]
     assert wrong == []
-
-
-def test_what_coverage_leaves_out_exists():
-    for line in (ROOT / "tests" / "untraced.txt").read_text().split():
-        path, _, name = line.partition("::")
-        place = ROOT / path
-        assert place.exists(), line
-        if name:
-            source = place.read_text()
-            assert f"def {name}" in source or f"class {name}" in source, line
