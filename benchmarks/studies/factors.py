@@ -49,6 +49,7 @@ def one(key: str, *values: object) -> dict[str, list[str]]:
 FACTORS: dict[str, Settings] = {
     "tasks": one("trainer.num_tasks", 2, 8, 20),
     "episodes": one("trainer.num_episodes", 10, 40),
+    "episodes before the step": one("trainer.num_episodes_before", 5, 10, 40),
     "task sampling": one("trainer.task_sampling", "independent"),
     "lambda": one("algorithm.gae_lambda", 0.8, 0.95, 1.0),
     "discount": one("algorithm.discount", 0.95, 0.98),

@@ -162,17 +162,21 @@ class MetaLearner(Recorded):
         steps: int,
         key: Key,
         later_scale: float | Sequence[float] = 1.0,
+        before: Collector | None = None,
     ) -> Experience:
         """Collect and adapt in turn, `steps` times, and collect once more; no graph is kept.
 
-        Steps beyond the inner loop's number (beyond the first, where that is 0) are scaled by
-        `later_scale`, or by its entries in turn; the last entry holds for all later steps.
+        `before` collects what the inner steps learn from, where that is another number of episodes;
+        None takes `collector` for all. Steps beyond the inner loop's number (beyond the first,
+        where that is 0) are scaled by `later_scale`, or by its entries in turn; the last entry
+        holds for all later steps.
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
         adaptation = []
         for index in range(steps):
-            rollout, targets = self._batch(collector, meta, params, tasks, key.child(index))
+            batch = self._batch(before or collector, meta, params, tasks, key.child(index))
+            rollout, targets = batch
             scale = step_scale(index, self.inner.steps, later_scale)
             taken = self.inner.step(self.policy, params, rows, rollout, targets, scale)
             raise_unless_finite("inner gradient", gradient_rows(taken.grads))

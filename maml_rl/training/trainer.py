@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -64,6 +64,7 @@ class Trainer(Recorded):
         env_steps: stop after the iteration that reaches this many, None for no limit.
         num_tasks: M, tasks per iteration.
         num_episodes: B, episodes per task and adaptation step.
+        num_episodes_before: of them before each inner step; None takes `num_episodes`.
         validate_every: iterations between validations.
         validation_tasks: size of the stored validation set.
         validation_episodes: episodes per validation task and adaptation step.
@@ -94,10 +95,12 @@ class Trainer(Recorded):
         checkpoint_every: int = 50,
         best_by: str | None = None,
         task_sampling: str = "independent",
+        num_episodes_before: int | None = None,
     ) -> None:
         self.limits = Limits(iterations, env_steps)
         self.num_tasks = integer_at_least("num_tasks", num_tasks)
         self.num_episodes = integer_at_least("num_episodes", num_episodes)
+        self.num_episodes_before = _episodes_before(num_episodes_before, learner)
         self.validate_every = integer_at_least("validate_every", validate_every)
         self.validation_episodes = integer_at_least("validation_episodes", validation_episodes)
         self.checkpoint_every = integer_at_least("checkpoint_every", checkpoint_every)
@@ -202,6 +205,7 @@ class Trainer(Recorded):
         )
         with (
             closing(self._collector(self.num_tasks, self.num_episodes)) as collector,
+            self._collector_before() as before,
             self.folder.locked(),
             self.session.recorded(progress, self.limits),
             self.stop,
@@ -211,7 +215,7 @@ class Trainer(Recorded):
             suppress(StoppedError),
         ):
             while not self.limits.reached(progress):
-                later, metrics = self._iterate(collector, progress)
+                later, metrics = self._iterate(collector, before, progress)
                 later.metrics_bytes = logger.write(metrics)
                 self._save(later, metrics)
                 progress.advance_to(later)
@@ -219,7 +223,9 @@ class Trainer(Recorded):
             metrics = metrics | self._last_validation(progress)
         return metrics
 
-    def _iterate(self, collector: Collector, progress: Progress) -> tuple[Progress, Metrics]:
+    def _iterate(
+        self, collector: Collector, before: Collector | None, progress: Progress
+    ) -> tuple[Progress, Metrics]:
         """One iteration of meta-training (Finn et al. 2017, algorithm 3).
 
         Returns:
@@ -232,7 +238,9 @@ class Trainer(Recorded):
         key = Key(self.seed, (Purpose.TRAINING, iteration))
         with self._named(f"iteration {iteration}"):
             tasks = self._sample_tasks(key)
-            experience = learner.collect(collector, progress.meta, tasks, learner.inner.steps, key)
+            experience = learner.collect(
+                *(collector, progress.meta, tasks, learner.inner.steps, key), before=before
+            )
             clock.lap("seconds/sampling")
             self.stop.check()
             update = learner.outer_step(
@@ -266,6 +274,11 @@ class Trainer(Recorded):
     def _collector(self, num_tasks: int, num_episodes: int) -> Collector:
         policy = self.learner.policy
         return self.sampler.collector(self.distribution, policy, num_tasks, num_episodes)
+
+    def _collector_before(self) -> AbstractContextManager[Collector | None]:
+        """Of the episodes before inner steps, where that is another number of episodes."""
+        count = self.num_episodes_before
+        return nullcontext() if count is None else closing(self._collector(self.num_tasks, count))
 
     def _diagnostics(self, experience: Experience, update: OuterUpdate) -> Metrics:
         """Returns before and after each inner step, their gains, and the parts' diagnostics."""
@@ -347,6 +360,24 @@ class Trainer(Recorded):
         if best is None or score > best or (self.measure == "success" and score == best):
             progress.best_validation = score
             self.session.save(progress, "best")
+
+
+def _episodes_before(count: int | None, learner: MetaLearner) -> int | None:
+    """The checked number of episodes before each inner step.
+
+    Raises:
+        UserError: if it is no number, or the learner takes no inner steps.
+    """
+    if count is None:
+        return None
+    integer_at_least("num_episodes_before", count)
+    if learner.inner.steps == 0:
+        raise ArgumentError(
+            f"num_episodes_before={count} counts episodes before inner steps, and {learner.name} "
+            "takes none in training: leave it out.",
+            "num_episodes_before",
+        )
+    return count
 
 
 def _measure(best_by: str | None, distribution: TaskDistribution) -> str:

@@ -28,7 +28,8 @@ class Case:
     """M tasks x B episodes, collected and adapted K times in `dtype`.
 
     Tasks are of point navigation where no distribution is given. `meta` is what is learned, `fixed`
-    the policy's parameters that are not.
+    the policy's parameters that are not. `num_episodes_before` is B before inner steps, where it is
+    another number than after them.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Case:
         dtype: torch.dtype = torch.float64,
         seed: int = 0,
         distribution: TaskDistribution | None = None,
+        num_episodes_before: int | None = None,
         **policy: Any,
     ) -> None:
         distribution = distribution or PointNavigation(horizon=horizon)
@@ -55,18 +57,22 @@ class Case:
         self.meta = {name: leaf for name, leaf in whole.items() if name not in self.policy.fixed}
         self.fixed = {name: whole[name] for name in self.policy.fixed}
         self.steps: list[AdaptationStep] = []
-        collector = Collector(distribution, self.policy, num_tasks, num_episodes)
+        before = num_episodes_before or num_episodes
+        collectors = [
+            Collector(distribution, self.policy, num_tasks, count)
+            for count in [before] * inner.steps + [num_episodes]
+        ]
         estimate = AdvantageEstimator(LinearFeatureBaseline())
         tasks = distribution.sample(num_tasks, np.random.default_rng(seed))
         rows = stack(whole, num_tasks)
         params = inner.initial_params(rows)
-        for step in range(inner.steps + 1):
+        for step, collector in enumerate(collectors):
             rollout = collector.collect(params, tasks, Key(seed, (step,)))
             targets = estimate(rollout)
             self.steps.append(AdaptationStep(rollout, targets, params))
             with torch.no_grad():
                 params, *_ = inner.step(self.policy, params, rows, rollout, targets)
-        self.tasks, self.collector = tasks, collector
+        self.tasks, self.collector = tasks, collectors[-1]
 
     @property
     def rollouts(self) -> list[Rollout]:

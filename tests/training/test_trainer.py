@@ -151,6 +151,29 @@ def test_balanced_sampling_covers_each_iteration_s_directions(tmp_path):
     assert any(independent._sample_tasks(key)["direction"].sum() != 0 for key in keys)
 
 
+def test_episodes_before_the_step_have_a_number_of_their_own(tmp_path):
+    options = ("env.horizon=1", "inner.steps=2", "trainer.iterations=2", "trainer.validate_every=1")
+    five = (*options, "trainer.num_episodes_before=5")
+    train_smoke(tmp_path / "five", *five)
+    # an iteration: 2 tasks x (5 + 5 + 2) episodes of one step; validation keeps its own number
+    assert [line["env_steps"] for line in read_metrics(tmp_path / "five")] == [24, 48]
+    train_smoke(tmp_path / "equal", *options, "trainer.num_episodes_before=2")
+    train_smoke(tmp_path / "left out", *options)
+    equal, left_out = (read_metrics(tmp_path / name) for name in ("equal", "left out"))
+    assert repeatable(equal) == repeatable(left_out)
+    go_on(tmp_path / "five", *five, "trainer.iterations=3")
+    assert read_metrics(tmp_path / "five")[-1]["env_steps"] == 72
+
+
+def test_without_inner_steps_no_episodes_come_before_them(tmp_path):
+    with pytest.raises(UserError) as caught:
+        trainer(tmp_path, "inner.steps=0", "trainer.num_episodes_before=5")
+    assert str(caught.value) == (
+        "trainer.num_episodes_before=5 counts episodes before inner steps, and maml_trpo takes "
+        "none in training: leave it out."
+    )
+
+
 def test_validation_is_keyed_apart_from_training(tmp_path):
     """However often a run is validated, it trains the same."""
     train_smoke(tmp_path / "a", "trainer.validate_every=1")
@@ -346,7 +369,7 @@ def test_a_stop_gives_up_the_iteration_under_way(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        *("env_steps", "num_tasks", "num_episodes", "validate_every"),
+        *("env_steps", "num_tasks", "num_episodes", "num_episodes_before", "validate_every"),
         *("validation_tasks", "validation_episodes", "test_tasks", "checkpoint_every"),
     ],
 )

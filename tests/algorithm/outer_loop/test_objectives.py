@@ -59,9 +59,13 @@ def test_meta_gradient_equals_learn2learn_meta_sgd(loss, steps):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("rule", [None, MetaSGD(positive=False)])
-def test_meta_gradient_equals_finite_differences_of_the_surrogate(loss, steps, rule):
-    case = Case(InnerLoop(steps, 0.3, loss, update=rule))
+@pytest.mark.parametrize(
+    ("rule", "before"), [(None, None), (MetaSGD(positive=False), None), (None, 2), (None, 7)]
+)
+def test_meta_gradient_equals_finite_differences_of_the_surrogate(loss, steps, rule, before):
+    case = Case(InnerLoop(steps, 0.3, loss, update=rule), num_episodes_before=before)
+    sizes = [rollout.rewards.shape[2] for rollout in case.rollouts]
+    assert sizes == [before or 4] * steps + [4]
     objective = case.objective()
     _, rows = objective.losses_and_gradients(case.meta)
     start, epsilon = flatten(case.meta), 1e-5
