@@ -53,7 +53,14 @@ FACTORS: dict[str, Settings] = {
     "task sampling": one("trainer.task_sampling", "independent"),
     "lambda": one("algorithm.gae_lambda", 0.8, 0.95, 1.0),
     "discount": one("algorithm.discount", 0.95, 0.98),
-    "critic": {"value network": ["baseline=value_network"]},
+    "critic": {
+        "value network": ["baseline=value_network"],
+        "shared value network": ["baseline=shared_value_network"],
+        "shared value network, task returns": [
+            "baseline=shared_value_network",
+            "baseline.task_returns=true",
+        ],
+    },
     "advantages": {"not standardized": ["algorithm.standardize_advantages=false"]},
     "initial standard deviation": one("policy.initial_std", 0.5),
     "floor of the standard deviation": one("policy.minimum_std", 0.5),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from envs.arguments import number
 from envs.errors import ArgumentError
-from maml_rl.algorithm.baselines import Baseline, Bootstrap
+from maml_rl.algorithm.baselines import Baseline, Bootstrap, raise_unless_finite
 from maml_rl.algorithm.returns import (
     continuation,
     discounted_sum,
@@ -55,7 +55,8 @@ class AdvantageEstimator:
     in the returns that the baseline itself is fitted to (see `Baseline.fit`).
 
     Args:
-        baseline: fitted anew to every rollout.
+        baseline: fitted anew to every rollout, or to what given values leave of its returns; None
+            for the given values alone.
         discount: gamma, in [0, 1].
         gae_lambda: lambda, in [0, 1].
         standardize: scale each task's advantages to mean 0 and standard deviation 1.
@@ -70,7 +71,7 @@ class AdvantageEstimator:
 
     def __init__(
         self,
-        baseline: Baseline,
+        baseline: Baseline | None,
         discount: float = 0.99,
         gae_lambda: float = 1.0,
         standardize: bool = True,
@@ -93,8 +94,12 @@ class AdvantageEstimator:
         self.discounted_visits = discounted_visits
 
     @torch.no_grad()
-    def __call__(self, rollout: Rollout) -> Targets:
+    def __call__(self, rollout: Rollout, given: Tensor | None = None) -> Targets:
         """Compute the targets of a rollout, each task from its own steps only.
+
+        Args:
+            rollout: of M tasks.
+            given: values [M, T, B] in float64, which the baseline is fitted to the rest of.
 
         Raises:
             NonFiniteError: naming the task whose returns are not finite.
@@ -103,7 +108,11 @@ class AdvantageEstimator:
         flow, ends = self._flow(rollout), self._time_outs(rollout)
         bootstrap = partial(self._bootstrapped, ends, flow) if self.bootstrap_time_out else None
         returns = self.returns(rollout)
-        values, final = self._values(rollout, returns, bootstrap)
+        if given is None:
+            values, final = self._values(rollout, returns, bootstrap)
+        else:
+            values, final = self._values(rollout, returns - given, bootstrap)
+            values = values + given
         following = torch.cat([values, final[:, None]], dim=1)
         next_values = following[:, 1:]
         advantages = generalized_advantage(
@@ -153,10 +162,14 @@ class AdvantageEstimator:
         self, rollout: Rollout, returns: Tensor, bootstrap: Bootstrap | None
     ) -> tuple[Tensor, Tensor]:
         """The baseline's values [M, T, B] and those after the last step [M, B], float64."""
+        baseline = self.baseline
+        if baseline is None:
+            raise_unless_finite("a return of task {} is not finite", returns)
+            return torch.zeros_like(returns), torch.zeros_like(returns[:, 0])
 
         def fitted(mask: Tensor) -> tuple[Tensor, Tensor]:
-            weights = self.baseline.fit(rollout._replace(mask=mask), returns, bootstrap)
-            return self.baseline.values(weights, rollout)
+            weights = baseline.fit(rollout._replace(mask=mask), returns, bootstrap)
+            return baseline.values(weights, rollout)
 
         if not self.held_out_baseline:
             return fitted(rollout.mask)

@@ -1,9 +1,9 @@
-"""Value baselines, fitted per task in one batch."""
+"""Value baselines: fitted per task in one batch, or learned over iterations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.arguments import number
 from envs.recorded import Recorded
 from maml_rl.algorithm.returns import step_in_episode
-from maml_rl.algorithm.rollout import Rollout
+from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.errors import NonFiniteError
 
 Bootstrap = Callable[[Tensor], Tensor]
@@ -23,6 +23,7 @@ episode was cut off; 0 in episodes that the task ended.
 """
 
 
+@runtime_checkable
 class Baseline(Protocol):
     """A value function fitted to each task's own returns."""
 
@@ -36,6 +37,57 @@ class Baseline(Protocol):
 
     def values(self, weights: Tensor, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Predict values [M, T, B] and the value after the last step [M, B], float64."""
+        ...
+
+
+@runtime_checkable
+class LearnedBaseline(Protocol):
+    """A value function that is carried from iteration to iteration, as statistics.
+
+    The values of an iteration come from the statistics before it, so no episode is judged by values
+    that were learned from it. The statistics are part of the checkpoints; neither the inner nor the
+    outer loop changes them.
+    """
+
+    @property
+    def fitted(self) -> Baseline | None:
+        """A baseline that is fitted to what the values leave of each rollout's returns, or None."""
+        ...
+
+    def initialize(self, generator: torch.Generator, observation_size: int, steps: int) -> Params:
+        """Draw the statistics before the first iteration, leaves [*s].
+
+        Args:
+            generator: of the random numbers.
+            observation_size: O.
+            steps: K, inner steps in training.
+
+        Raises:
+            UserError: if it does not fit so many steps.
+        """
+        ...
+
+    def values_of(self, statistics: Params, rollout: Rollout, earlier: Sequence[Rollout]) -> Tensor:
+        """Predict values [M, T, B], float64, in the unit of the environment's rewards.
+
+        Args:
+            statistics: leaves [*s].
+            rollout: the episodes to judge.
+            earlier: rollouts of the same tasks since the start of adaptation, one before each inner
+                step; in evaluation there may be more than K.
+        """
+        ...
+
+    def updated(
+        self, statistics: Params, rollouts: Sequence[Rollout], returns: Sequence[Tensor]
+    ) -> Params:
+        """Statistics after an iteration, leaves [*s].
+
+        Args:
+            statistics: before it, leaves [*s].
+            rollouts: before each inner step and after the last, K + 1.
+            returns: discounted returns to go of each, [M, T, B] in float64.
+        """
         ...
 
 
@@ -116,7 +168,7 @@ def least_squares(
     weighted = (rows * mask.double().flatten(1, 2)[..., None]).mT
     gram = weighted @ differences
     target = weighted @ returns.double().flatten(1, 2)[..., None]
-    _raise_unless_finite("a return of task {} is not finite", target)
+    raise_unless_finite("a return of task {} is not finite", target)
     return _solution(gram, target, ridge)
 
 
@@ -132,14 +184,14 @@ def _solution(gram: Tensor, target: Tensor, ridge: float) -> Tensor:
         ridges[wrong] *= 10.0
     weights[wrong] = torch.nan
     largest = float(ridges.max()) / 10
-    _raise_unless_finite(
+    raise_unless_finite(
         f"the baseline of task {{}} has no finite weights, whatever its ridge up to {largest:g}",
         weights,
     )
     return weights[..., 0]
 
 
-def _raise_unless_finite(message: str, rows: Tensor) -> None:
+def raise_unless_finite(message: str, rows: Tensor) -> None:
     """Raise `message` with the number of the first task whose row [M, ...] is not finite."""
     finite = torch.isfinite(rows).flatten(1).all(dim=1)
     if not finite.all():

@@ -14,7 +14,7 @@ from envs.protocol import Tasks
 from envs.recorded import Recorded
 from maml_rl.algorithm.adaptation import AdaptationStep, Experience
 from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
-from maml_rl.algorithm.baselines import Baseline
+from maml_rl.algorithm.baselines import Baseline, LearnedBaseline
 from maml_rl.algorithm.diagnostics import gradient_rows, inner_step_metrics
 from maml_rl.algorithm.inner_loop.loop import STATISTICS, InnerLoop, stack
 from maml_rl.algorithm.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
@@ -27,6 +27,7 @@ from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.randomness import Key, Purpose
 
 RETURN_MOMENTS = tuple(f"{STATISTICS}return_{name}" for name in ("mean", "variance", "count"))
+BASELINE = f"{STATISTICS}baseline/"
 
 
 class Collector(Protocol):
@@ -53,7 +54,7 @@ class MetaLearner(Recorded):
 
     Args:
         policy: runs stacked parameters.
-        baseline: fitted to every rollout.
+        baseline: fitted to every rollout, or learned over the iterations.
         inner: adapts.
         outer: updates the meta-parameters.
         name: of runs and results.
@@ -74,7 +75,7 @@ class MetaLearner(Recorded):
     def __init__(
         self,
         policy: Policy,
-        baseline: Baseline,
+        baseline: Baseline | LearnedBaseline,
         inner: InnerLoop,
         outer: OuterOptimizer,
         name: str = "maml",
@@ -93,8 +94,10 @@ class MetaLearner(Recorded):
             raise ArgumentError(f"name must be a word, such as maml, not {name!r}.", "name")
         self.policy, self.inner, self.outer, self.name = policy, inner, outer, name
         self.device = device
+        self.learned = baseline if isinstance(baseline, LearnedBaseline) else None
+        fitted = baseline.fitted if isinstance(baseline, LearnedBaseline) else baseline
         self.advantages = AdvantageEstimator(
-            *(baseline, discount, gae_lambda, standardize_advantages),
+            *(fitted, discount, gae_lambda, standardize_advantages),
             *(bootstrap_time_out, held_out_baseline, discounted_visits),
         )
         self.normalize_returns = normalize_returns
@@ -116,6 +119,7 @@ class MetaLearner(Recorded):
             )
         self.inner.adapted_names(self.policy)
         self.outer.check(self.inner, self.policy)
+        self._check_baseline()
         for name in ("exploration_weight", "entropy_coefficient"):
             if getattr(self, name) > 0 and not self.outer.differentiates:
                 raise ArgumentError(
@@ -140,14 +144,44 @@ class MetaLearner(Recorded):
                 "gae_lambda",
             )
 
+    def _check_baseline(self) -> None:
+        """Refuse options that a learned baseline has no use for.
+
+        Raises:
+            UserError: naming the option, and what to write instead.
+        """
+        if self.learned is None:
+            return
+        self._drawn_baseline(0)
+        kind = type(self.learned).__name__
+        if self.advantages.held_out_baseline and self.learned.fitted is None:
+            raise ArgumentError(
+                f"held_out_baseline=true changes nothing with {kind}, which is learned from "
+                f"earlier iterations alone: write held_out_baseline=false.",
+                "held_out_baseline",
+            )
+        if self.advantages.bootstrap_time_out:
+            raise ArgumentError(
+                f"bootstrap_time_out=true needs values that do not depend on time, which {kind} "
+                f"does not fit: write bootstrap_time_out=false, or baseline=linear_feature.",
+                "bootstrap_time_out",
+            )
+
     def _drawn(self, seed: int) -> Params:
         """Draw the policy's parameters, leaves [*s]."""
-        numbers = Key(seed).generator(Purpose.INITIALIZATION)
-        return self.policy.initialize(torch.Generator().manual_seed(int(numbers.integers(2**63))))
+        return self.policy.initialize(_generator(seed))
+
+    def _drawn_baseline(self, seed: int) -> Params:
+        """Draw a learned baseline's statistics under their names, leaves [*s]."""
+        if self.learned is None:
+            return {}
+        size, steps = self.policy.observation_size, self.inner.steps
+        return _stored(self.learned.initialize(_generator(seed, 0), size, steps))
 
     def initialize(self, seed: int) -> Params:
         """Draw the meta-parameters, and statistics at their start, leaves [*s] on the CPU."""
         meta = self.inner.meta_parameters(self.policy, self._drawn(seed))
+        meta |= self._drawn_baseline(seed)
         if self.normalize_returns:
             start = (torch.tensor(value, dtype=torch.float64) for value in (0.0, 1.0, 0.0))
             meta |= dict(zip(RETURN_MOMENTS, start, strict=True))
@@ -173,9 +207,10 @@ class MetaLearner(Recorded):
         """
         rows = stack(meta, collector.num_tasks)
         params = self.inner.initial_params(rows)
-        adaptation = []
+        adaptation: list[AdaptationStep] = []
         for index in range(steps):
-            batch = self._batch(before or collector, meta, params, tasks, key.child(index))
+            source = before or collector
+            batch = self._batch(source, meta, params, tasks, key.child(index), adaptation)
             rollout, targets = batch
             scale = step_scale(index, self.inner.steps, later_scale)
             taken = self.inner.step(self.policy, params, rows, rollout, targets, scale)
@@ -184,21 +219,32 @@ class MetaLearner(Recorded):
                 AdaptationStep(rollout, targets, params, taken.grads, taken.distribution)
             )
             params = taken.params
-        last = self._batch(collector, meta, params, tasks, key.child(steps))
+        last = self._batch(collector, meta, params, tasks, key.child(steps), adaptation)
         return Experience([*adaptation, AdaptationStep(*last, params)])
 
     def _batch(
-        self, collector: Collector, meta: Params, params: Params, tasks: Tasks, key: Key
+        self,
+        collector: Collector,
+        meta: Params,
+        params: Params,
+        tasks: Tasks,
+        key: Key,
+        adaptation: Sequence[AdaptationStep],
     ) -> tuple[Rollout, Targets]:
-        """Collect a rollout, and estimate its targets."""
+        """Collect a rollout after an adaptation, and estimate its targets."""
         rollout = collector.collect(params, tasks, key)
-        return rollout, self._targets(meta, rollout)
+        return rollout, self._targets(meta, rollout, [step.rollout for step in adaptation])
 
-    def _targets(self, meta: Params, rollout: Rollout) -> Targets:
+    def _targets(self, meta: Params, rollout: Rollout, earlier: Sequence[Rollout]) -> Targets:
+        """Targets of a rollout that followed `earlier` ones of the same tasks."""
+        values = None
+        if self.learned is not None:
+            values = self.learned.values_of(_loaded(meta), rollout, earlier)
         if not self.normalize_returns:
-            return self.advantages(rollout)
+            return self.advantages(rollout, values)
         scale = (meta[RETURN_MOMENTS[1]] + 1e-8).rsqrt().to(rollout.rewards.dtype)
-        return self.advantages(rollout._replace(rewards=rollout.rewards * scale))
+        rescaled = rollout._replace(rewards=rollout.rewards * scale)
+        return self.advantages(rescaled, None if values is None else values * scale)
 
     def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
         """Metrics of a healthy training: inner steps, baseline, exploration."""
@@ -251,8 +297,11 @@ class MetaLearner(Recorded):
         return terms
 
     def _statistics(self, meta: Params, rollouts: Sequence[Rollout]) -> Params:
-        """Running statistics of observations and returns, with `rollouts` merged in."""
+        """Running statistics, and the learned baseline, with `rollouts` merged in."""
         statistics = self.policy.statistics(meta, rollouts)
+        if self.learned is not None:
+            to_go = [self.advantages.returns(rollout) for rollout in rollouts]
+            statistics |= _stored(self.learned.updated(_loaded(meta), rollouts, to_go))
         if self.normalize_returns:
             mean, variance, count = (meta[name] for name in RETURN_MOMENTS)
             for rollout in rollouts:
@@ -260,6 +309,26 @@ class MetaLearner(Recorded):
                 mean, variance, count = merge_moments(mean, variance, count, returns)
             statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
         return statistics
+
+
+def _generator(seed: int, *path: int) -> torch.Generator:
+    """Generator of an initialization's random numbers."""
+    numbers = Key(seed).generator(Purpose.INITIALIZATION, *path)
+    return torch.Generator().manual_seed(int(numbers.integers(2**63)))
+
+
+def _stored(statistics: Params) -> Params:
+    """A learned baseline's statistics, by their names among the meta-parameters."""
+    return {f"{BASELINE}{name}": leaf for name, leaf in statistics.items()}
+
+
+def _loaded(meta: Params) -> Params:
+    """A learned baseline's statistics among the meta-parameters, by its names."""
+    return {
+        name.removeprefix(BASELINE): leaf
+        for name, leaf in meta.items()
+        if name.startswith(BASELINE)
+    }
 
 
 def step_scale(step: int, trained: int, later_scale: float | Sequence[float]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ NODES = {  # what a class named by a stored configuration must offer, by node
     ),
     "policy.activation": (),  # a function by its dotted path
     "baseline": ("fit", "values"),
+    "baseline.fitted": ("fit", "values"),
     "inner": ("adapt", "step", "meta_parameters"),
     "inner.loss": ("__call__",),
     "inner.update": ("learned",),
@@ -54,6 +55,7 @@ NODES = {  # what a class named by a stored configuration must offer, by node
     "trainer": ("run", "resume"),
     "logger": ("open", "write"),
 }
+LEARNED_BASELINE = ("initialize", "values_of", "updated", "fitted")  # in place of fit and values
 
 
 def build_trainer(config: DictConfig, path: Path) -> Trainer:
@@ -245,12 +247,17 @@ def _node(config: DictConfig, name: str, **arguments: Any) -> Any:
     built = _built(name, node, arguments)
     if name == "env":
         check_distribution(f"env._target_={node._target_}", built)
-    lacking = [part for part in NODES[name] if not hasattr(built, part)]
-    if lacking:
-        raise UserError(
-            f"{name}._target_={node._target_} does not fit there: it has no {lacking[0]}."
-        )
+    lacking = lacking_part(name, lambda part: hasattr(built, part))
+    if lacking is not None:
+        raise UserError(f"{name}._target_={node._target_} does not fit there: it has no {lacking}.")
     return built
+
+
+def lacking_part(node: str, offers: Callable[[str], bool]) -> str | None:
+    """The first part that a class lacks to fit a node; None if it fits."""
+    if node == "baseline" and all(offers(part) for part in LEARNED_BASELINE):
+        return None
+    return next((part for part in NODES[node] if not offers(part)), None)
 
 
 def _built(name: str, node: DictConfig, given: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +12,7 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 
 from envs.errors import UserError, one_line
 from envs.yaml_text import from_yaml
-from maml_rl.configuration.building import NODES
+from maml_rl.configuration.building import NODES, lacking_part
 from maml_rl.configuration.old_names import rename
 from maml_rl.runs.folder import RunFolder, apply_changes, changed_settings
 
@@ -96,7 +97,7 @@ def _check_target(key: str, target: str, folder: RunFolder) -> None:
         ) from error
     if node == "policy.activation" and callable(built):
         return
-    if not isinstance(built, type) or not all(_offers(built, part) for part in NODES[node]):
+    if not isinstance(built, type) or lacking_part(node, partial(_offers, built)) is not None:
         raise refusal
 
 

@@ -80,12 +80,20 @@ def test_a_constant_reward_for_ever_is_worth_a_hundred():
     torch.testing.assert_close(targets.values, 100 * weights, rtol=1e-3, atol=1e-3)
 
 
-def test_it_trains_and_resumes_to_the_bit(tmp_path, work):
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        ("baseline=value_network",),
+        ("baseline=shared_value_network", "baseline.task_returns=true"),
+        ("baseline=shared_value_network", "baseline.fitted=null", "baseline.batch_size=30"),
+    ],
+    ids=" ".join,
+)
+def test_it_trains_and_resumes_to_the_bit(baseline, tmp_path, work):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    options = ("baseline=value_network", "trainer.iterations=3")
-    train_smoke(whole, *options)
+    train_smoke(whole, *baseline, "trainer.iterations=3")
     assert all("baseline/explained_variance" in line for line in read_metrics(whole))
-    command = ["experiment=smoke", *QUIET, "baseline=value_network", f"hydra.run.dir={parts}"]
+    command = ["experiment=smoke", *QUIET, *baseline, f"hydra.run.dir={parts}"]
     assert train_command([*command, "trainer.iterations=1"]) == 0
     assert train_command([f"resume={parts}", "trainer.iterations=3"]) == 0
     assert repeatable(read_metrics(parts)) == repeatable(read_metrics(whole))

@@ -37,6 +37,8 @@ STATISTICS = ("observation_mean", "observation_variance", "observation_count")
 NORMALIZE = "policy.normalize_observations=true"
 LENGTHS = {"length": np.array([2, 4, 9]), "pay": np.array([1.0, -0.5, 2.0])}  # 9: cut off at 6
 PLAIN = "algorithm.standardize_advantages=false"
+SHARED = ("baseline=shared_value_network", "baseline.task_returns=true", "baseline.fitted=null")
+RUNNING = ("algorithm.normalize_returns=true", *SHARED)
 
 
 # What is off unless it is asked for.
@@ -152,12 +154,14 @@ def test_statistics_and_context_are_no_part_of_what_the_outer_loop_learns(monkey
         return update(self, meta, state, objective, progress)
 
     monkeypatch.setattr(Adam, "update", spy)
-    options = ("policy.context_size=2", "algorithm.normalize_returns=true", PLAIN)
+    options = ("policy.context_size=2", *RUNNING, PLAIN)
     built, metas, _, states = two_iterations.__wrapped__(NORMALIZE, *options)
     learned = [name for name in built.learner.policy.parts["all"] if name != "context"]
     size = sum(metas[0][name].numel() for name in learned)
     returns = [f"statistics/return_{name}" for name in ("mean", "variance", "count")]
-    fixed = sorted(["context", *STATISTICS, *returns])
+    baseline = [name for name in metas[0] if name.startswith("statistics/baseline/")]
+    assert "statistics/baseline/parameters" in baseline
+    fixed = sorted(["context", *STATISTICS, *returns, *baseline])
     assert asked == [(learned, (3, size), fixed)] * 2
     assert len(states[-1]["state"]) == len(learned)
     assert metas[-1]["context"].tolist() == [0.0, 0.0]
@@ -167,7 +171,7 @@ def test_statistics_and_context_are_no_part_of_what_the_outer_loop_learns(monkey
 
 @pytest.mark.parametrize("algorithm", ["maml_trpo", "maml_ppo", "reptile", "cavia"])
 def test_statistics_are_resumed_to_the_bit(algorithm, tmp_path):
-    options = (f"algorithm={algorithm}", NORMALIZE, "algorithm.normalize_returns=true", PLAIN)
+    options = (f"algorithm={algorithm}", NORMALIZE, *RUNNING, PLAIN)
     train_smoke(tmp_path / "whole", *options, "trainer.iterations=2")
     train_smoke(tmp_path / "parts", *options, "trainer.iterations=1")
     go_on(tmp_path / "parts", *options, "trainer.iterations=2")
@@ -178,18 +182,20 @@ def test_statistics_are_resumed_to_the_bit(algorithm, tmp_path):
     assert_same_meta(*paths)
     meta = load(paths[0])["meta"]
     steps = load(paths[0])["env_steps"]
-    assert meta["observation_count"].item() == meta["statistics/return_count"].item() == steps
+    names = ("observation_count", "statistics/return_count", "statistics/baseline/return_count")
+    assert [meta[name].item() for name in names] == [steps] * 3
     assert meta["observation_mean"].abs().max() > 0
 
 
-def test_evaluation_uses_the_statistics_of_the_checkpoint(tmp_path, evaluate_cli):
-    options = (NORMALIZE, "algorithm.normalize_returns=true", PLAIN, "inner.step_size=0.02")
+@pytest.mark.parametrize("of", ["observation", "statistics/baseline"])
+def test_evaluation_uses_the_statistics_of_the_checkpoint(of, tmp_path, evaluate_cli):
+    options = (NORMALIZE, *RUNNING, PLAIN, "inner.step_size=0.02")
     train_smoke_run(tmp_path / "run", *options)
     assert evaluate_cli(f"run={tmp_path / 'run'}", *EVALUATION).status == 0
     found = curve_of(tmp_path / "run")
     meta = load(tmp_path / "run/checkpoints/last.pt")["meta"]
     start = Built(*options).meta
-    forgotten = {name: start[name] for name in meta if name not in start or "observation" in name}
+    forgotten = {name: start[name] for name in meta if name.startswith(of)}
     for own, same in [(meta, True), (meta | forgotten, False)]:
         assert np.allclose(by_hand(tmp_path / "run", own, options), found, atol=1e-6) is same
 

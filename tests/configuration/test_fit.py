@@ -55,6 +55,22 @@ WRONG = [
     ("algorithm.exploration_weight=1", "exploration_weight", "inner.loss=log_likelihood"),
     ("inner.loss=dice algorithm.gae_lambda=0.9", "whole returns", "gae_lambda=1, or"),
     ("algorithm.normalize_returns=true", "standardized", "standardize_advantages=false"),
+    (
+        "baseline=shared_value_network algorithm.bootstrap_time_out=true",
+        "algorithm.bootstrap_time_out=true needs values that do not depend on time",
+        "algorithm.bootstrap_time_out=false, or baseline=linear_feature",
+    ),
+    (
+        "baseline=shared_value_network baseline.fitted=null algorithm.held_out_baseline=true",
+        "algorithm.held_out_baseline=true changes nothing with SharedValueNetwork",
+        "algorithm.held_out_baseline=false",
+    ),
+    (
+        "baseline=shared_value_network baseline.task_returns=true algorithm=rl2",
+        "baseline.task_returns=true needs inner.steps of at least 1",
+        "baseline.task_returns=false",
+    ),
+    ("baseline=shared_value_network baseline.fitted=7", "baseline.fitted must be", "a baseline"),
     ("algorithm.name=a/b", "algorithm.name must be a word", "such as maml"),
     ("+requires.outer=Adam", "needs outer=adam", "not trpo"),
     (
@@ -110,6 +126,11 @@ WRONG = [
     ("inner=learn2learn_gbml inner.transform=foo", "inner.transform=foo", "kronecker, meta_curv"),
     ("observe_task=maybe", "observe_task must be true or false", "not 'maybe'"),
     ("observe_task=1", "observe_task must be true or false", "not 1"),
+    ("baseline=shared_value_network baseline.epochs=0", "baseline.epochs must be", "at least 1"),
+    ("baseline=shared_value_network baseline.batch_size=0", "baseline.batch_size must", "least 1"),
+    ("baseline=shared_value_network baseline.step_size=0", "baseline.step_size must", "above 0"),
+    ("baseline=shared_value_network baseline.hidden_sizes=[0]", "hidden_sizes must", "at least 1"),
+    ("baseline=shared_value_network baseline.task_returns=2", "task_returns must", "true or false"),
     ("policy.context_size=-1", "policy.context_size must be", "at least 0, not -1"),
     ("policy.context_size=1.5", "policy.context_size must be", "at least 0, not 1.5"),
     ("policy.normalize_observations=2", "normalize_observations must be", "true or false, not 2"),
@@ -148,6 +169,10 @@ FITTING = [
     "algorithm=rl2 env=multi_armed_bandit trial_episodes=1",
     "algorithm=rl2 observe_task=true policy.normalize_observations=true",
     "algorithm=maml_trpo policy.memory_size=4",
+    "algorithm=rl2 baseline=shared_value_network",
+    "baseline=shared_value_network algorithm.held_out_baseline=true inner.steps=2 "
+    "trainer.num_episodes_before=3",
+    "baseline=shared_value_network baseline.hidden_sizes=[] baseline.task_returns=true",
 ]
 
 

@@ -37,6 +37,7 @@ VARIANTS = [
     ("algorithm=oracle", "env=half_cheetah_dir", "device=cpu"),
     ("env=union", "env.weights=[3,1]", "algorithm=promp"),
     ("env=multi_armed_bandit", "baseline=value_network", "algorithm=anil"),
+    ("baseline=shared_value_network", "baseline.task_returns=true", "algorithm=promp"),
     ("env=gymnasium", "env.id=Pendulum-v1", "env.set_task=tests.training.test_description.Gravity"),
     ("algorithm=kronecker", "trainer.iterations=null", "trainer.env_steps=9e3"),
 ]  # fmt: skip
