@@ -10,10 +10,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium
+import gymnasium.vector
 import mujoco
 import numpy as np
 
@@ -209,7 +210,7 @@ class MetaworldEnv(gymnasium.Env[Any, Any]):
         model.body_pos[:], model.site_pos[:] = self._positions
 
 
-class _Metaworld(GymnasiumTaskDistribution):
+class Metaworld(GymnasiumTaskDistribution):
     """The common part of the benchmarks.
 
     Tasks are {"class": [M], "rand_vec": [M, 6]}: Meta-World's task_id, and the positions of objects
@@ -223,6 +224,7 @@ class _Metaworld(GymnasiumTaskDistribution):
     """
 
     measure = "success"  # that the benchmarks are reported in
+    held_out: Metaworld  # its test tasks
 
     def __init__(
         self, train: tuple[Sequence[str], int], test: tuple[Sequence[str], int], horizon: int
@@ -263,7 +265,7 @@ class _Metaworld(GymnasiumTaskDistribution):
         return MetaworldEnv(self.classes[0], render_mode)
 
 
-class MetaworldML1(_Metaworld):
+class MetaworldML1(Metaworld):
     """ML1: one class, 50 goals to train on and 50 others to test on.
 
     Args:
@@ -278,7 +280,7 @@ class MetaworldML1(_Metaworld):
         super().__init__(([name], seed), ([name], seed + 1), horizon)
 
 
-class _ManyClasses(_Metaworld):
+class _ManyClasses(Metaworld):
     """A benchmark whose training classes and test classes differ.
 
     Args:
@@ -304,3 +306,42 @@ class MetaworldML45(_ManyClasses):
     """ML45: 45 classes to train on and five others to test on, 50 goals each."""
 
     table = "ML45_V3"
+
+
+def vector_environments(
+    distribution: Metaworld, goals: int, meta_batch: int, horizon: int = LIMIT
+) -> gymnasium.vector.SyncVectorEnv:
+    """The test environments that metaworld.evaluation steps, built by Meta-World, on this MuJoCo.
+
+    They are those of metaworld.make_ml_envs_test(name, seed, meta_batch, goals), in its order.
+
+    Args:
+        distribution: whose test goals they have.
+        goals: of each test class, the first so many; an equal count for each of its environments.
+        meta_batch: number of environments, an equal count for each test class.
+        horizon: steps, after which an episode is cut off.
+    """
+    import metaworld
+
+    test = distribution.held_out
+    tasks = []
+    for name, vectors in zip(test.classes, _goals(test.classes, test.seed), strict=True):
+        size = _class(name, _Shared)()._random_reset_space.low.size
+        shared = {"env_cls": _env_dict().ALL_V3_ENVIRONMENTS[name], "partially_observable": True}
+        tasks += [
+            metaworld._encode_task(name, {**shared, "rand_vec": vector[:size]})
+            for vector in vectors[:goals]
+        ]
+    benchmark: Any = SimpleNamespace(
+        test_classes={name: _class(name, _Bridged) for name in test.classes}, test_tasks=tasks
+    )
+    environments: gymnasium.vector.SyncVectorEnv = metaworld._make_ml_envs_inner(
+        benchmark,
+        meta_batch_size=meta_batch,
+        seed=distribution.seed,
+        split="test",
+        terminate_on_success=True,
+        task_select="pseudorandom",
+        max_episode_steps=horizon,
+    )
+    return environments

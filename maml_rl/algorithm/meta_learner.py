@@ -205,35 +205,44 @@ class MetaLearner(Recorded):
         where that is 0) are scaled by `later_scale`, or by its entries in turn; the last entry
         holds for all later steps.
         """
-        rows = stack(meta, collector.num_tasks)
-        params = self.inner.initial_params(rows)
+        params = self.inner.initial_params(stack(meta, collector.num_tasks))
         adaptation: list[AdaptationStep] = []
         for index in range(steps):
-            source = before or collector
-            batch = self._batch(source, meta, params, tasks, key.child(index), adaptation)
-            rollout, targets = batch
-            scale = step_scale(index, self.inner.steps, later_scale)
-            taken = self.inner.step(self.policy, params, rows, rollout, targets, scale)
-            raise_unless_finite("inner gradient", gradient_rows(taken.grads))
-            adaptation.append(
-                AdaptationStep(rollout, targets, params, taken.grads, taken.distribution)
-            )
-            params = taken.params
-        last = self._batch(collector, meta, params, tasks, key.child(steps), adaptation)
-        return Experience([*adaptation, AdaptationStep(*last, params)])
+            earlier = [step.rollout for step in adaptation]
+            rollout = (before or collector).collect(params, tasks, key.child(index))
+            taken, params = self.adapt(meta, params, rollout, earlier, later_scale)
+            adaptation.append(taken)
+        last = collector.collect(params, tasks, key.child(steps))
+        targets = self._targets(meta, last, [step.rollout for step in adaptation])
+        return Experience([*adaptation, AdaptationStep(last, targets, params)])
 
-    def _batch(
+    @torch.no_grad()
+    def adapt(
         self,
-        collector: Collector,
         meta: Params,
         params: Params,
-        tasks: Tasks,
-        key: Key,
-        adaptation: Sequence[AdaptationStep],
-    ) -> tuple[Rollout, Targets]:
-        """Collect a rollout after an adaptation, and estimate its targets."""
-        rollout = collector.collect(params, tasks, key)
-        return rollout, self._targets(meta, rollout, [step.rollout for step in adaptation])
+        rollout: Rollout,
+        earlier: Sequence[Rollout] = (),
+        later_scale: float | Sequence[float] = 1.0,
+    ) -> tuple[AdaptationStep, Params]:
+        """Take the inner step that follows those on `earlier` rollouts; no graph is kept.
+
+        Args:
+            meta: meta-parameters and statistics, leaves [*s].
+            params: of the policies that collected the rollout, leaves [M, *s].
+            rollout: of M tasks.
+            earlier: of the same tasks, one for each step taken before.
+            later_scale: see `collect`.
+
+        Returns:
+            The step, and the parameters after it, leaves [M, *s].
+        """
+        rows, targets = stack(meta, len(rollout.rewards)), self._targets(meta, rollout, earlier)
+        scale = step_scale(len(earlier), self.inner.steps, later_scale)
+        taken = self.inner.step(self.policy, params, rows, rollout, targets, scale)
+        raise_unless_finite("inner gradient", gradient_rows(taken.grads))
+        step = AdaptationStep(rollout, targets, params, taken.grads, taken.distribution)
+        return step, taken.params
 
     def _targets(self, meta: Params, rollout: Rollout, earlier: Sequence[Rollout]) -> Targets:
         """Targets of a rollout that followed `earlier` ones of the same tasks."""
