@@ -17,16 +17,16 @@ from maml_rl.algorithm.advantages import AdvantageEstimator, Targets
 from maml_rl.algorithm.baselines import Baseline, LearnedBaseline
 from maml_rl.algorithm.diagnostics import gradient_rows, inner_step_metrics
 from maml_rl.algorithm.inner_loop.loop import STATISTICS, InnerLoop, stack
+from maml_rl.algorithm.moments import EPSILON, merged, no_rows
 from maml_rl.algorithm.outer_loop import OuterOptimizer, OuterUpdate, PostAdaptationObjective
 from maml_rl.algorithm.outer_loop.objectives import raise_unless_finite
 from maml_rl.algorithm.outer_loop.terms import Term, entropy_bonus, exploration, exploration_credit
 from maml_rl.algorithm.outer_loop.update import State
 from maml_rl.algorithm.policies import Policy
-from maml_rl.algorithm.policies.mlp import merge_moments
 from maml_rl.algorithm.rollout import Params, Rollout
 from maml_rl.randomness import Key, Purpose
 
-RETURN_MOMENTS = tuple(f"{STATISTICS}return_{name}" for name in ("mean", "variance", "count"))
+RETURN = f"{STATISTICS}return"
 BASELINE = f"{STATISTICS}baseline/"
 
 
@@ -183,8 +183,7 @@ class MetaLearner(Recorded):
         meta = self.inner.meta_parameters(self.policy, self._drawn(seed))
         meta |= self._drawn_baseline(seed)
         if self.normalize_returns:
-            start = (torch.tensor(value, dtype=torch.float64) for value in (0.0, 1.0, 0.0))
-            meta |= dict(zip(RETURN_MOMENTS, start, strict=True))
+            meta |= no_rows(RETURN)
         return meta
 
     @torch.no_grad()
@@ -251,7 +250,7 @@ class MetaLearner(Recorded):
             values = self.learned.values_of(_loaded(meta), rollout, earlier)
         if not self.normalize_returns:
             return self.advantages(rollout, values)
-        scale = (meta[RETURN_MOMENTS[1]] + 1e-8).rsqrt().to(rollout.rewards.dtype)
+        scale = (meta[f"{RETURN}_variance"] + EPSILON).rsqrt().to(rollout.rewards.dtype)
         rescaled = rollout._replace(rewards=rollout.rewards * scale)
         return self.advantages(rescaled, None if values is None else values * scale)
 
@@ -312,11 +311,11 @@ class MetaLearner(Recorded):
             to_go = [self.advantages.returns(rollout) for rollout in rollouts]
             statistics |= _stored(self.learned.updated(_loaded(meta), rollouts, to_go))
         if self.normalize_returns:
-            mean, variance, count = (meta[name] for name in RETURN_MOMENTS)
+            later = meta
             for rollout in rollouts:
                 returns = self.advantages.returns(rollout)[rollout.mask > 0]
-                mean, variance, count = merge_moments(mean, variance, count, returns)
-            statistics |= dict(zip(RETURN_MOMENTS, (mean, variance, count), strict=True))
+                later = later | merged(later, RETURN, returns)
+            statistics |= {name: later[name] for name in no_rows(RETURN)}
         return statistics
 
 

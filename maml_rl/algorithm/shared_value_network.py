@@ -13,12 +13,11 @@ from envs.errors import ArgumentError, UserError
 from envs.recorded import Recorded
 from maml_rl.algorithm.adam_step import step_in_place
 from maml_rl.algorithm.baselines import Baseline
+from maml_rl.algorithm.moments import mean_and_deviation, merged, no_rows, normalized
 from maml_rl.algorithm.policies.activations import tanh
-from maml_rl.algorithm.policies.mlp import CLIP, merge_moments
 from maml_rl.algorithm.returns import step_in_episode
 from maml_rl.algorithm.rollout import Params, Rollout
 
-MOMENTS = ("mean", "variance", "count")
 ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -90,9 +89,9 @@ class SharedValueNetwork(Recorded):
         return {
             "parameters": parameters,
             **dict(zip(ADAM, adam, strict=True)),
-            **_no_moments("input", (observation_size + 1,)),
-            **_no_moments("task_return", (steps,)),
-            **_no_moments("return", ()),
+            **no_rows("input", (observation_size + 1,)),
+            **no_rows("task_return", (steps,)),
+            **no_rows("return"),
         }
 
     @torch.no_grad()
@@ -100,7 +99,7 @@ class SharedValueNetwork(Recorded):
         """Predict values [M, T, B], float64; see `LearnedBaseline.values_of`."""
         inputs = self._inputs(statistics, rollout, earlier)
         outputs = self._outputs(statistics["parameters"], inputs.flatten(0, 2))
-        mean, scale = _moments(statistics, "return")
+        mean, scale = mean_and_deviation(statistics, "return")
         return outputs.double().view_as(rollout.rewards) * scale + mean
 
     @torch.no_grad()
@@ -114,15 +113,15 @@ class SharedValueNetwork(Recorded):
         known = _mean_returns(rollouts[:-1], len(rollouts[0].rewards), len(rollouts) - 1)
         statistics = (
             statistics
-            | _merged(statistics, "input", seen)
-            | _merged(statistics, "return", targets)
-            | _merged(statistics, "task_return", known)
+            | merged(statistics, "input", seen)
+            | merged(statistics, "return", targets)
+            | merged(statistics, "task_return", known)
         )
         inputs = [
             self._inputs(statistics, rollout, rollouts[:index])[happened[index]]
             for index, rollout in enumerate(rollouts)
         ]
-        mean, scale = _moments(statistics, "return")
+        mean, scale = mean_and_deviation(statistics, "return")
         goals = ((targets - mean) / scale).float()
         return statistics | self._trained(statistics, torch.cat(inputs), goals)
 
@@ -164,11 +163,11 @@ class SharedValueNetwork(Recorded):
         trained = len(statistics["task_return_mean"])
         known = earlier[:trained]
         parts = [
-            _normalized(statistics, "input", _seen(rollout)),
+            normalized(statistics, "input", _seen(rollout)),
             torch.full((1,), len(known) / max(trained, 1), dtype=torch.float64),
         ]
         if self.task_returns:
-            returns = _normalized(
+            returns = normalized(
                 statistics, "task_return", _mean_returns(known, len(rollout.rewards), trained)
             )
             returns[..., len(known) :] = 0.0
@@ -189,29 +188,3 @@ def _mean_returns(rollouts: Sequence[Rollout], num_tasks: int, size: int) -> Ten
     for index, rollout in enumerate(rollouts):
         returns[:, index] = rollout.mean_return()
     return returns
-
-
-def _no_moments(name: str, shape: tuple[int, ...]) -> Params:
-    """Moments before the first rows, leaves [*s] in float64."""
-    start = (torch.zeros(shape), torch.ones(shape), torch.tensor(0.0))
-    return {f"{name}_{part}": leaf.double() for part, leaf in zip(MOMENTS, start, strict=True)}
-
-
-def _merged(statistics: Params, name: str, rows: Tensor) -> Params:
-    """Moments with rows [N, *s] merged in; nothing where there are no numbers in a row."""
-    if rows.numel() == 0:
-        return {}
-    mean, variance, count = (statistics[f"{name}_{part}"] for part in MOMENTS)
-    merged = merge_moments(mean, variance, count, rows)
-    return {f"{name}_{part}": leaf for part, leaf in zip(MOMENTS, merged, strict=True)}
-
-
-def _moments(statistics: Params, name: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, [*s]."""
-    return statistics[f"{name}_mean"], (statistics[f"{name}_variance"] + 1e-8).sqrt()
-
-
-def _normalized(statistics: Params, name: str, rows: Tensor) -> Tensor:
-    """Rows [..., *s] less their mean, in standard deviations, cut at `CLIP`."""
-    mean, scale = _moments(statistics, name)
-    return ((rows - mean) / scale).clamp(-CLIP, CLIP)

@@ -12,15 +12,14 @@ from torch.nn.functional import pad
 
 from envs.arguments import integer_at_least, number, one_of
 from envs.recorded import Recorded
+from maml_rl.algorithm.moments import CLIP, EPSILON, merged, no_rows
 from maml_rl.algorithm.policies.activations import activation_named
 from maml_rl.algorithm.policies.recurrent import GatedUnit, gated_unit
 from maml_rl.algorithm.rollout import Params, Rollout
 
 LAYER_EPSILON = 1e-5  # torch.nn.LayerNorm's
-STATISTICS = ("observation_mean", "observation_variance", "observation_count")
 NO_LAYERS = ("context", "log_std")  # parameters of neither head nor body
 INITIALIZATIONS = {"glorot": nn.init.xavier_uniform_, "orthogonal": nn.init.orthogonal_}
-CLIP = 10.0  # normalized observations beyond this many standard deviations are cut
 
 
 class MLP(Recorded, nn.Module):
@@ -83,10 +82,8 @@ class MLP(Recorded, nn.Module):
         if context_size > 0:
             self.context = nn.Parameter(torch.zeros(context_size))
         if normalize_observations:
-            size = (observation_size,)
-            self.register_buffer("observation_mean", torch.zeros(size, dtype=torch.float64))
-            self.register_buffer("observation_variance", torch.ones(size, dtype=torch.float64))
-            self.register_buffer("observation_count", torch.zeros((), dtype=torch.float64))
+            for name, leaf in no_rows("observation", (observation_size,)).items():
+                self.register_buffer(name, leaf)
         self._has_context, self._has_bias = context_size > 0, bias
         self._has_norms = layer_normalization
 
@@ -145,11 +142,10 @@ class MLP(Recorded, nn.Module):
         """
         if not self.normalize_observations:
             return {}
-        mean, variance, count = (params[name] for name in STATISTICS)
         for rollout in rollouts:
             rows = rollout.observations[rollout.mask > 0].double()
-            mean, variance, count = merge_moments(mean, variance, count, rows)
-        return dict(zip(STATISTICS, (mean, variance, count), strict=True))
+            params = params | merged(params, "observation", rows)
+        return {name: params[name] for name in no_rows("observation")}
 
     def outputs(self, params: Params, observations: Tensor) -> Tensor:
         """Outputs [M, T, B, A] of networks without memory for [M, T, B, O]."""
@@ -211,7 +207,7 @@ class MLP(Recorded, nn.Module):
         if not self.normalize_observations:
             return rows
         mean = params["observation_mean"][:, None].to(rows.dtype)
-        scale = (params["observation_variance"][:, None] + 1e-8).rsqrt().to(rows.dtype)
+        scale = (params["observation_variance"][:, None] + EPSILON).rsqrt().to(rows.dtype)
         seen = params["observation_count"][:, None, None] > 0
         limit = torch.where(seen, CLIP, torch.inf).to(rows.dtype)
         return ((rows - mean) * scale).clamp(-limit, limit)
@@ -265,18 +261,3 @@ def _linear(inputs: int, outputs: int, bias: bool) -> nn.Linear:
     for name, leaf in list(layer.named_parameters()):
         setattr(layer, name, nn.Parameter(torch.empty(leaf.shape)))
     return layer
-
-
-def merge_moments(
-    mean: Tensor, variance: Tensor, count: Tensor, rows: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge rows [N, *s] into a mean [*s], a variance [*s] and a count [] (Chan et al. 1979)."""
-    added = torch.tensor(len(rows), dtype=count.dtype)
-    total = count + added
-    shift = rows.mean(0) - mean
-    squares = variance * count + rows.var(0, correction=0) * added
-    return (
-        mean + shift * added / total,
-        (squares + shift**2 * count * added / total) / total,
-        total,
-    )

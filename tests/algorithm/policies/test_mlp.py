@@ -10,8 +10,8 @@ from torch import nn
 from torch.distributions import Independent, Normal
 
 from envs import UserError
+from maml_rl.algorithm.moments import merge_moments
 from maml_rl.algorithm.policies import CategoricalMLP, DiagonalGaussian, GaussianMLP
-from maml_rl.algorithm.policies.mlp import merge_moments
 from maml_rl.algorithm.rollout import Rollout
 
 M, T, B, OBS, A = 2, 3, 4, 3, 2
