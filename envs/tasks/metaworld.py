@@ -309,7 +309,11 @@ class MetaworldML45(_ManyClasses):
 
 
 def vector_environments(
-    distribution: Metaworld, goals: int, meta_batch: int, horizon: int = LIMIT
+    distribution: Metaworld,
+    goals: int,
+    meta_batch: int,
+    horizon: int = LIMIT,
+    reward_observed: bool = False,
 ) -> gymnasium.vector.SyncVectorEnv:
     """The test environments that metaworld.evaluation steps, built by Meta-World, on this MuJoCo.
 
@@ -320,6 +324,8 @@ def vector_environments(
         goals: of each test class, the first so many; an equal count for each of its environments.
         meta_batch: number of environments, an equal count for each test class.
         horizon: steps, after which an episode is cut off.
+        reward_observed: whether to append the last action, its reward and 1 at an episode's end to
+            observations (Meta-World's RNNBasedMetaRLWrapper); the reward as it is.
     """
     import metaworld
 
@@ -343,5 +349,7 @@ def vector_environments(
         terminate_on_success=True,
         task_select="pseudorandom",
         max_episode_steps=horizon,
+        recurrent_info_in_obs=reward_observed,
+        normalize_reward_in_recurrent_info=False,
     )
     return environments

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,11 @@ from metaworld.evaluation import Timestep
 from metaworld.policies import ENV_POLICY_MAP
 from metaworld.sawyer_xyz_env import SawyerMocapBase
 
-from benchmarks.metaworld import AdaptingAgent, Episodes, metaworld_command, success_by_round
+from benchmarks.metaworld import Episodes, evaluated, metaworld_command, success_by_round
+from benchmarks.metaworld_agents import AdaptingAgent, RememberingAgent
+from envs.errors import UserError
 from envs.tasks.metaworld import MetaworldML1, MetaworldML10, _Bridged, vector_environments
+from envs.wrappers.trials import Trials
 from maml_rl.algorithm.adaptation import distribution_on
 from maml_rl.commands.train import train_command
 from maml_rl.trained.loading import load
@@ -25,15 +30,20 @@ from tests.support.smoke import QUIET
 pytestmark = pytest.mark.filterwarnings("ignore:Constant.s. may be too high")  # the scripts' own
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def smoke_run(tmp_path_factory, name, *overrides):
     """A run of ML1 that has learned nothing."""
-    path = tmp_path_factory.mktemp("ml1") / "run"
-    options = ("experiment=smoke", *QUIET, "trainer.iterations=1", "env=metaworld_ml1")
+    path = tmp_path_factory.mktemp(name) / "run"
+    options = ("experiment=smoke", *QUIET, "trainer.iterations=1", "env=metaworld_ml1", *overrides)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path.parent)
         assert train_command([*options, f"hydra.run.dir={path}"]) == 0
     return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """An untrained run of MAML."""
+    return smoke_run(tmp_path_factory, "ml1")
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +200,7 @@ SHORT = ("--goals", "2", "--adaptation-episodes", "1", "--evaluation-episodes", 
 
 
 def test_the_command_writes_beside_the_evaluation(run, call, monkeypatch):
-    short = lambda *arguments: vector_environments(*arguments, horizon=20)  # noqa: E731
+    short = partial(vector_environments, horizon=20)
     monkeypatch.setattr("benchmarks.metaworld.vector_environments", short)
     outcome = call(metaworld_command, str(run), *SHORT)
     assert (outcome.status, outcome.err) == (0, "")
@@ -223,10 +233,77 @@ def test_wrong_options_are_refused(arguments, sentence, run, call):
     assert sentence in outcome.error
 
 
-def test_other_runs_are_refused(trained_run, call, train_cli):
+def test_other_runs_are_refused(trained_run, call):
     outcome = call(metaworld_command, str(trained_run))
     assert outcome.status == 2
     assert "was trained on PointNavigation (point_navigation)" in outcome.error
-    options = ("experiment=smoke", *QUIET, "env=metaworld_ml1", "algorithm=rl2")
-    assert train_cli(*options, "trainer.iterations=1", "hydra.run.dir=memory").status == 0
-    assert "memory adapts by its memory" in call(metaworld_command, "memory").error
+
+
+@pytest.fixture(scope="module")
+def memory_run(tmp_path_factory):
+    """An untrained run of RL²."""
+    return smoke_run(tmp_path_factory, "rl2", "algorithm=rl2")
+
+
+def test_inner_steps_with_a_memory_are_refused(memory_run):
+    trained = load(memory_run)
+    both = replace(trained, distribution=trained.distribution.distribution)
+    with pytest.raises(UserError, match="adapts by inner steps and has a memory too"):
+        evaluated(both, 1, Episodes(), None, 0)
+
+
+class Acting(RememberingAgent):
+    """Notes the applied actions, and the log densities of those that were sampled."""
+
+    def __init__(self, *arguments):
+        self.actions, self.log_probs = [], []
+        super().__init__(*arguments)
+
+    def adapt_action(self, observations):
+        actions, sampled = super().adapt_action(observations)
+        self.actions.append(actions)
+        self.log_probs.append((sampled["actions"], sampled["log_probs"]))
+        return actions, sampled
+
+    def eval_action(self, observations):
+        self.actions.append(super().eval_action(observations))
+        return self.actions[-1]
+
+
+def test_a_memory_goes_through_the_trial_of_its_training(memory_run):
+    """Two episodes of adaptation and one after them, as `Trials` shows and the network reads them.
+
+    The second episode of evaluation is the first again: the memory is restored.
+    """
+    trained = load(memory_run)
+    inner, network = trained.distribution.distribution, trained.learner.policy
+    envs = vector_environments(inner, goals=2, meta_batch=2, horizon=10, reward_observed=True)
+    agent = Acting(trained, 2)
+    success_by_round(agent, envs, 1, Episodes(1, 2, 4))
+    actions = np.array(agent.actions)
+    assert len(actions) == 20 + 20  # four episodes of a class are two of each environment
+    assert np.array_equal(actions[20:30], actions[30:])
+    for env, vector in enumerate(envs.get_attr("_last_rand_vec")):
+        task = {"class": np.array(metaworld.ML1.ENV_NAMES.index("reach-v3")), "rand_vec": vector}
+        single = Trials(inner, 3).single(task)
+        seen = [single.reset(seed=0)[0]]
+        seen += [single.step(action)[0] for action in actions[:29, env]]
+        rows = torch.tensor(np.array(seen), dtype=torch.float32)[None, :, None]
+        distribution = network.distribution(trained.policy.params, rows)[0]
+        sampled, log_probs = zip(*[(a[env], p[env]) for a, p in agent.log_probs], strict=True)
+        padded = torch.zeros(1, 30, 1, 4)
+        padded[0, :20, 0] = torch.tensor(np.array(sampled))
+        found = distribution.log_prob(padded)[0, :20, 0]
+        np.testing.assert_allclose(found, log_probs, rtol=1e-4, atol=1e-4)
+        mean = distribution.mode()[0, 20:, 0].clamp(-1, 1)
+        np.testing.assert_allclose(actions[20:30, env], mean, rtol=1e-4, atol=1e-5)
+
+
+def test_the_command_evaluates_a_memory(memory_run, call, monkeypatch):
+    short = partial(vector_environments, horizon=20)
+    monkeypatch.setattr("benchmarks.metaworld.vector_environments", short)
+    outcome = call(metaworld_command, f"run={memory_run}", *SHORT, "--steps", "2")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "success after 2 episodes" in " ".join(outcome.out.split())
+    content = json.loads((memory_run / "evaluation" / "metaworld_protocol.json").read_text())
+    assert (content["kind"], content["by_round"]) == ("memory", {"reach-v3": [0.0, 0.0]})
