@@ -46,6 +46,7 @@ def one(key: str, *values: object) -> dict[str, list[str]]:
     return {str(value).replace(" ", ""): [f"{key}={value}"] for value in values}
 
 
+SHARED = ("baseline=shared_value_network",)
 FACTORS: dict[str, Settings] = {
     "tasks": one("trainer.num_tasks", 2, 8, 20),
     "episodes": one("trainer.num_episodes", 10, 40),
@@ -55,11 +56,11 @@ FACTORS: dict[str, Settings] = {
     "discount": one("algorithm.discount", 0.95, 0.98),
     "critic": {
         "value network": ["baseline=value_network"],
-        "shared value network": ["baseline=shared_value_network"],
+        "shared value network": [*SHARED, "baseline.fitted=null"],
         "shared value network, task returns": [
-            "baseline=shared_value_network",
-            "baseline.task_returns=true",
+            *(*SHARED, "baseline.task_returns=true", "baseline.fitted=null")
         ],
+        "shared value network, task returns, and linear": [*SHARED, "baseline.task_returns=true"],
     },
     "advantages": {"not standardized": ["algorithm.standardize_advantages=false"]},
     "initial standard deviation": one("policy.initial_std", 0.5),
