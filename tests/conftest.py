@@ -19,6 +19,7 @@ SLOW = (
     "tests/algorithm/outer_loop/test_references.py",
     "tests/algorithm/test_diagnostics.py",
     "tests/algorithm/test_probe.py",
+    "tests/algorithm/test_shared_value_network.py",
     "tests/algorithm/test_value_network.py",
     "tests/benchmarks/",
     "tests/commands/",

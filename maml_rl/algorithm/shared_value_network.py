@@ -67,15 +67,16 @@ class SharedValueNetwork(Recorded):
         self.fitted = fitted
 
     def initialize(self, generator: torch.Generator, observation_size: int, steps: int) -> Params:
-        """Draw Glorot-uniform hidden layers; the last layer is 0, so that all values are.
+        """Draw Glorot-uniform hidden layers; the last layer is 0, and so are all values.
 
         Raises:
-            UserError: if no rollout comes before another one whose value it could tell.
+            UserError: for `task_returns` without inner steps.
         """
         if self.task_returns and steps == 0:
             raise UserError(
-                "baseline.task_returns=true needs inner.steps of at least 1: without, no return of "
-                "a task is known when it acts; write baseline.task_returns=false."
+                "baseline.task_returns=true needs inner.steps of at least 1: without them "
+                "no return of a task is known before its episodes; write "
+                "baseline.task_returns=false."
             )
         parts = []
         inputs = observation_size + 2 + steps * self.task_returns

@@ -20,8 +20,6 @@ from tests.support.corridor import Corridor
 from tests.support.run_files import load
 from tests.support.smoke import train_smoke
 
-pytestmark = pytest.mark.slow
-
 SHARED = "baseline=shared_value_network"
 ALONE = "baseline.fitted=null"
 K = 2  # inner steps
