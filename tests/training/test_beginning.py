@@ -122,7 +122,7 @@ def test_an_error_keeps_its_kind(kind, tmp_path, monkeypatch):
     run = trainer(tmp_path)
     progress = run.begin()
 
-    def fail(*arguments):
+    def fail(*arguments, before):
         raise kind("worker 1 died")
 
     monkeypatch.setattr(MetaLearner, "collect", fail)
