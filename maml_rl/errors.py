@@ -7,3 +7,7 @@ class NonFiniteError(RuntimeError):
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used. Its message is one sentence."""
+
+
+class RankError(RuntimeError):
+    """Another rank of the run has ended, or failed. Its message is one sentence."""
