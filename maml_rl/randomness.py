@@ -49,10 +49,20 @@ class Key:
 
 
 class RowGenerators(Sequence[np.random.Generator]):
-    """One generator per row m * B + b, at (task m, slot b) below `key`; made when asked for."""
+    """One generator per row m * B + b, at (task m, slot b) below `key`; made when asked for.
 
-    def __init__(self, key: Key, num_tasks: int, slots: int) -> None:
+    Args:
+        key: address.
+        num_tasks: M.
+        slots: B.
+        numbers: of the M tasks, where they are some of more; None numbers them from 0.
+    """
+
+    def __init__(
+        self, key: Key, num_tasks: int, slots: int, numbers: Sequence[int] | None = None
+    ) -> None:
         self._key, self._num_tasks, self._slots = key, num_tasks, slots
+        self._numbers = range(num_tasks) if numbers is None else numbers
 
     def __len__(self) -> int:
         return self._num_tasks * self._slots
@@ -60,7 +70,8 @@ class RowGenerators(Sequence[np.random.Generator]):
     def __getitem__(self, row: int) -> np.random.Generator:  # type: ignore[override]
         if not 0 <= row < len(self):
             raise IndexError(row)
-        return self._key.generator(*divmod(row, self._slots))
+        task, slot = divmod(row, self._slots)
+        return self._key.generator(self._numbers[task], slot)
 
     def __iter__(self) -> Iterator[np.random.Generator]:
         return (self[row] for row in range(len(self)))

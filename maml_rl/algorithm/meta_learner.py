@@ -24,6 +24,7 @@ from maml_rl.algorithm.outer_loop.terms import Term, entropy_bonus, exploration,
 from maml_rl.algorithm.outer_loop.update import State
 from maml_rl.algorithm.policies import Policy
 from maml_rl.algorithm.rollout import Params, Rollout
+from maml_rl.parallel import ALONE, Communicator
 from maml_rl.randomness import Key, Purpose
 
 RETURN = f"{STATISTICS}return"
@@ -254,25 +255,36 @@ class MetaLearner(Recorded):
         rescaled = rollout._replace(rewards=rollout.rewards * scale)
         return self.advantages(rescaled, None if values is None else values * scale)
 
-    def diagnostics(self, meta: Params, experience: Experience) -> dict[str, float]:
+    def diagnostics(
+        self, meta: Params, experience: Experience, ranks: Communicator = ALONE
+    ) -> dict[str, float]:
         """Metrics of a healthy training: inner steps, baseline, exploration."""
-        explained = experience.steps[0].targets.explained_variance
+        (explained,) = ranks.rows(experience.steps[0].targets.explained_variance)
         return {
-            **inner_step_metrics(self.policy, experience.steps),
+            **inner_step_metrics(self.policy, experience.steps, ranks),
             "baseline/explained_variance": float(explained.mean()),
             **self.policy.metrics(self.inner.initial_params(meta)),
         }
 
     def outer_step(
-        self, meta: Params, state: State, experience: Experience, progress: float = 0.0
+        self,
+        meta: Params,
+        state: State,
+        experience: Experience,
+        progress: float = 0.0,
+        ranks: Communicator = ALONE,
     ) -> OuterUpdate:
         """Replay the adaptation with its graph and update the meta-parameters.
 
         Args:
             meta: meta-parameters and statistics, leaves [*s].
             state: the outer optimizer's.
-            experience: of this iteration.
+            experience: of this iteration, of this rank's tasks.
             progress: the fraction of the run that is done, for schedules.
+            ranks: those that share the tasks.
+
+        Returns:
+            The update by the tasks of all ranks, the same on each.
         """
         on_device = {name: leaf.to(self.device) for name, leaf in meta.items()}
         fixed = {name: on_device.pop(name) for name in meta if self._is_fixed(name)}
@@ -281,31 +293,36 @@ class MetaLearner(Recorded):
             self.inner,
             [step.to(self.device) for step in experience.steps],
             fisher_share=self.outer.fisher_share,
-            terms=[*self.outer.terms(state), *self._terms(experience)],
+            terms=[*self.outer.terms(state), *self._terms(experience, ranks)],
             fixed=fixed,
+            ranks=ranks,
         )
         update = self.outer.update(on_device, state, objective, progress)
         back = {name: update.meta.get(name, meta[name]).to("cpu") for name in meta}
         return OuterUpdate(
-            back | self._statistics(meta, experience.rollouts), update.state, update.metrics
+            back | self._statistics(meta, experience.rollouts, ranks), update.state, update.metrics
         )
 
     def _is_fixed(self, name: str) -> bool:
         return name in self.policy.fixed or name.startswith(STATISTICS)
 
-    def _terms(self, experience: Experience) -> list[Term]:
+    def _terms(self, experience: Experience, ranks: Communicator) -> list[Term]:
         """The terms that the algorithm adds to the outer optimizer's loss."""
         terms = []
         if self.exploration_weight > 0:
             last = experience.steps[-1]
-            credit = exploration_credit(last.rollout, last.targets)
+            credit = exploration_credit(last.rollout, last.targets, ranks)
             terms.append(exploration(self.exploration_weight, credit.to(self.device)))
         if self.entropy_coefficient > 0:
             terms.append(entropy_bonus(self.entropy_coefficient))
         return terms
 
-    def _statistics(self, meta: Params, rollouts: Sequence[Rollout]) -> Params:
-        """Running statistics, and the learned baseline, with `rollouts` merged in."""
+    def _statistics(self, meta: Params, rollouts: Sequence[Rollout], ranks: Communicator) -> Params:
+        """Running statistics, and the learned baseline, with all ranks' `rollouts` merged in."""
+        carried = self.learned is not None or self.normalize_returns
+        if not carried and not self.policy.statistics(meta, []):
+            return {}
+        rollouts = [rollout.of_all(ranks) for rollout in rollouts]
         statistics = self.policy.statistics(meta, rollouts)
         if self.learned is not None:
             to_go = [self.advantages.returns(rollout) for rollout in rollouts]

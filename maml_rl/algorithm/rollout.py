@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from envs.wrappers.trials import EPISODE
+from maml_rl.parallel import Communicator
 
 Params = dict[str, Tensor]
 """Parameters by name: leaves [*s] for one policy, [M, *s] stacked per task."""
@@ -39,6 +40,17 @@ class Rollout(NamedTuple):
     def to(self, device: torch.device | str) -> Rollout:
         """Move every tensor to `device`."""
         return self._map(lambda leaf: leaf.to(device))
+
+    def of_all(self, ranks: Communicator) -> Rollout:
+        """Rollout of all ranks' tasks, in task order; the state at the start is left out."""
+        if ranks.size == 1:
+            return self
+        names = sorted(self.info)
+        leaves = [*self[:8], *(self.info[name] for name in names)]
+        whole = ranks.rows(*leaves)
+        fields = dict(zip(self._fields[:8], whole[:8], strict=True))
+        info = dict(zip(names, whole[8:], strict=True))
+        return self._replace(**fields, state=None, info=info)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Rollout:
         leaves = {name: function(getattr(self, name)) for name in self._fields[:8]}

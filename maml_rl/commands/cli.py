@@ -26,7 +26,8 @@ from envs.errors import SimulationError, UserError, one_line
 from envs.protocol import snake_case
 from envs.registry import arguments, import_from_working_folder, published, resolve
 from maml_rl.commands.paths import config_directory
-from maml_rl.errors import CheckpointError, NonFiniteError
+from maml_rl.errors import CheckpointError, NonFiniteError, RankError
+from maml_rl.parallel.launch import launched_here
 
 NOT_WRITABLE = (
     *(errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
@@ -79,7 +80,9 @@ def status_of(call: Callable[[], int]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {_plain(error)}", file=sys.stderr)
         return 2
-    except (NonFiniteError, SimulationError) as error:
+    except (NonFiniteError, SimulationError, RankError) as error:
+        if isinstance(error, RankError) and launched_here():
+            return 1  # the launcher tells which rank has ended
         words = "; ".join([one_line(error), *getattr(error, "__notes__", [])])
         print(f"stopped: {words}.", file=sys.stderr)
         return 1

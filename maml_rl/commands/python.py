@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from envs.errors import UserError
 from maml_rl.commands.cli import compose, compose_run, parse_overrides, warn
+from maml_rl.commands.ranks import number_of_ranks
 from maml_rl.commands.train import check_folder, ended, resume
 from maml_rl.configuration.building import build_run, configuration_files, rehearse_tasks
 from maml_rl.configuration.user_classes import adapted_overrides
@@ -35,6 +37,8 @@ def train(*overrides: str, folder: str | Path | None = None) -> Trained:
         return load(path)
     options = adapted_overrides(parse_overrides(overrides), lambda lines: compose("config", lines))
     config, hydra = compose_run(options)
+    if number_of_ranks(config) > 1:
+        raise UserError(f"ranks={config.ranks} is for train.py, which begins processes: leave it.")
     path = Path(hydra.run.dir if folder is None else folder)
     check_folder(path, "hydra.run.dir" if folder is None else "folder")
     trainer, initialization = build_run(config, path)

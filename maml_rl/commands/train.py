@@ -26,6 +26,7 @@ from envs.errors import UserError
 from maml_rl.commands.cli import compose, compose_run, parse_overrides, status_of, warn
 from maml_rl.commands.hydra_app import recorded_returns, run, run_single
 from maml_rl.commands.paths import config_directory
+from maml_rl.commands.ranks import as_rank, number_of_ranks, tell
 from maml_rl.configuration.building import (
     build_run,
     build_trainer,
@@ -34,18 +35,33 @@ from maml_rl.configuration.building import (
 )
 from maml_rl.configuration.stored import stored_config
 from maml_rl.configuration.user_classes import adapted_overrides
+from maml_rl.parallel import ALONE, Communicator
+from maml_rl.parallel.launch import launch, launched
 from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.state import Progress
 from maml_rl.training.trainer import Trainer
 from maml_rl.wording import command, shown
 
-RESUMABLE = ("trainer.iterations", "trainer.env_steps", "logger")  # and below sampler and logger
+RESUMABLE = (
+    "trainer.iterations",
+    "trainer.env_steps",
+    "ranks",
+    "logger",
+)  # and below sampler, logger
+BASIC = ".BasicLauncher"
 LONGEST_NAME = 255  # bytes, of Linux's file systems
 
 
 def train_command(arguments: Sequence[str]) -> int:
-    """Train a new run (or several, with --multirun), or resume one."""
+    """Train a new run (or several, with --multirun), or resume one; on all ranks that there are."""
+    if launched():
+        return as_rank(lambda ranks: _train(arguments, ranks))
+    return _train(arguments, ALONE)
+
+
+def _train(arguments: Sequence[str], ranks: Communicator) -> int:
+    """Do what the arguments ask for, on rank 0."""
     parsed = _parsed(arguments)
     parsed.overrides = adapted_overrides(
         parse_overrides(parsed.overrides),
@@ -60,7 +76,7 @@ def train_command(arguments: Sequence[str]) -> int:
     if "resume" in chosen and chosen["resume"].value() is not None:
         if parsed.multirun:
             raise UserError("resume takes one run: leave --multirun away.")
-        return resume(str(chosen.pop("resume").value()), chosen)
+        return resume(str(chosen.pop("resume").value()), chosen, ranks, arguments)
     if parsed.multirun:
         overrides = _with_globs(parsed)
     checked = [
@@ -68,9 +84,13 @@ def train_command(arguments: Sequence[str]) -> int:
         for number, job in enumerate(_jobs(overrides, parsed.multirun))
     ]
     _check_distinct([job.folder for job in checked])
+    if len(counts := {job.ranks for job in checked}) > 1:
+        raise UserError("a sweep has one number of ranks: leave ranks away, or give it one value.")
+    if counts != {1} and not launched():
+        return launch(checked[0].ranks, arguments)
     for sentence in dict.fromkeys(job.warning for job in checked):
         warn(sentence)
-    return _run_jobs(parsed, not parsed.multirun and checked[0].mode is None)
+    return _run_jobs(parsed, not parsed.multirun and checked[0].mode is None, ranks)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -145,6 +165,7 @@ class Checked(NamedTuple):
     folder: str  # without times of day, so that two jobs of a sweep with one folder are noticed
     warning: str | None
     mode: RunMode | None  # Hydra's, None where the configuration names none
+    ranks: int
 
 
 def check(overrides: list[str], job: int | None) -> Checked:
@@ -159,19 +180,24 @@ def check(overrides: list[str], job: int | None) -> Checked:
     """
     number = [] if job is None else [f"hydra.job.num={job}"]
     config, chosen = compose_run([*overrides, *number])
+    ranks = number_of_ranks(config)
+    if ranks > 1 and job is not None and not str(chosen.launcher._target_).endswith(BASIC):
+        raise UserError(
+            f"ranks={ranks} goes with hydra/launcher=basic alone, whose jobs run in turn."
+        )
     trainer, _ = build_run(config, Path())
     path = Path(chosen.run.dir if job is None else f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
     check_folder(path, "hydra.run.dir" if job is None else "hydra.sweep.dir")
     warning = rehearse_tasks(trainer.distribution)
     if job is None:
-        return Checked(str(path), warning, chosen.mode)
+        return Checked(str(path), warning, chosen.mode, ranks)
     raw: Any = OmegaConf.to_container(chosen.sweep, resolve=False)
     OmegaConf.set_readonly(chosen, False)
     OmegaConf.set_readonly(chosen.sweep, False)
     for name in ("dir", "subdir"):
         chosen.sweep[name] = re.sub(r"\$\{now:[^}]*\}", "now", str(raw[name]))
     folder = os.path.normpath(f"{chosen.sweep.dir}/{chosen.sweep.subdir}")
-    return Checked(folder, warning, chosen.mode)
+    return Checked(folder, warning, chosen.mode, ranks)
 
 
 def _check_distinct(folders: Sequence[str]) -> None:
@@ -205,7 +231,7 @@ def check_folder(path: Path, key: str) -> None:
         raise UserError(f"{key}={path} cannot be made: {nearest} is no folder to write in.")
 
 
-def _run_jobs(parsed: argparse.Namespace, single: bool) -> int:
+def _run_jobs(parsed: argparse.Namespace, single: bool, ranks: Communicator) -> int:
     """Let Hydra run each job; return the worst status.
 
     A launcher may run jobs in other processes. Only their return values come back, and none where
@@ -217,7 +243,7 @@ def _run_jobs(parsed: argparse.Namespace, single: bool) -> int:
     def job(config: DictConfig) -> float | None:
         path = Path(HydraConfig.get().runtime.output_dir)
         outcome: dict[str, float] = {}
-        status = status_of(lambda: _train_job(config, path, outcome))
+        status = status_of(lambda: _train_job(config, path, outcome, ranks))
         statuses.append(status)
         if status in (1, 2) and not RunFolder(path).is_used() and not RunFolder(path).is_locked():
             _remove_unused(path)
@@ -242,17 +268,26 @@ def _remove_unused(path: Path) -> None:
         folder.rmdir()
 
 
-def _train_job(config: DictConfig, path: Path, outcome: dict[str, float]) -> int:
+def _train_job(
+    config: DictConfig, path: Path, outcome: dict[str, float], ranks: Communicator
+) -> int:
     print(f"run folder: {shown(path)}", flush=True)
-    trainer, initialization = build_run(config, path)
+    trainer, initialization = build_run(config, path, ranks)
     chosen = HydraConfig.get()
     files = configuration_files(config, [str(line) for line in chosen.overrides.task])
     files["hydra.yaml"] = OmegaConf.to_yaml(OmegaConf.create({"hydra": chosen}))
-    trainer.run(trainer.begin(initialization, files))
+    _run(trainer, trainer.begin(initialization, files), config, ranks)
     best = trainer.folder.checkpoint("best")
     if best.is_file():  # what a sweep compares: the return after adaptation of what it would use
         outcome["objective"] = load_checkpoint(best)["best_validation"]
     return ended(trainer)
+
+
+def _run(trainer: Trainer, progress: Progress, config: DictConfig, ranks: Communicator) -> None:
+    """Train on all ranks."""
+    tell(ranks, config, trainer.folder.path)
+    with ranks.sharing_errors():
+        trainer.run(progress)
 
 
 def ended(trainer: Trainer) -> int:
@@ -276,8 +311,19 @@ def _inform(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def resume(path: str, overrides: dict[str, Override]) -> int:
+def resume(
+    path: str,
+    overrides: dict[str, Override],
+    ranks: Communicator = ALONE,
+    arguments: Sequence[str] | None = None,
+) -> int:
     """Go on with a run from its last checkpoint.
+
+    Args:
+        path: of the run folder.
+        overrides: by their keys.
+        ranks: those that there are.
+        arguments: of the command line, with which more ranks are begun; None goes on with `ranks`.
 
     Raises:
         UserError: if `path` is no run folder, or an override must not change.
@@ -295,11 +341,14 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
         if key not in RESUMABLE and not key.startswith(("sampler.", "logger.")):
             raise UserError(
                 f"{key} cannot change when a run is resumed; only trainer.iterations, "
-                f"trainer.env_steps, sampler.*, logger and logger.* can "
+                f"trainer.env_steps, ranks, sampler.*, logger and logger.* can "
                 f"(init_from={path} begins a new run)."
             )
         _update(config, key, override)
-    trainer = build_trainer(config, folder.path)
+    count = number_of_ranks(config)
+    if count > 1 and arguments is not None and not launched():
+        return launch(count, arguments)
+    trainer = build_trainer(config, folder.path, ranks)
     values, earlier = _values(config, overrides), _values(before, overrides)
     progress = trainer.resume(
         {key: value for key, value in values.items() if value != earlier[key]}
@@ -309,7 +358,7 @@ def resume(path: str, overrides: dict[str, Override]) -> int:
         print(_nothing_left(trainer, progress), flush=True)
         return 0
     print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
-    trainer.run(progress)
+    _run(trainer, progress, config, ranks)
     return ended(trainer)
 
 

@@ -26,6 +26,7 @@ from envs.wrappers.wrapped import Wrapped
 from maml_rl.algorithm.meta_learner import MetaLearner
 from maml_rl.algorithm.rollout import Params
 from maml_rl.configuration.user_classes import check_node
+from maml_rl.parallel import ALONE, Communicator
 from maml_rl.runs.checkpoint import check_architecture, load_checkpoint
 from maml_rl.runs.folder import RunFolder
 from maml_rl.training.loggers import Metrics, RunLogger
@@ -58,8 +59,13 @@ NODES = {  # what a class named by a stored configuration must offer, by node
 LEARNED_BASELINE = ("initialize", "values_of", "updated", "fitted")  # in place of fit and values
 
 
-def build_trainer(config: DictConfig, path: Path) -> Trainer:
+def build_trainer(config: DictConfig, path: Path, ranks: Communicator = ALONE) -> Trainer:
     """Build everything a run needs.
+
+    Args:
+        config: composed.
+        path: of the run's folder.
+        ranks: those that share the tasks.
 
     Raises:
         UserError: if a value is wrong, in the words of the object that refused it.
@@ -74,6 +80,7 @@ def build_trainer(config: DictConfig, path: Path) -> Trainer:
         logger=_node(config, "logger"),
         folder=RunFolder(path),
         seed=config.seed,
+        **({} if ranks.size == 1 else {"ranks": ranks}),
     )
 
 
@@ -216,9 +223,11 @@ def configuration_files(config: DictConfig, overrides: Sequence[str] = ()) -> di
     }
 
 
-def build_run(config: DictConfig, path: Path) -> tuple[Trainer, Params | None]:
+def build_run(
+    config: DictConfig, path: Path, ranks: Communicator = ALONE
+) -> tuple[Trainer, Params | None]:
     """Build the trainer, and read the trained initialization to start from where one is given."""
-    trainer = build_trainer(config, path)
+    trainer = build_trainer(config, path, ranks)
     if config.init_from is None:
         return trainer, None
     return trainer, trained_initialization(config.init_from, trainer.learner)

@@ -52,6 +52,7 @@ def stored_config(folder: RunFolder) -> DictConfig:
     if "requires" in config.algorithm:  # until November 2026 it was the algorithm's
         config.requires = config.algorithm.pop("requires")
     rename(config)
+    config.setdefault("ranks", 1)  # which runs from before December 2026 do not name
     trainer = config.trainer
     if "best_by" not in trainer and str(trainer.get("_target_")).startswith("maml_rl."):
         trainer.best_by = "return"  # of runs from before December 2026, whatever the environment

@@ -20,7 +20,7 @@ from maml_rl.wording import command
 
 SIZES = ("num_tasks", "num_episodes")
 NOT_COMPARED = (  # settings that do not make another algorithm of a run
-    *("seed", "device", "resume", "requires", "sampler", "logger", "hydra"),
+    *("seed", "device", "resume", "requires", "ranks", "sampler", "logger", "hydra"),
     *("trainer.checkpoint_every", "algorithm.requires"),  # the latter until November 2026
 )
 OWN = ("envs.", "maml_rl.")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 
 import numpy as np
 import torch
@@ -38,12 +39,30 @@ class Sampler(Recorded):
         self.threads = cores if threads is None else integer_at_least("threads", threads)
         self.on_unstable = one_of("on_unstable", on_unstable, ("stop", "end_episode"))
 
+    def divided(self, count: int) -> Sampler:
+        """Sampler of each of `count` processes that share the threads."""
+        other = copy(self)
+        other.threads = max(1, self.threads // count)
+        return other
+
     def collector(
-        self, distribution: TaskDistribution, policy: Policy, num_tasks: int, num_episodes: int
+        self,
+        distribution: TaskDistribution,
+        policy: Policy,
+        num_tasks: int,
+        num_episodes: int,
+        numbers: Sequence[int] | None = None,
     ) -> Collector:
-        """Build the collection loop for M tasks x B episodes."""
-        ending = self.on_unstable == "end_episode"
-        return Collector(distribution, policy, num_tasks, num_episodes, self.threads, ending)
+        """Build the collection loop for M tasks x B episodes; see `Collector` for their numbers."""
+        return Collector(
+            distribution,
+            policy,
+            num_tasks,
+            num_episodes,
+            self.threads,
+            self.on_unstable == "end_episode",
+            numbers,
+        )
 
 
 class Collector:
@@ -59,6 +78,8 @@ class Collector:
         num_episodes: B.
         threads: of the physics; results do not depend on it.
         ending: whether an unstable simulation ends its episode alone, or stops the run.
+        numbers: of the M tasks, where they are a rank's share of more: random numbers are keyed by
+            them; None numbers them from 0.
     """
 
     def __init__(
@@ -69,8 +90,10 @@ class Collector:
         num_episodes: int,
         threads: int = 1,
         ending: bool = False,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self.policy, self._ending = policy, ending
+        self.numbers = range(num_tasks) if numbers is None else numbers
         self.num_tasks, self.num_episodes = num_tasks, num_episodes
         self.horizon, self._name = distribution.horizon, distribution.name
         self._observation_size = flatdim(distribution.observation_space)
@@ -93,7 +116,8 @@ class Collector:
         """
         with authors_code(self._name, "set_tasks(tasks)"):
             self._env.set_tasks(tasks)
-        rows = RowGenerators(key.child(Purpose.RESETS), self.num_tasks, self.num_episodes)
+        address = key.child(Purpose.RESETS)
+        rows = RowGenerators(address, self.num_tasks, self.num_episodes, self.numbers)
         dtype = next(iter(params.values())).dtype
         record = _Record(self.num_tasks, self.horizon, self.num_episodes, dtype)
         # what the record's type cannot hold becomes infinite, and is found by the checks
@@ -117,7 +141,7 @@ class Collector:
         shape = (self.horizon, self.num_episodes, self.policy.action_size)
         float_type = np.float64 if dtype == torch.float64 else np.float32
         noise = np.empty((self.num_tasks, *shape), dtype=float_type)
-        for task, rows in enumerate(noise):
+        for task, rows in zip(self.numbers, noise, strict=True):
             key.generator(Purpose.ACTIONS, task).standard_normal(out=rows, dtype=float_type)
         return torch.from_numpy(noise)
 

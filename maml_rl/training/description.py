@@ -14,7 +14,15 @@ from envs.wrappers.task_observed import TaskObserved
 from envs.wrappers.trials import Trials
 from envs.yaml_text import to_yaml
 
-PLACES = ("distribution", "learner", "sampler", "logger", "folder", "seed")  # nodes of their own
+PLACES = (
+    "distribution",
+    "learner",
+    "sampler",
+    "logger",
+    "folder",
+    "seed",
+    "ranks",
+)  # nodes of their own
 PARTS = ("policy", "baseline", "inner", "outer")  # of a learner, each a node
 
 

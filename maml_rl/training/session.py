@@ -24,10 +24,12 @@ class Session:
         folder: of the run.
         seed: of the run.
         threads: of the sampler.
+        ranks: their number.
     """
 
-    def __init__(self, folder: RunFolder, seed: int, threads: int) -> None:
-        self.folder, self.seed, self.threads = folder, seed, threads
+    def __init__(self, folder: RunFolder, seed: int, threads: int, ranks: int = 1) -> None:
+        self.folder, self.seed = folder, seed
+        self._numbers = {"sampler_threads": threads, "ranks": ranks}
         self._resumed: dict[str, Any] = {}  # what is recorded of a session that goes on
 
     @property
@@ -99,7 +101,7 @@ class Session:
 
     def _add(self) -> None:
         """Record a session that resumes the run."""
-        self.folder.add_session(self.seed, {**self._resumed, "sampler_threads": self.threads})
+        self.folder.add_session(self.seed, {**self._resumed, **self._numbers})
 
     def _check_current(self, progress: Progress) -> None:
         """Refuse to go on from a state that is not the last checkpoint's.

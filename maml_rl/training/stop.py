@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 
 class StoppedError(Exception):
-    """A stop was requested; the iteration under way is given up."""
+    """A stop was requested; the iteration under way is given up. Its message is the signal."""
 
 
 class StopRequest:
@@ -36,7 +38,15 @@ class StopRequest:
     def check(self) -> None:
         """Raise StoppedError where a stop was requested."""
         if self.requested is not None:
-            raise StoppedError
+            raise StoppedError(self.requested.name)
+
+    @contextmanager
+    def honored(self) -> Iterator[None]:
+        """End what runs within where a stop was requested, of this rank or of another."""
+        try:
+            yield
+        except StoppedError as error:
+            self.requested = signal.Signals[str(error)]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,6 +22,7 @@ from envs.protocol import (
     draw_tasks,
     held_out,
     stored_tasks,
+    take_tasks,
 )
 from envs.recorded import Recorded
 from maml_rl.algorithm.adaptation import Experience
@@ -34,6 +37,7 @@ from maml_rl.algorithm.outer_loop import OuterUpdate
 from maml_rl.algorithm.outer_loop.objectives import group_size
 from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import NonFiniteError
+from maml_rl.parallel import ALONE, Communicator
 from maml_rl.randomness import Key, Purpose
 from maml_rl.runs.environment import environment_numbers
 from maml_rl.runs.folder import RunFolder
@@ -44,13 +48,16 @@ from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.progress import Heading
 from maml_rl.training.session import Session
 from maml_rl.training.state import Limits, Progress, Stopwatch
-from maml_rl.training.stop import StoppedError, StopRequest
+from maml_rl.training.stop import StopRequest
 
 TASK_SAMPLING = {"independent": draw_tasks, "balanced": draw_balanced_tasks}
 
 
 class Trainer(Recorded):
     """Meta-trains a learner on a task distribution.
+
+    With several ranks, each collects, adapts and differentiates for its own tasks, and all take the
+    same outer step. Rank 0 writes the run's folder. Results do not depend on their number.
 
     Args:
         distribution: tasks and environments.
@@ -74,6 +81,7 @@ class Trainer(Recorded):
             the distribution's `measure`.
         task_sampling: of an iteration's tasks: "independent" draws, or "balanced", see
             `draw_balanced_tasks`.
+        ranks: those that share the tasks; `run` is called on each, `begin` or `resume` on rank 0.
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class Trainer(Recorded):
         best_by: str | None = None,
         task_sampling: str = "independent",
         num_episodes_before: int | None = None,
+        ranks: Communicator = ALONE,
     ) -> None:
         self.limits = Limits(iterations, env_steps)
         self.num_tasks = integer_at_least("num_tasks", num_tasks)
@@ -105,7 +114,8 @@ class Trainer(Recorded):
         self.validation_episodes = integer_at_least("validation_episodes", validation_episodes)
         self.checkpoint_every = integer_at_least("checkpoint_every", checkpoint_every)
         self.measure = _measure(best_by, distribution)
-        self.distribution, self.learner, self.sampler = distribution, learner, sampler
+        self.distribution, self.learner, self.ranks = distribution, learner, ranks
+        self.sampler = sampler if ranks.size == 1 else sampler.divided(ranks.neighbours)
         self.logger, self.folder, self.seed = logger, folder, integer_at_least("seed", seed, 0)
         self.notes: list[str] = []
         self.splits = Splits(
@@ -115,7 +125,7 @@ class Trainer(Recorded):
         self._draw_tasks = TASK_SAMPLING[one_of("task_sampling", task_sampling, TASK_SAMPLING)]
         self._sample_tasks(Key(seed))  # a trial
         self.stop = StopRequest()
-        self.session = Session(folder, self.seed, sampler.threads)
+        self.session = Session(folder, self.seed, self.sampler.threads, ranks.size)
 
     def _stored(self, split: str, source: TaskDistribution, count: int) -> Tasks:
         """Stored tasks of a split; a finite set comes in equal counts, rounded up."""
@@ -154,6 +164,7 @@ class Trainer(Recorded):
         )
         recorded = {
             "sampler_threads": self.sampler.threads,
+            "ranks": self.ranks.size,
             "group_size": size,
             "environment": environment_numbers(self.distribution),
         }
@@ -191,13 +202,19 @@ class Trainer(Recorded):
     def run(self, progress: Progress) -> Metrics:
         """Train until a limit is reached or a stop is requested.
 
+        Args:
+            progress: where to go on; of ranks after the first anything, rank 0's counts.
+
         Returns:
             The last iteration's metrics, with the last validation's if a limit was reached.
 
         Raises:
             NonFiniteError: naming iteration and task; the last good checkpoint is kept.
             SimulationError: the same, for a simulation that failed.
+            RankError: if another rank has ended.
         """
+        start, self.splits = self.ranks.broadcast((progress, self.splits))
+        progress.advance_to(start)
         metrics: Metrics = {}
         heading = Heading(
             *(self.distribution.name, self.learner.name, self.seed),
@@ -206,22 +223,40 @@ class Trainer(Recorded):
         with (
             closing(self._collector(self.num_tasks, self.num_episodes)) as collector,
             self._collector_before() as before,
+            self._files(progress, heading) as logger,
+            self.stop.honored(),
+            self.ranks.sharing_errors(),
+        ):
+            while not self.limits.reached(progress):
+                later, metrics = self._iterate(collector, before, progress)
+                if logger is not None:
+                    later.metrics_bytes = logger.write(metrics)
+                    self._save(later, metrics)
+                progress.advance_to(later)
+                if logger is not None:
+                    logger.show(metrics, self.limits.fraction(progress))
+            metrics |= self._last_validation(progress)
+        return metrics
+
+    @contextmanager
+    def _files(self, progress: Progress, heading: Heading) -> Iterator[RunLogger | None]:
+        """The logger of the run's files, which are this session's; None on ranks after the first.
+
+        Stop requests are noted meanwhile.
+        """
+        if self.ranks.rank > 0:
+            with self.stop:
+                yield None
+            return
+        with (
             self.folder.locked(),
             self.session.recorded(progress, self.limits),
             self.stop,
             self.logger.open(
                 self.folder.metrics, progress.env_steps, progress.metrics_bytes, heading
             ) as logger,
-            suppress(StoppedError),
         ):
-            while not self.limits.reached(progress):
-                later, metrics = self._iterate(collector, before, progress)
-                later.metrics_bytes = logger.write(metrics)
-                self._save(later, metrics)
-                progress.advance_to(later)
-                logger.show(metrics, self.limits.fraction(progress))
-            metrics = metrics | self._last_validation(progress)
-        return metrics
+            yield logger
 
     def _iterate(
         self, collector: Collector, before: Collector | None, progress: Progress
@@ -238,17 +273,16 @@ class Trainer(Recorded):
         key = Key(self.seed, (Purpose.TRAINING, iteration))
         with self._named(f"iteration {iteration}"):
             tasks = self._sample_tasks(key)
-            experience = learner.collect(
-                *(collector, progress.meta, tasks, learner.inner.steps, key), before=before
-            )
+            experience = self._collected(collector, progress, tasks, key, before)
             clock.lap("seconds/sampling")
-            self.stop.check()
+            self._check_stop()
             update = learner.outer_step(
-                progress.meta, progress.outer_state, experience, self.limits.fraction(progress)
+                *(progress.meta, progress.outer_state, experience),
+                *(self.limits.fraction(progress), self.ranks),
             )
             clock.lap("seconds/outer_loop")
-            self.stop.check()
-            steps = sum(rollout.num_steps() for rollout in experience.rollouts)
+            self._check_stop()
+            steps = self.ranks.total(sum(each.num_steps() for each in experience.rollouts))
             later = replace(
                 progress,
                 meta=update.meta,
@@ -266,14 +300,46 @@ class Trainer(Recorded):
         later.seconds = metrics["seconds"]
         return later, metrics
 
+    def _collected(
+        self,
+        collector: Collector,
+        progress: Progress,
+        tasks: Tasks,
+        key: Key,
+        before: Collector | None = None,
+    ) -> Experience:
+        """Experience of this rank's share of `tasks`, leaves [M, ...].
+
+        Raises:
+            NonFiniteError: naming the task by its number among all.
+            SimulationError: the same.
+        """
+        learner, ranks = self.learner, self.ranks
+        share = take_tasks(tasks, slice(ranks.rank, None, ranks.size))
+        try:
+            return learner.collect(
+                collector, progress.meta, share, learner.inner.steps, key, before=before
+            )
+        except (NonFiniteError, SimulationError) as error:
+            words = re.sub(
+                r"\btask (\d+)",
+                lambda name: f"task {int(name[1]) * ranks.size + ranks.rank}",
+                str(error),
+            )
+            raise type(error)(words) from error
+
     def _sample_tasks(self, key: Key) -> Tasks:
         """The tasks of an iteration, leaves [M, ...]."""
         with authors_code(self.distribution.name, "sample(num_tasks, rng)"):
             return self._draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
 
     def _collector(self, num_tasks: int, num_episodes: int) -> Collector:
-        policy = self.learner.policy
-        return self.sampler.collector(self.distribution, policy, num_tasks, num_episodes)
+        """Collection loop for this rank's share of M tasks."""
+        parts = self.distribution, self.learner.policy
+        if self.ranks.size == 1:
+            return self.sampler.collector(*parts, num_tasks, num_episodes)
+        numbers = self.ranks.mine(num_tasks)
+        return self.sampler.collector(*parts, len(numbers), num_episodes, numbers)
 
     def _collector_before(self) -> AbstractContextManager[Collector | None]:
         """Of the episodes before inner steps, where that is another number of episodes."""
@@ -282,34 +348,35 @@ class Trainer(Recorded):
 
     def _diagnostics(self, experience: Experience, update: OuterUpdate) -> Metrics:
         """Returns before and after each inner step, their gains, and the parts' diagnostics."""
-        rollouts = experience.rollouts
-        returns = mean_returns(rollouts, prefix="")
+        rollouts, ranks = experience.rollouts, self.ranks
+        returns = mean_returns(rollouts, "", ranks)
         after_steps = list(returns.values())
         return {
             **returns,
-            **trial_returns(rollouts[-1], prefix=""),
+            **trial_returns(rollouts[-1], "", ranks),
             "adaptation_gain": after_steps[-1] - after_steps[0],
             **{
                 f"gain/step_{step}": after - before
                 for step, (before, after) in enumerate(pairwise(after_steps), start=1)
             },
-            **success_rates(rollouts, prefix=""),
-            **unstable_episodes(rollouts, prefix=""),
-            **self.learner.diagnostics(update.meta, experience),
+            **success_rates(rollouts, "", ranks),
+            **unstable_episodes(rollouts, "", ranks),
+            **self.learner.diagnostics(update.meta, experience, ranks),
             **update.metrics,
         }
 
     def validate(self, progress: Progress) -> Metrics:
         """Mean return on the stored validation tasks after each inner step."""
-        tasks, learner = self.splits.validation, self.learner
+        tasks, key = self.splits.validation, Key(self.seed, (Purpose.VALIDATION,))
         with closing(self._collector(count_tasks(tasks), self.validation_episodes)) as collector:
-            key = Key(self.seed, (Purpose.VALIDATION,))
-            steps = learner.inner.steps
-            experience = learner.collect(collector, progress.meta, tasks, steps, key)
-        returns = mean_returns(experience.rollouts, prefix="validation/")
-        returns |= trial_returns(experience.rollouts[-1], prefix="validation/")
-        returns |= unstable_episodes(experience.rollouts, prefix="validation/")
-        return returns | success_rates(experience.rollouts, prefix="validation/")
+            rollouts = self._collected(collector, progress, tasks, key).rollouts
+        described = "validation/", self.ranks
+        return {
+            **mean_returns(rollouts, *described),
+            **trial_returns(rollouts[-1], *described),
+            **unstable_episodes(rollouts, *described),
+            **success_rates(rollouts, *described),
+        }
 
     def _last_validation(self, progress: Progress) -> Metrics:
         """Validate at the end of a run, if its last iteration did not.
@@ -319,12 +386,21 @@ class Trainer(Recorded):
         """
         due = progress.iteration % self.validate_every != 0 or progress.iteration == 0
         nothing_done = progress.iteration == self.session.resumed_at
-        if not due or (nothing_done and self.folder.checkpoint("best").is_file()):
+        done = nothing_done and self.folder.checkpoint("best").is_file()
+        if not self.ranks.broadcast(due and not done):
             return {}
         with self._named(f"validation after iteration {progress.iteration}"):
             metrics = self.validate(progress)
-        self._save_best(replace(progress), metrics)
+        if self.ranks.rank == 0:
+            self._save_best(replace(progress), metrics)
         return metrics
+
+    def _check_stop(self) -> None:
+        """Raise StoppedError on all ranks where a stop was requested of one."""
+        number = self.ranks.largest(int(self.stop.requested or 0))
+        if number:
+            self.stop.requested = signal.Signals(number)
+        self.stop.check()
 
     @contextmanager
     def _named(self, phase: str) -> Iterator[None]:
@@ -333,12 +409,15 @@ class Trainer(Recorded):
         Raises:
             StoppedError: instead, where a stop was requested: the signal has ended the workers too.
         """
-        self.stop.check()
+        self._check_stop()
         try:
             yield
         except (NonFiniteError, SimulationError) as error:
             self.stop.check()
-            raise type(error)(f"{phase}: {error}") from error
+            words = str(error)  # another rank may have put the phase there already
+            raise type(error)(
+                words if words.startswith(f"{phase}: ") else f"{phase}: {words}"
+            ) from error
 
     def _save(self, progress: Progress, metrics: Metrics) -> None:
         """Write last.pt, and where they are due best.pt and the numbered checkpoint."""

@@ -1,8 +1,8 @@
 """The outer objective: the loss after adaptation, as a function of the meta-parameters.
 
 Tasks are handled in groups whose activations fit the cache, or on a GPU whose graphs fit its
-memory. Every task's derivative is one row, and rows are summed in task order, so that
-results do not depend on the size of a group.
+memory. Every task's derivative is one row, and the rows of all ranks are summed in task order, so
+that results depend neither on the size of a group nor on the number of ranks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from maml_rl.algorithm.policies import Distribution, Policy
 from maml_rl.algorithm.policies.distribution import rebuilt
 from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import NonFiniteError
+from maml_rl.parallel import ALONE, Communicator
 
 CACHE_ELEMENTS = 2 * 2000 * 64  # activations of one layer that still fit the cache (measured)
 GRAPH_ELEMENTS = 40 * 500 * 4 * 192  # activations of a recurrent layer that are kept at a time
@@ -113,7 +114,8 @@ class PostAdaptationObjective:
     Task i has rollouts collected before each inner step and one after them. The adapted policy is a
     function of the meta-parameters through the inner steps on the earlier rollouts. The loss is a
     sum of terms, by default -mean(ratio * advantages) of the adapted policy on the last rollout.
-    The objective is its mean over tasks.
+    The objective is its mean over tasks. Each rank differentiates its own tasks; results are of the
+    tasks of all ranks, the same on each.
 
     The distributions found at the first evaluation, which is at the meta-parameters that collected,
     are the references of all divergences.
@@ -121,7 +123,7 @@ class PostAdaptationObjective:
     Args:
         policy: runs stacked parameters.
         inner: the inner loop that is differentiated through.
-        steps: K + 1, the last of the adapted policies.
+        steps: K + 1, the last of the adapted policies, of this rank's m tasks.
         fisher_share: of the tasks, the first ones, whose Fisher matrices are averaged. The graphs
             of their gradients are kept for the products, within the budget.
         tasks_per_group: how many tasks are differentiated together; None chooses by `group_size`.
@@ -130,6 +132,7 @@ class PostAdaptationObjective:
             the CPU GRAPH_BUDGET.
         terms: of the loss.
         fixed: parameters that are not learned, leaves [*s].
+        ranks: those that share the tasks.
     """
 
     def __init__(
@@ -142,15 +145,18 @@ class PostAdaptationObjective:
         graph_budget: int | None = None,
         terms: Sequence[Term] = (post_adaptation_surrogate,),
         fixed: Params | None = None,
+        ranks: Communicator = ALONE,
     ) -> None:
-        self.policy, self.inner = policy, inner
+        self.policy, self.inner, self.ranks = policy, inner, ranks
         self.terms, self.fixed = terms, fixed or {}
         rewards = steps[-1].rollout.rewards
         self.num_tasks, horizon, slots = rewards.shape
         size, memory = (self.num_tasks, horizon, slots), graph_memory(rewards.device)
         self.tasks_per_group = tasks_per_group or group_size(policy, *size, memory)
         # as the decimal that was written: in binary 0.55 of 20 tasks is more than 11
-        self._fisher_tasks = math.ceil(Fraction(str(fisher_share)) * self.num_tasks)
+        share = Fraction(str(fisher_share))
+        self._fisher_total = math.ceil(share * ranks.total(self.num_tasks))
+        self._fisher_tasks = len(ranks.mine(self._fisher_total))
         shape = (self._fisher_tasks, horizon, slots)
         whole = graph_bytes(policy, *shape, len(steps), rewards.element_size())
         budget = graph_budget if graph_budget is not None else memory or GRAPH_BUDGET
@@ -179,7 +185,7 @@ class PostAdaptationObjective:
             losses.append(group.losses.detach())
             rows.append(_flatten_rows(grads))
             del group
-        all_losses, all_rows = torch.cat(losses), torch.cat(rows)
+        all_losses, all_rows = self.ranks.rows(torch.cat(losses), torch.cat(rows))
         raise_unless_finite("outer loss", all_losses[:, None])
         raise_unless_finite("outer gradient", all_rows)
         return all_losses, all_rows
@@ -195,7 +201,8 @@ class PostAdaptationObjective:
             distribution, rollout, _ = replayed.last
             kl = references[-1].mean_kl(distribution, rollout.mask)
             parts.append((self._losses(replayed), kl, inner_kl(referred)))
-        return Measured(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        columns = (torch.cat(column) for column in zip(*parts, strict=True))
+        return Measured(*self.ranks.rows(*columns))
 
     @torch.no_grad()
     def displacements(self, meta: Params) -> Tensor:
@@ -206,7 +213,7 @@ class PostAdaptationObjective:
             adapted = self.inner.adapt(self.policy, stacked, self._parts[start])
             moved = (adapted[name] - stacked[name] for name in meta)
             rows.append(_flatten_rows(list(moved)))
-        all_rows = torch.cat(rows)
+        (all_rows,) = self.ranks.rows(torch.cat(rows))
         raise_unless_finite("adapted parameters", all_rows)
         return all_rows
 
@@ -222,7 +229,8 @@ class PostAdaptationObjective:
         """
         starts = [start for start in self._starts() if start < self._fisher_tasks]
         rows = [self._group_product(start, vector) for start in starts]
-        return torch.cat(rows).sum(0) / self._fisher_tasks
+        (all_rows,) = self.ranks.rows(torch.cat([vector.new_empty(0, len(vector)), *rows]))
+        return all_rows.sum(0) / self._fisher_total
 
     def release(self) -> None:
         """Free the kept graphs."""

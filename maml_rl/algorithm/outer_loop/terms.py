@@ -17,6 +17,7 @@ from maml_rl.algorithm.advantages import Targets
 from maml_rl.algorithm.inner_loop.losses import likelihood_ratio, log_ratios
 from maml_rl.algorithm.policies import Distribution
 from maml_rl.algorithm.rollout import Rollout, masked_mean
+from maml_rl.parallel import ALONE, Communicator
 
 
 class Replayed(NamedTuple):
@@ -126,14 +127,16 @@ def exploration(weight: float, credit: Tensor) -> Term:
     return term
 
 
-def exploration_credit(rollout: Rollout, targets: Targets) -> Tensor:
+def exploration_credit(rollout: Rollout, targets: Targets, ranks: Communicator = ALONE) -> Tensor:
     """Each task's mean return after adaptation, less that of the other tasks, [M].
 
     Divided by the standard deviation that the task's advantages were divided by, and by the steps
     of an episode, which is the unit of the surrogate. The others' mean is a baseline that does not
-    depend on the task's own episodes, so the expectation is unchanged.
+    depend on the task's own episodes, so the expectation is unchanged. The other tasks may be those
+    of other ranks.
     """
-    returns, count = targets.mean_return, len(targets.mean_return)
-    mean_of_others = (returns.sum() - returns) / max(count - 1, 1)
+    returns = targets.mean_return
+    (of_all,) = ranks.rows(returns)
+    mean_of_others = (of_all.sum() - returns) / max(len(of_all) - 1, 1)
     steps = rollout.mask.sum((1, 2)) / (rollout.first * rollout.mask).sum((1, 2))
     return (returns - mean_of_others) / (targets.scale * steps)
