@@ -21,7 +21,7 @@ from maml_rl.algorithm.baselines import LinearFeatureBaseline
 from maml_rl.algorithm.diagnostics import gradient_rows
 from maml_rl.algorithm.inner_loop.loop import stack
 from maml_rl.algorithm.rollout import Rollout, masked_mean
-from maml_rl.commands.train import resume
+from maml_rl.commands.resume import resume
 from maml_rl.configuration.building import build_trainer
 from maml_rl.randomness import Key, Purpose
 from tests.support.built import Built, first_moments, numpy_features, read_tasks, to_go

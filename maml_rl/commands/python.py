@@ -6,8 +6,9 @@ from pathlib import Path
 
 from envs.errors import UserError
 from maml_rl.commands.cli import compose, compose_run, parse_overrides, warn
-from maml_rl.commands.ranks import number_of_ranks
-from maml_rl.commands.train import check_folder, ended, resume
+from maml_rl.commands.ranks import ended, number_of_ranks
+from maml_rl.commands.resume import resume
+from maml_rl.commands.train import check_folder
 from maml_rl.configuration.building import build_run, configuration_files, rehearse_tasks
 from maml_rl.configuration.user_classes import adapted_overrides
 from maml_rl.trained.loading import Trained, load

@@ -1,4 +1,4 @@
-"""Ranks of a training: how many there are, and what those after the first do."""
+"""Training on all ranks: how many there are, what each does, and how it ends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from maml_rl.configuration.building import build_trainer, configuration_files
 from maml_rl.parallel import Communicator, Distributed, was_shared
 from maml_rl.parallel.launch import launched
 from maml_rl.training.state import Progress
+from maml_rl.training.trainer import Trainer
+from maml_rl.wording import command, shown
 
 TASKS = ("trainer.num_tasks", "trainer.validation_tasks")  # of which every rank needs one
 
@@ -50,25 +52,42 @@ def number_of_ranks(config: DictConfig) -> int:
     return size
 
 
-def as_rank(command: Callable[[Communicator], int]) -> int:
-    """Exit status of a process that a launcher has begun: rank 0 runs the command."""
+def as_rank(call: Callable[[Communicator], int]) -> int:
+    """Exit status of a process that a launcher has begun: rank 0 makes the call."""
     with Distributed() as ranks:
         if ranks.rank > 0:
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
                 return _follow(ranks)
         with ranks.sharing_errors():
             try:
-                status = command(ranks)
+                status = call(ranks)
             except SystemExit as ended:
                 status = int(ended.code or 0)
             ranks.broadcast(None)
         return status
 
 
-def tell(ranks: Communicator, config: DictConfig, path: Path) -> None:
-    """Let the other ranks build a run, and enter its `run`."""
-    if ranks.size > 1:
-        ranks.broadcast((configuration_files(config)["config.yaml"], str(path)))
+def run_trainer(
+    trainer: Trainer, progress: Progress, config: DictConfig, ranks: Communicator
+) -> None:
+    """Train on all ranks."""
+    if ranks.size > 1:  # let them build it too
+        text = configuration_files(config)["config.yaml"]
+        ranks.broadcast((text, str(trainer.folder.path)))
+    with ranks.sharing_errors():
+        trainer.run(progress)
+
+
+def ended(trainer: Trainer) -> int:
+    """Print how a run ended, and return the exit status: 130 or 143 after a signal."""
+    requested = trainer.stop.requested
+    path = shown(trainer.folder.path)
+    if requested is not None:
+        goes_on = command("train", {"resume": path})
+        print(f"stopped by {requested.name}; {goes_on} goes on.", flush=True)
+        return 128 + requested.value
+    print(f"done; {command('evaluate', {'run': path})} evaluates it.", flush=True)
+    return 0
 
 
 def _follow(ranks: Communicator) -> int:

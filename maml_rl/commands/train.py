@@ -1,4 +1,4 @@
-"""`train.py`: compose, check, run, report; or resume."""
+"""`train.py`: compose, check, run, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,35 +20,21 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from envs.errors import UserError
 from maml_rl.commands.cli import compose, compose_run, parse_overrides, status_of, warn
 from maml_rl.commands.hydra_app import recorded_returns, run, run_single
 from maml_rl.commands.paths import config_directory
-from maml_rl.commands.ranks import as_rank, number_of_ranks, tell
-from maml_rl.configuration.building import (
-    build_run,
-    build_trainer,
-    configuration_files,
-    rehearse_tasks,
-)
-from maml_rl.configuration.stored import stored_config
+from maml_rl.commands.ranks import as_rank, ended, number_of_ranks, run_trainer
+from maml_rl.commands.resume import resume
+from maml_rl.configuration.building import build_run, configuration_files, rehearse_tasks
 from maml_rl.configuration.user_classes import adapted_overrides
 from maml_rl.parallel import ALONE, Communicator
 from maml_rl.parallel.launch import launch, launched
 from maml_rl.runs.checkpoint import load_checkpoint
 from maml_rl.runs.folder import RunFolder
-from maml_rl.training.state import Progress
-from maml_rl.training.trainer import Trainer
-from maml_rl.wording import command, shown
+from maml_rl.wording import shown
 
-RESUMABLE = (
-    "trainer.iterations",
-    "trainer.env_steps",
-    "ranks",
-    "logger",
-)  # and below sampler, logger
 BASIC = ".BasicLauncher"
 LONGEST_NAME = 255  # bytes, of Linux's file systems
 
@@ -276,30 +262,11 @@ def _train_job(
     chosen = HydraConfig.get()
     files = configuration_files(config, [str(line) for line in chosen.overrides.task])
     files["hydra.yaml"] = OmegaConf.to_yaml(OmegaConf.create({"hydra": chosen}))
-    _run(trainer, trainer.begin(initialization, files), config, ranks)
+    run_trainer(trainer, trainer.begin(initialization, files), config, ranks)
     best = trainer.folder.checkpoint("best")
     if best.is_file():  # what a sweep compares: the return after adaptation of what it would use
         outcome["objective"] = load_checkpoint(best)["best_validation"]
     return ended(trainer)
-
-
-def _run(trainer: Trainer, progress: Progress, config: DictConfig, ranks: Communicator) -> None:
-    """Train on all ranks."""
-    tell(ranks, config, trainer.folder.path)
-    with ranks.sharing_errors():
-        trainer.run(progress)
-
-
-def ended(trainer: Trainer) -> int:
-    """Print how a run ended, and return the exit status: 130 or 143 after a signal."""
-    requested = trainer.stop.requested
-    path = shown(trainer.folder.path)
-    if requested is not None:
-        goes_on = command("train", {"resume": path})
-        print(f"stopped by {requested.name}; {goes_on} goes on.", flush=True)
-        return 128 + requested.value
-    print(f"done; {command('evaluate', {'run': path})} evaluates it.", flush=True)
-    return 0
 
 
 def _inform(parsed: argparse.Namespace) -> int:
@@ -309,105 +276,3 @@ def _inform(parsed: argparse.Namespace) -> int:
     except SystemExit as error:
         return int(error.code or 0)
     return 0
-
-
-def resume(
-    path: str,
-    overrides: dict[str, Override],
-    ranks: Communicator = ALONE,
-    arguments: Sequence[str] | None = None,
-) -> int:
-    """Go on with a run from its last checkpoint.
-
-    Args:
-        path: of the run folder.
-        overrides: by their keys.
-        ranks: those that there are.
-        arguments: of the command line, with which more ranks are begun; None goes on with `ranks`.
-
-    Raises:
-        UserError: if `path` is no run folder, or an override must not change.
-    """
-    folder = RunFolder.existing(path, "resume")
-    if folder.shipped:
-        raise UserError(
-            f"resume={path} is an initialization that ships with the code, which keeps no state to "
-            f"go on from: init_from={path} begins a new run from it."
-        )
-    config = stored_config(folder)
-    before = config.copy()
-    OmegaConf.set_struct(config, True)
-    for key, override in sorted(overrides.items(), key=lambda item: item[0] != "logger"):
-        if key not in RESUMABLE and not key.startswith(("sampler.", "logger.")):
-            raise UserError(
-                f"{key} cannot change when a run is resumed; only trainer.iterations, "
-                f"trainer.env_steps, ranks, sampler.*, logger and logger.* can "
-                f"(init_from={path} begins a new run)."
-            )
-        _update(config, key, override)
-    count = number_of_ranks(config)
-    if count > 1 and arguments is not None and not launched():
-        return launch(count, arguments)
-    trainer = build_trainer(config, folder.path, ranks)
-    values, earlier = _values(config, overrides), _values(before, overrides)
-    progress = trainer.resume(
-        {key: value for key, value in values.items() if value != earlier[key]}
-    )
-    if trainer.limits.reached(progress):
-        trainer.session.keep_limits(progress)
-        print(_nothing_left(trainer, progress), flush=True)
-        return 0
-    print(f"resuming {shown(folder.path)} at iteration {progress.iteration}", flush=True)
-    _run(trainer, progress, config, ranks)
-    return ended(trainer)
-
-
-def _values(config: DictConfig, keys: Iterable[str]) -> dict[str, Any]:
-    """Values of some keys as plain lists, dictionaries and numbers."""
-    values = {key: OmegaConf.select(config, key) for key in keys}
-    return {
-        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        for key, value in values.items()
-    }
-
-
-def _nothing_left(trainer: Trainer, progress: Progress) -> str:
-    """Print that a run is at its end, and how to train it for longer."""
-    limits = {
-        "trainer.iterations": (progress.iteration, trainer.limits.iterations),
-        "trainer.env_steps": (progress.env_steps, trainer.limits.env_steps),
-    }
-    more = {
-        key: max(1, 2 * done)
-        for key, (done, limit) in limits.items()
-        if limit is not None and done >= limit
-    }
-    longer = command("train", {"resume": shown(trainer.folder.path), **more})
-    return (
-        f"the run is finished, at iteration {progress.iteration} and {progress.env_steps} "
-        f"environment steps: {longer} goes on for longer."
-    )
-
-
-def _change_logger(config: DictConfig, choice: str) -> None:
-    """Set another logger; options that it shares with the stored one keep their values."""
-    chosen, stored = compose("config", [choice]).logger, config.logger
-    for key in ("tensorboard", "progress"):
-        if key in chosen and key in stored:
-            chosen[key] = stored[key]
-    config.logger = chosen
-
-
-def _update(config: DictConfig, key: str, override: Override) -> None:
-    """Change one value of a stored configuration."""
-    if override.is_sweep_override() or override.is_delete() or override.is_add():
-        raise UserError(f"{override.input_line}: a resumed run takes one value, {key}=<value>.")
-    if key == "logger":
-        _change_logger(config, str(override.input_line))
-        return
-    try:
-        OmegaConf.update(config, key, override.value())
-    except OmegaConfBaseException as error:
-        node = key.partition(".")[0]
-        known = ", ".join(str(name) for name in config[node] if name != "_target_")
-        raise UserError(f"{key} is unknown; {node} has {known}.") from error

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from envs.arguments import integer_at_least, one_of
 from envs.balanced import draw_balanced_tasks
-from envs.episodes import info_names
-from envs.errors import ArgumentError, SimulationError
+from envs.errors import SimulationError
 from envs.protocol import (
     Splits,
     TaskDistribution,
@@ -22,18 +19,9 @@ from envs.protocol import (
     draw_tasks,
     held_out,
     stored_tasks,
-    take_tasks,
 )
 from envs.recorded import Recorded
-from maml_rl.algorithm.adaptation import Experience
-from maml_rl.algorithm.diagnostics import (
-    mean_returns,
-    success_rates,
-    trial_returns,
-    unstable_episodes,
-)
 from maml_rl.algorithm.meta_learner import MetaLearner
-from maml_rl.algorithm.outer_loop import OuterUpdate
 from maml_rl.algorithm.outer_loop.objectives import group_size
 from maml_rl.algorithm.rollout import Params
 from maml_rl.errors import NonFiniteError
@@ -43,10 +31,12 @@ from maml_rl.runs.environment import environment_numbers
 from maml_rl.runs.folder import RunFolder
 from maml_rl.sampling import Collector, Sampler
 from maml_rl.sampling.collector import authors_code
+from maml_rl.training.choices import episodes_before, measure_of
 from maml_rl.training.description import PYTHON_ALONE, derived_configuration
 from maml_rl.training.loggers import Metrics, RunLogger
 from maml_rl.training.progress import Heading
 from maml_rl.training.session import Session
+from maml_rl.training.share import Share
 from maml_rl.training.state import Limits, Progress, Stopwatch
 from maml_rl.training.stop import StopRequest
 
@@ -109,13 +99,14 @@ class Trainer(Recorded):
         self.limits = Limits(iterations, env_steps)
         self.num_tasks = integer_at_least("num_tasks", num_tasks)
         self.num_episodes = integer_at_least("num_episodes", num_episodes)
-        self.num_episodes_before = _episodes_before(num_episodes_before, learner)
+        self.num_episodes_before = episodes_before(num_episodes_before, learner)
         self.validate_every = integer_at_least("validate_every", validate_every)
         self.validation_episodes = integer_at_least("validation_episodes", validation_episodes)
         self.checkpoint_every = integer_at_least("checkpoint_every", checkpoint_every)
-        self.measure = _measure(best_by, distribution)
+        self.measure = measure_of(best_by, distribution)
         self.distribution, self.learner, self.ranks = distribution, learner, ranks
         self.sampler = sampler if ranks.size == 1 else sampler.divided(ranks.neighbours)
+        self.share = Share(distribution, learner, self.sampler, ranks)
         self.logger, self.folder, self.seed = logger, folder, integer_at_least("seed", seed, 0)
         self.notes: list[str] = []
         self.splits = Splits(
@@ -221,7 +212,7 @@ class Trainer(Recorded):
             *(self.limits.iterations, self.limits.env_steps, progress.iteration),
         )
         with (
-            closing(self._collector(self.num_tasks, self.num_episodes)) as collector,
+            closing(self.share.collector(self.num_tasks, self.num_episodes)) as collector,
             self._collector_before() as before,
             self._files(progress, heading) as logger,
             self.stop.honored(),
@@ -273,7 +264,7 @@ class Trainer(Recorded):
         key = Key(self.seed, (Purpose.TRAINING, iteration))
         with self._named(f"iteration {iteration}"):
             tasks = self._sample_tasks(key)
-            experience = self._collected(collector, progress, tasks, key, before)
+            experience = self.share.experience(collector, progress.meta, tasks, key, before)
             clock.lap("seconds/sampling")
             self._check_stop()
             update = learner.outer_step(
@@ -291,7 +282,7 @@ class Trainer(Recorded):
                 env_steps=progress.env_steps + steps,
             )
             metrics: Metrics = {"iteration": iteration, "env_steps": later.env_steps}
-            metrics |= self._diagnostics(experience, update)
+            metrics |= self.share.metrics(experience, update)
             clock.lap("seconds/diagnostics")
             if iteration % self.validate_every == 0:
                 metrics |= self.validate(later)
@@ -300,83 +291,26 @@ class Trainer(Recorded):
         later.seconds = metrics["seconds"]
         return later, metrics
 
-    def _collected(
-        self,
-        collector: Collector,
-        progress: Progress,
-        tasks: Tasks,
-        key: Key,
-        before: Collector | None = None,
-    ) -> Experience:
-        """Experience of this rank's share of `tasks`, leaves [M, ...].
-
-        Raises:
-            NonFiniteError: naming the task by its number among all.
-            SimulationError: the same.
-        """
-        learner, ranks = self.learner, self.ranks
-        share = take_tasks(tasks, slice(ranks.rank, None, ranks.size))
-        try:
-            return learner.collect(
-                collector, progress.meta, share, learner.inner.steps, key, before=before
-            )
-        except (NonFiniteError, SimulationError) as error:
-            words = re.sub(
-                r"\btask (\d+)",
-                lambda name: f"task {int(name[1]) * ranks.size + ranks.rank}",
-                str(error),
-            )
-            raise type(error)(words) from error
-
     def _sample_tasks(self, key: Key) -> Tasks:
         """The tasks of an iteration, leaves [M, ...]."""
         with authors_code(self.distribution.name, "sample(num_tasks, rng)"):
             return self._draw_tasks(self.distribution, self.num_tasks, key.generator(Purpose.TASKS))
 
-    def _collector(self, num_tasks: int, num_episodes: int) -> Collector:
-        """Collection loop for this rank's share of M tasks."""
-        parts = self.distribution, self.learner.policy
-        if self.ranks.size == 1:
-            return self.sampler.collector(*parts, num_tasks, num_episodes)
-        numbers = self.ranks.mine(num_tasks)
-        return self.sampler.collector(*parts, len(numbers), num_episodes, numbers)
-
     def _collector_before(self) -> AbstractContextManager[Collector | None]:
         """Of the episodes before inner steps, where that is another number of episodes."""
         count = self.num_episodes_before
-        return nullcontext() if count is None else closing(self._collector(self.num_tasks, count))
-
-    def _diagnostics(self, experience: Experience, update: OuterUpdate) -> Metrics:
-        """Returns before and after each inner step, their gains, and the parts' diagnostics."""
-        rollouts, ranks = experience.rollouts, self.ranks
-        returns = mean_returns(rollouts, "", ranks)
-        after_steps = list(returns.values())
-        return {
-            **returns,
-            **trial_returns(rollouts[-1], "", ranks),
-            "adaptation_gain": after_steps[-1] - after_steps[0],
-            **{
-                f"gain/step_{step}": after - before
-                for step, (before, after) in enumerate(pairwise(after_steps), start=1)
-            },
-            **success_rates(rollouts, "", ranks),
-            **unstable_episodes(rollouts, "", ranks),
-            **self.learner.diagnostics(update.meta, experience, ranks),
-            **update.metrics,
-        }
+        return (
+            nullcontext() if count is None else closing(self.share.collector(self.num_tasks, count))
+        )
 
     def validate(self, progress: Progress) -> Metrics:
         """Mean return on the stored validation tasks after each inner step."""
         tasks, key = self.splits.validation, Key(self.seed, (Purpose.VALIDATION,))
-        with closing(self._collector(count_tasks(tasks), self.validation_episodes)) as collector:
-            rollouts = self._collected(collector, progress, tasks, key).rollouts
-        described = "validation/", self.ranks
-        return {
-            **mean_returns(rollouts, *described),
-            **trial_returns(rollouts[-1], *described),
-            **unstable_episodes(rollouts, *described),
-            **success_rates(rollouts, *described),
-        }
+        with closing(
+            self.share.collector(count_tasks(tasks), self.validation_episodes)
+        ) as collector:
+            experience = self.share.experience(collector, progress.meta, tasks, key)
+        return self.share.returns(experience, "validation/")
 
     def _last_validation(self, progress: Progress) -> Metrics:
         """Validate at the end of a run, if its last iteration did not.
@@ -439,38 +373,3 @@ class Trainer(Recorded):
         if best is None or score > best or (self.measure == "success" and score == best):
             progress.best_validation = score
             self.session.save(progress, "best")
-
-
-def _episodes_before(count: int | None, learner: MetaLearner) -> int | None:
-    """The checked number of episodes before each inner step.
-
-    Raises:
-        UserError: if it is no number, or the learner takes no inner steps.
-    """
-    if count is None:
-        return None
-    integer_at_least("num_episodes_before", count)
-    if learner.inner.steps == 0:
-        raise ArgumentError(
-            f"num_episodes_before={count} counts episodes before inner steps, and {learner.name} "
-            "takes none in training: leave it out.",
-            "num_episodes_before",
-        )
-    return count
-
-
-def _measure(best_by: str | None, distribution: TaskDistribution) -> str:
-    """The measure in validation that picks best.pt.
-
-    Raises:
-        UserError: if it is unknown, or the environments do not record it.
-    """
-    if best_by is None:
-        return distribution.measure
-    measure = one_of("best_by", best_by, ("return", "success"))
-    if measure == "success" and "success" not in info_names(distribution):
-        raise ArgumentError(
-            f"best_by=success: {distribution.name} records no success; write best_by=return.",
-            "best_by",
-        )
-    return measure

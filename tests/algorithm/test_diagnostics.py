@@ -207,9 +207,7 @@ def test_diagnostics_do_not_depend_on_the_size_of_a_group(outer):
 def test_diagnostics_change_no_other_number(tmp_path, monkeypatch):
     options = ("inner.steps=2", "trainer.num_tasks=3")
     train_smoke(tmp_path / "with", *options)
-    monkeypatch.setattr(
-        "maml_rl.algorithm.meta_learner.inner_step_metrics", lambda policy, steps: {}
-    )
+    monkeypatch.setattr("maml_rl.algorithm.meta_learner.inner_step_metrics", lambda *arguments: {})
     monkeypatch.setattr(
         "maml_rl.algorithm.outer_loop.trpo.direction_metrics", lambda name, rows: {}
     )
