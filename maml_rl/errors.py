@@ -10,4 +10,8 @@ class CheckpointError(RuntimeError):
 
 
 class RankError(RuntimeError):
-    """Another rank of the run has ended, or failed. Its message is one sentence."""
+    """Another rank of the run failed. Its message is one sentence."""
+
+
+class LostRankError(RankError):
+    """Another rank has ended, or does not answer."""

@@ -26,7 +26,7 @@ from envs.errors import SimulationError, UserError, one_line
 from envs.protocol import snake_case
 from envs.registry import arguments, import_from_working_folder, published, resolve
 from maml_rl.commands.paths import config_directory
-from maml_rl.errors import CheckpointError, NonFiniteError, RankError
+from maml_rl.errors import CheckpointError, LostRankError, NonFiniteError, RankError
 from maml_rl.parallel.launch import launched_here
 
 NOT_WRITABLE = (
@@ -81,7 +81,7 @@ def status_of(call: Callable[[], int]) -> int:
         print(f"error: {_plain(error)}", file=sys.stderr)
         return 2
     except (NonFiniteError, SimulationError, RankError) as error:
-        if isinstance(error, RankError) and launched_here():
+        if isinstance(error, LostRankError) and launched_here():
             return 1  # the launcher tells which rank has ended
         words = "; ".join([one_line(error), *getattr(error, "__notes__", [])])
         print(f"stopped: {words}.", file=sys.stderr)

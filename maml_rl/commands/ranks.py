@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import redirect_stdout
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from envs.errors import UserError
 from maml_rl.configuration.building import build_trainer, configuration_files
-from maml_rl.parallel import Communicator, Distributed, was_shared
+from maml_rl.parallel import Communicator, Distributed, is_known, was_shared
 from maml_rl.parallel.launch import launched
 from maml_rl.training.state import Progress
 from maml_rl.training.trainer import Trainer
@@ -91,18 +92,23 @@ def ended(trainer: Trainer) -> int:
 
 
 def _follow(ranks: Communicator) -> int:
-    """Take part in the runs that rank 0 begins, until there are no more; it tells of errors."""
-    try:
+    """Take part in the runs that rank 0 begins, until there are no more."""
+    with _left_to_rank_0():
         while (told := ranks.broadcast()) is not None:
             text, path = told
-            try:
-                with ranks.sharing_errors():
-                    config: Any = OmegaConf.create(text)
-                    build_trainer(config, Path(path), ranks).run(Progress({}))
-            except Exception as error:
-                if not was_shared(error):
-                    raise
+            with _left_to_rank_0(), ranks.sharing_errors():
+                config: Any = OmegaConf.create(text)
+                build_trainer(config, Path(path), ranks).run(Progress({}))
+    return 0
+
+
+@contextmanager
+def _left_to_rank_0() -> Iterator[None]:
+    """Leave errors that all ranks have raised to rank 0; those of unknown kinds leave a trace."""
+    try:
+        yield
     except Exception as error:
         if not was_shared(error):
             raise
-    return 0
+        if not is_known(error):
+            traceback.print_exc()

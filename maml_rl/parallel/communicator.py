@@ -83,6 +83,11 @@ class Alone:
 ALONE = Alone()
 
 
+def is_known(error: BaseException) -> bool:
+    """Whether an error is of a kind of this project, whose message is a sentence."""
+    return type(error).__module__.startswith(("maml_rl.", "envs."))
+
+
 def was_shared(error: BaseException | None) -> bool:
     """Whether all ranks have raised an error, or the one that caused it."""
     while error is not None:

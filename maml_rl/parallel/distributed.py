@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from envs.errors import cause
-from maml_rl.errors import RankError
-from maml_rl.parallel.communicator import was_shared
+from maml_rl.errors import LostRankError, RankError
+from maml_rl.parallel.communicator import is_known, was_shared
 
-PROJECT = ("maml_rl.", "envs.")
 PATIENCE = timedelta(minutes=30)  # for a rank that does not answer
 ERROR = -1  # in place of a count: the rank has raised an error
 
@@ -58,8 +57,7 @@ class Distributed:
         ordered = whole.transpose(0, 1).flatten(0, 1)[: sum(counts)]  # task i * N + rank
         columns = ordered.split([part.shape[1] for part in parts], dim=1)
         return tuple(
-            column.contiguous().view(leaf.dtype).view(len(ordered), *leaf.shape[1:]).to(leaf.device)
-            for column, leaf in zip(columns, leaves, strict=True)
+            _from_bytes(column, leaf) for column, leaf in zip(columns, leaves, strict=True)
         )
 
     def total(self, count: int) -> int:
@@ -134,7 +132,7 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise _marked(
-            RankError("the connection to another rank is lost: it has ended, or does not answer")
+            LostRankError("the connection to another rank is lost: it has ended or hangs")
         ) from error
 
 
@@ -146,7 +144,7 @@ def _marked(error: Exception) -> Exception:
 
 def _report(error: Exception, rank: int) -> tuple[type[Exception], str]:
     """The kind and the sentence of an error, as other ranks can raise it."""
-    if type(error).__module__.startswith(PROJECT):
+    if is_known(error):
         return type(error), str(error)
     return RankError, f"rank {rank} failed with {cause(error)}"
 
@@ -155,3 +153,9 @@ def _as_bytes(rows: Tensor) -> Tensor:
     """Rows [m, ...] as bytes, [m, W]."""
     flat = rows.detach().to("cpu").reshape(len(rows), rows.shape[1:].numel())
     return flat.contiguous().view(torch.uint8)
+
+
+def _from_bytes(content: Tensor, like: Tensor) -> Tensor:
+    """Rows [M, ...] of the kind of `like` from bytes [M, W]."""
+    rows = content.clone(memory_format=torch.contiguous_format).view(like.dtype)
+    return rows.view(len(content), *like.shape[1:]).to(like.device)

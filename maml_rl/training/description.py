@@ -73,6 +73,7 @@ def _configuration(trainer: Recorded) -> dict[str, Any]:
         "requires": {},
         "observe_task": observed,
         "trial_episodes": episodes,
+        "ranks": 1,
         "device": algorithm.pop("device", "cpu"),
         "init_from": None,
         "resume": None,

@@ -77,7 +77,7 @@ def test_three_ranks_exchange_rows_values_and_errors():
         expected = ("KeyError", "'wrong on rank 2'")
         if rank < 2:
             expected = ("RankError", "rank 2 failed with KeyError: 'wrong on rank 2'")
-            assert lost[0] == ["RankError", lost[0][1], True]
+            assert lost[0] == ["LostRankError", lost[0][1], True]
             assert lost[0][1].startswith("the connection to another rank is lost")
         assert (kind, words, shared) == (*expected, True)
         assert result["neighbours"] == 3

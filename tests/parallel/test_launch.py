@@ -94,6 +94,30 @@ def test_a_rank_that_is_killed_ends_the_others_with_one_sentence(rank, work, tmp
     assert_whole(work, tmp_path)
 
 
+BROKEN = """
+import os
+from envs import PointNavigation
+
+class Broken(PointNavigation):
+    def make(self, num_tasks, slots_per_task, threads=1):
+        if os.environ.get("RANK") == "1" and (num_tasks, slots_per_task) == (1, 5):
+            raise KeyError("radius")
+        return super().make(num_tasks, slots_per_task, threads)
+"""
+
+
+def test_an_unforeseen_error_of_a_rank_has_a_trace_and_a_sentence(work):
+    (work / "mine.py").write_text(BROKEN)
+    options = ("env._target_=mine.Broken", "trainer.num_episodes=5", "ranks=2")
+    launcher = process(*SMOKE, *options, cwd=work)
+    _, err = launcher.communicate(timeout=120)
+    lines = err.splitlines()
+    assert launcher.returncode == 1
+    assert "stopped: rank 1 failed with KeyError: 'radius'." in lines
+    assert "KeyError: 'radius'" in lines
+    assert len([line for line in lines if line.startswith("Traceback")]) == 1
+
+
 def test_a_stop_of_one_rank_stops_all(work):
     launcher, ranks = begun(work)
     os.kill(ranks[1], signal.SIGTERM)
