@@ -81,6 +81,7 @@ class Alone:
 
 
 ALONE = Alone()
+"""Where no other ranks are given."""
 
 
 def is_known(error: BaseException) -> bool:
