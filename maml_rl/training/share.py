@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from typing import Any
 
 from envs.errors import SimulationError
 from envs.protocol import TaskDistribution, Tasks, take_tasks
@@ -69,9 +68,8 @@ class Share:
         """
         rank, size, steps = self.ranks.rank, self.ranks.size, self.learner.inner.steps
         mine = take_tasks(tasks, slice(rank, None, size))
-        others: dict[str, Any] = {} if before is None else {"before": before}
         try:
-            return self.learner.collect(collector, meta, mine, steps, key, **others)
+            return self.learner.collect(collector, meta, mine, steps, key, before=before)
         except (NonFiniteError, SimulationError) as error:
             words = re.sub(
                 r"\btask (\d+)", lambda name: f"task {int(name[1]) * size + rank}", str(error)
