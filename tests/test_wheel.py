@@ -39,6 +39,7 @@ def python(*arguments, cwd, **environment):
     """Run the interpreter without its working folder on the path, as an entry point does."""
     done = process("-P", *arguments, cwd=cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "would be ignored" not in done.stderr  # setuptools' warning, which pip shows
     return done.stdout
 
 
