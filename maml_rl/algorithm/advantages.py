@@ -163,7 +163,8 @@ class AdvantageEstimator:
     ) -> tuple[Tensor, Tensor]:
         """The baseline's values [M, T, B] and those after the last step [M, B], float64."""
         baseline = self.baseline
-        if baseline is None:
+        alone = self.held_out_baseline and returns.shape[2] == 1  # no other episode to fit to
+        if baseline is None or alone:
             raise_unless_finite("a return of task {} is not finite", returns)
             return torch.zeros_like(returns), torch.zeros_like(returns[:, 0])
 

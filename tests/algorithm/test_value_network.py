@@ -36,6 +36,18 @@ def wide_rollout(size=400):
     )
 
 
+@pytest.mark.parametrize("baseline", [ValueNetwork(steps=2), LinearFeatureBaseline()])
+def test_of_a_single_episode_held_out_values_are_zero(baseline):
+    data = wide_rollout(1)
+    rewards = torch.randn(data.mask.shape, generator=torch.Generator().manual_seed(1))
+    estimate = AdvantageEstimator(baseline, 0.9, standardize=False, held_out_baseline=True)
+    targets = estimate(data._replace(rewards=rewards))
+    assert not targets.values.any()
+    last = rewards[:, -1]
+    torch.testing.assert_close(targets.advantages[:, -1], last)
+    torch.testing.assert_close(targets.advantages[:, -2], rewards[:, -2] + 0.9 * last)
+
+
 def test_it_fits_what_the_linear_baseline_cannot():
     data = wide_rollout()
     truth, errors = smooth(data.observations), {}
