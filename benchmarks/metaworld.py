@@ -93,13 +93,7 @@ def evaluated(
     """
     distribution = _checked(trained)
     classes = len(distribution.held_out.classes)
-    count = classes if meta_batch is None else meta_batch
-    if count < classes or count % classes or goals * classes % count:
-        raise UserError(
-            f"--meta-batch {count}: the {goals * classes} test goals of {distribution.name} cannot "
-            f"be divided evenly among {count} environments, as many for each of its test classes "
-            f"({classes}); leave it out."
-        )
+    count = _environments(distribution, goals, meta_batch)
     remembers = isinstance(trained.distribution, Trials)
     envs = vector_environments(distribution, goals, count, reward_observed=remembers)
     agent = (RememberingAgent if remembers else AdaptingAgent)(trained, count, seed)
@@ -127,6 +121,23 @@ def evaluated(
         "return_mean": float(np.mean(successes.returns)),
         "by_round": successes.rates,
     }
+
+
+def _environments(distribution: Metaworld, goals: int, meta_batch: int | None) -> int:
+    """Number of environments, as many for each test class.
+
+    Raises:
+        UserError: if the goals cannot be divided among `meta_batch`.
+    """
+    classes = len(distribution.held_out.classes)
+    count = classes if meta_batch is None else meta_batch
+    if count < classes or count % classes or goals * classes % count:
+        raise UserError(
+            f"--meta-batch {count}: the {goals * classes} test goals of {distribution.name} cannot "
+            f"be divided evenly among {count} environments, as many for each of its test classes "
+            f"({classes}); leave it out."
+        )
+    return count
 
 
 def _checked(trained: Trained) -> Metaworld:

@@ -88,19 +88,16 @@ class Share:
 
     def metrics(self, experience: Experience, update: OuterUpdate) -> Metrics:
         """Returns before and after each inner step, their gains, and the parts' diagnostics."""
-        rollouts = experience.rollouts
-        returns = mean_returns(rollouts, "", self.ranks)
-        after_steps = list(returns.values())
+        returns = self.returns(experience, "")
+        steps = range(len(experience.steps))
+        after_steps = [returns[f"return/step_{step}"] for step in steps]
         return {
             **returns,
-            **trial_returns(rollouts[-1], "", self.ranks),
             "adaptation_gain": after_steps[-1] - after_steps[0],
             **{
                 f"gain/step_{step}": after - before
                 for step, (before, after) in enumerate(pairwise(after_steps), start=1)
             },
-            **success_rates(rollouts, "", self.ranks),
-            **unstable_episodes(rollouts, "", self.ranks),
             **self.learner.diagnostics(update.meta, experience, self.ranks),
             **update.metrics,
         }
